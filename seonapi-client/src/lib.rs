@@ -1,0 +1,1 @@
+//! Client of the Seon API: configuration, CRLs, events, session records

@@ -1,0 +1,1 @@
+//! OFTP2 station, harness, demo and scenarios

@@ -1,0 +1,97 @@
+//! Why a licence does not let the proxyserver run: one stable code and one sentence each.
+
+use std::path::PathBuf;
+
+use chrono::{DateTime, Utc};
+
+use crate::proxy_id::ProxyId;
+
+/// Why a licence is refused. Each prints as one sentence that says what was seen and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum LicenceError {
+    /// There is no such file.
+    #[error(
+        "there is no licence file {0}; have a licence issued for this Proxy ID and put it there, or name it with -l"
+    )]
+    Missing(PathBuf),
+    /// The file is there and cannot be read.
+    #[error("the licence file {path} cannot be read: {error}; give this user the right to read it")]
+    NoAccess {
+        /// The licence file.
+        path: PathBuf,
+        /// What the system said.
+        error: std::io::Error,
+    },
+    /// The text is no licence, from this line on.
+    #[error("the licence is damaged: line {line}: {reason}; put the file there again as it was issued")]
+    Unreadable {
+        /// Number of the line, from 1; one more than there are where something is missing at the end.
+        line: usize,
+        /// What was found and what was expected.
+        reason: String,
+    },
+    /// A `client:` line is wrong.
+    #[error("line {line} of the licence is no client line: {reason}")]
+    UnreadableClient {
+        /// Number of the line, from 1.
+        line: usize,
+        /// What was found and what was expected.
+        reason: String,
+    },
+    /// Not signed by the issuer this build accepts, or changed since.
+    #[error(
+        "the signature of the licence is wrong: it was changed after it was issued, or another issuer than {issuer} \
+         issued it; put the file there again as it was issued"
+    )]
+    SignatureWrong {
+        /// Public key of the accepted issuer.
+        issuer: String,
+    },
+    /// Issued for another proxyserver.
+    #[error("the licence is for Proxy ID {licensed}, this proxyserver has {own}; have one issued for {own}")]
+    OtherProxy {
+        /// The Proxy ID that the licence names.
+        licensed: ProxyId,
+        /// The Proxy ID of this proxyserver.
+        own: ProxyId,
+    },
+    /// Its time has not come.
+    #[error("the licence is valid from {from} only, and it is {now}; wait until then, or set the clock right")]
+    NotYetValid {
+        /// First moment of validity.
+        from: DateTime<Utc>,
+        /// The time of the judgement.
+        now: DateTime<Utc>,
+    },
+    /// Its time is over.
+    #[error("the licence was valid until {until}, and it is {now}; have a new one issued for Proxy ID {own}")]
+    Expired {
+        /// Last moment of validity.
+        until: DateTime<Utc>,
+        /// The time of the judgement.
+        now: DateTime<Utc>,
+        /// The Proxy ID of this proxyserver.
+        own: ProxyId,
+    },
+    /// It names no proxyclient.
+    #[error(
+        "the licence names no proxyclient that may link; add the `client:` line that the proxyclient prints below \
+         the signature"
+    )]
+    NoClient,
+}
+
+impl LicenceError {
+    /// The stable name of the situation, for logs and events.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Missing(_) => "licence-missing",
+            Self::NoAccess { .. } | Self::Unreadable { .. } | Self::UnreadableClient { .. } => "licence-unreadable",
+            Self::SignatureWrong { .. } => "licence-signature-wrong",
+            Self::OtherProxy { .. } => "licence-other-proxy",
+            Self::NotYetValid { .. } => "licence-not-yet-valid",
+            Self::Expired { .. } => "licence-expired",
+            Self::NoClient => "licence-no-client",
+        }
+    }
+}

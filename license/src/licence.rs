@@ -14,6 +14,7 @@
 //! with one line feed; so a file that passed through another editor still holds. Below it the administrator writes
 //! one line for each proxyclient that may link. Empty lines and lines that begin with `#` may stand anywhere.
 
+use std::io::Read;
 use std::path::Path;
 use std::time::SystemTime;
 
@@ -82,7 +83,6 @@ pub struct ValidLicence(Licence);
 impl Licence {
     /// Reads the licence file at `path`; see [`Licence::read`].
     pub fn load(path: &Path, issuer: &IssuerKey) -> Result<Self, LicenceError> {
-        use std::io::Read;
         let no_access = |error| LicenceError::NoAccess { path: path.to_owned(), error };
         let file = match std::fs::File::open(path) {
             Ok(file) => file,
@@ -91,8 +91,15 @@ impl Licence {
             }
             Err(error) => return Err(no_access(error)),
         };
-        let mut text = String::new();
-        file.take(LONGEST).read_to_string(&mut text).map_err(no_access)?;
+        let mut octets = Vec::new();
+        file.take(LONGEST + 1).read_to_end(&mut octets).map_err(no_access)?;
+        if octets.len() as u64 > LONGEST {
+            return Err(unreadable(1, "the file is longer than any licence (1 MiB)"));
+        }
+        let text = String::from_utf8(octets).map_err(|error| {
+            let read = error.as_bytes().get(..error.utf8_error().valid_up_to()).unwrap_or_default();
+            unreadable(1 + read.iter().filter(|octet| **octet == b'\n').count(), "not a text in UTF-8")
+        })?;
         Self::read(&text, issuer)
     }
 

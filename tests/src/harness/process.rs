@@ -1,0 +1,199 @@
+//! A program that the harness has started: what it says, line by line, and its end.
+
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::{Trouble, table};
+
+/// Longest wait for anything that should happen.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How often a wait looks whether the program has ended without a last word.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// A started program. It is ended, with all that it has started itself, when this is dropped.
+pub struct Process {
+    name: String,
+    pid: i32,
+    child: Mutex<Child>,
+    said: Arc<Said>,
+}
+
+/// What a program has printed on both its outputs so far.
+#[derive(Default)]
+struct Said {
+    lines: Mutex<Vec<String>>,
+    more: Condvar,
+}
+
+/// A place in what a program says: see [`Process::mark`].
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Mark(usize);
+
+impl Process {
+    /// Starts `command` in a process group of its own, so that a Ctrl-C in the terminal is the harness's to answer.
+    pub fn start(name: &str, command: &mut Command) -> Result<Self, Trouble> {
+        use std::os::unix::process::CommandExt;
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+        let mut child = command.spawn().map_err(Trouble::io(format!("start {name}: {command:?}")))?;
+        let said = Arc::new(Said::default());
+        let streams: [Option<Box<dyn Read + Send>>; 2] = [
+            child.stdout.take().map(|stream| Box::new(stream) as _),
+            child.stderr.take().map(|stream| Box::new(stream) as _),
+        ];
+        for stream in streams.into_iter().flatten() {
+            let said = said.clone();
+            thread::spawn(move || said.listen_to(stream));
+        }
+        let pid = i32::try_from(child.id()).map_err(|_| Trouble("a process id over 31 bits".into()))?;
+        Ok(Self { name: name.to_owned(), pid, child: Mutex::new(child), said })
+    }
+
+    /// Runs `command` to its end and returns what it said; anything but exit code 0 is trouble.
+    pub fn run(name: &str, command: &mut Command) -> Result<String, Trouble> {
+        let output = command.stdin(Stdio::null()).output().map_err(Trouble::io(format!("start {name}")))?;
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        if output.status.success() {
+            return Ok(said);
+        }
+        Err(Trouble(format!("{name}: {}\n{said}{}", output.status, String::from_utf8_lossy(&output.stderr))))
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// All lines so far, of both its outputs.
+    pub fn lines(&self) -> Vec<String> {
+        self.said.lock().clone()
+    }
+
+    /// This moment: only lines after it count in [`Self::wait_after`].
+    pub fn mark(&self) -> Mark {
+        Mark(self.said.lock().len())
+    }
+
+    /// Waits for a line that `wanted` takes, since the start.
+    pub fn wait_for(&self, what: &str, wanted: impl Fn(&str) -> bool) -> Result<String, Trouble> {
+        self.wait_after(Mark::default(), what, wanted)
+    }
+
+    /// Waits for a line with `text` in it, since the start.
+    pub fn wait_for_text(&self, text: &str) -> Result<String, Trouble> {
+        self.wait_after(Mark::default(), text, |line| line.contains(text))
+    }
+
+    /// Waits for a line after `mark` that `wanted` takes, [`PATIENCE`] at most; ends early when the program has ended.
+    pub fn wait_after(&self, mark: Mark, what: &str, wanted: impl Fn(&str) -> bool) -> Result<String, Trouble> {
+        let end = Instant::now() + PATIENCE;
+        let mut looked_at = mark.0;
+        let mut ended = None;
+        let mut lines = self.said.lock();
+        loop {
+            if let Some(found) = lines.iter().skip(looked_at).find(|line| wanted(line)) {
+                return Ok(found.clone());
+            }
+            looked_at = lines.len();
+            if let Some(status) = ended {
+                return Err(self.trouble(&format!("ended ({status}) without \"{what}\""), &lines));
+            }
+            if Instant::now() >= end {
+                let seconds = PATIENCE.as_secs();
+                return Err(self.trouble(&format!("did not say \"{what}\" within {seconds} s"), &lines));
+            }
+            let waited = self.said.more.wait_timeout(lines, LOOK);
+            lines = waited.unwrap_or_else(PoisonError::into_inner).0;
+            if looked_at == lines.len() {
+                ended = self.status();
+            }
+        }
+    }
+
+    /// Waits for its end, [`PATIENCE`] at most.
+    pub fn wait_for_end(&self) -> Result<ExitStatus, Trouble> {
+        match self.ends_within(PATIENCE) {
+            Some(status) => Ok(status),
+            None => Err(self.trouble(&format!("did not end within {} s", PATIENCE.as_secs()), &self.said.lock())),
+        }
+    }
+
+    /// How it ended; none while it runs.
+    pub fn status(&self) -> Option<ExitStatus> {
+        self.child.lock().unwrap_or_else(PoisonError::into_inner).try_wait().ok().flatten()
+    }
+
+    /// Sends it a signal, unless it has ended.
+    pub fn signal(&self, signal: Signal) {
+        if self.status().is_none() {
+            // It may end between both lines; it is still ours until it has been waited for.
+            let _ = kill(Pid::from_raw(self.pid), signal);
+        }
+    }
+
+    /// Its last lines, for people.
+    pub fn last_lines(&self, count: usize) -> String {
+        last(&self.said.lock(), count)
+    }
+
+    fn ends_within(&self, patience: Duration) -> Option<ExitStatus> {
+        let end = Instant::now() + patience;
+        loop {
+            match self.status() {
+                Some(status) => return Some(status),
+                None if Instant::now() >= end => return None,
+                None => thread::sleep(Duration::from_millis(5)),
+            }
+        }
+    }
+
+    fn trouble(&self, what: &str, lines: &[String]) -> Trouble {
+        Trouble(format!("{} {what}; its last lines:\n{}", self.name, last(lines, 40)))
+    }
+}
+
+impl Drop for Process {
+    /// TERM, a second TERM, KILL; then KILL for what it has left behind. Only what descends from it.
+    fn drop(&mut self) {
+        let below = table::below(self.pid);
+        self.signal(Signal::SIGTERM);
+        if self.ends_within(Duration::from_millis(300)).is_none() {
+            self.signal(Signal::SIGTERM);
+        }
+        if self.ends_within(Duration::from_secs(3)).is_none() {
+            self.signal(Signal::SIGKILL);
+            self.ends_within(Duration::from_secs(3));
+        }
+        for left in below.iter().filter(|left| left.still_there()) {
+            // It may have ended by itself since.
+            let _ = kill(Pid::from_raw(left.pid), Signal::SIGKILL);
+        }
+    }
+}
+
+impl Said {
+    fn lock(&self) -> MutexGuard<'_, Vec<String>> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn listen_to(&self, stream: impl Read) {
+        let mut stream = BufReader::new(stream);
+        let mut line = Vec::new();
+        while stream.read_until(b'\n', &mut line).is_ok_and(|count| count > 0) {
+            self.lock().push(String::from_utf8_lossy(&line).trim_end().to_owned());
+            self.more.notify_all();
+            line.clear();
+        }
+    }
+}
+
+fn last(lines: &[String], count: usize) -> String {
+    let from = lines.len().saturating_sub(count);
+    lines.iter().skip(from).map(|line| format!("  {line}\n")).collect()
+}

@@ -1,0 +1,213 @@
+//! An OFTP2 station: a real end of a session, as Initiator that sends files or as Responder that takes them, and both
+//! in either role. It serves tests, the demonstration and people who try their set-up. Blocking, one thread a session.
+//!
+//! ```no_run
+//! use tests::station::{self, OutgoingFile, Security, Settings};
+//!
+//! let settings = Settings::new("O0013000000ACME", "SECRET");
+//! let files = vec![OutgoingFile::from_octets("HELLO", *b"hello, world")];
+//! let report = station::send("127.0.0.1:3305", &Security::Plain, &settings, files);
+//! assert!(report.went_well(true));
+//! ```
+
+mod command;
+mod connection;
+mod data;
+mod event;
+mod failure;
+mod fields;
+mod files;
+mod listener;
+mod negotiation;
+mod reason;
+mod receiver;
+mod report;
+mod session;
+mod speaker;
+mod tls;
+mod wire;
+
+use std::net::{TcpStream, ToSocketAddrs};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::ClientConnection;
+
+pub use command::{Command, Eerp, FileId, Level, Nerp, Sfid, Ssid, Transfers};
+pub use connection::{Connection, Tamper};
+pub use event::{Event, Observer};
+pub use failure::{Failure, Malformed};
+pub use files::{Content, Format, OutgoingFile, Store, sha256};
+pub use negotiation::Agreement;
+pub use receiver::Receiver;
+pub use report::{Outcome, Received, Report, Sent};
+pub use tls::{Identity, TlsSettings, TlsVersions, Trust};
+
+/// What a station says of itself, and how it behaves.
+#[derive(Clone)]
+pub struct Settings {
+    /// SSIDCODE.
+    pub code: String,
+    /// SSIDPSWD.
+    pub password: String,
+    /// The only SSIDCODE that is taken from the other end; none: any.
+    pub peer_code: Option<String>,
+    /// The only SSIDPSWD that is taken from the other end; none: any.
+    pub peer_password: Option<String>,
+    /// SSIDLEV.
+    pub level: Level,
+    /// SSIDSDEB, 128 to 99999.
+    pub buffer_size: u32,
+    /// SSIDCRED, 1 to 999.
+    pub credit: u16,
+    /// SSIDSR.
+    pub transfers: Transfers,
+    /// SSIDCMPR.
+    pub compression: bool,
+    /// SSIDREST.
+    pub restart: bool,
+    /// Whether each file received is answered with an EERP, as soon as this end has the turn.
+    pub eerp: bool,
+    /// Whether the turn is asked for after each file received (EFPACD).
+    pub ask_for_turn: bool,
+    /// Longest wait for the other end.
+    pub patience: Duration,
+    /// Who is told what happens.
+    pub observer: Option<Observer>,
+    /// Changes what is sent, to misbehave on purpose.
+    pub tamper: Option<Tamper>,
+}
+
+impl Settings {
+    /// A station of level 5 with the usual terms: 8 KiB buffers, credit 64, restart, an EERP for each file.
+    pub fn new(code: &str, password: &str) -> Self {
+        Self {
+            code: code.to_owned(),
+            password: password.to_owned(),
+            peer_code: None,
+            peer_password: None,
+            level: Level::Five,
+            buffer_size: 8192,
+            credit: 64,
+            transfers: Transfers::Both,
+            compression: false,
+            restart: true,
+            eerp: true,
+            ask_for_turn: false,
+            patience: Duration::from_secs(60),
+            observer: None,
+            tamper: None,
+        }
+    }
+
+    fn tell(&self, event: Event) -> Result<(), Failure> {
+        match &self.observer {
+            Some(observer) => observer(&event).map_err(Failure::Dropped),
+            None => Ok(()),
+        }
+    }
+
+    fn check(&self) -> Result<(), Failure> {
+        let wrong = |what: &str| Err(Failure::Setting(what.to_owned()));
+        match self {
+            Self { buffer_size: 0..128 | 100_000.., .. } => wrong("the buffer size is 128 to 99999"),
+            Self { credit: 0 | 1000.., .. } => wrong("the credit is 1 to 999"),
+            Self { code, .. } if code.is_empty() || code.len() > 25 => wrong("the code has 1 to 25 characters"),
+            Self { password, .. } if password.len() > 8 => wrong("the password has at most 8 characters"),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// How the connection is protected.
+#[derive(Clone)]
+pub enum Security {
+    /// Plain TCP.
+    Plain,
+    /// TLS from the first octet.
+    Tls(TlsSettings),
+}
+
+/// Calls the station at `to` (`host:port`), sends `files` and takes no file in return.
+pub fn send(to: &str, security: &Security, settings: &Settings, files: Vec<OutgoingFile>) -> Report {
+    exchange(to, security, settings, files, None)
+}
+
+/// As [`send`]; files of the other end come to lie in `store`.
+pub fn exchange(
+    to: &str,
+    security: &Security,
+    settings: &Settings,
+    files: Vec<OutgoingFile>,
+    store: Option<Arc<Store>>,
+) -> Report {
+    let mut report = Report { unsent: files.len(), ..Report::default() };
+    let begun = settings.check().and_then(|()| connect(to, security, settings.patience));
+    match begun {
+        Ok(connection) => converse(connection, settings, false, files, store, &mut report),
+        Err(failure) => fail(&mut report, settings, failure),
+    }
+    report
+}
+
+/// Opens a connection, with TLS if wanted, and says nothing on it: for scenarios that speak for themselves.
+pub fn connect(to: &str, security: &Security, patience: Duration) -> Result<Connection, Failure> {
+    let addresses = to.to_socket_addrs().map_err(Failure::io("find the address"))?;
+    let mut last = Failure::Setting(format!("{to} has no address"));
+    for address in addresses {
+        match TcpStream::connect_timeout(&address, patience) {
+            Ok(socket) => {
+                let tls = match security {
+                    Security::Plain => None,
+                    Security::Tls(tls) => {
+                        let client = ClientConnection::new(tls.client()?, tls.server_name()?);
+                        Some(client.map_err(Failure::Tls)?.into())
+                    }
+                };
+                return Connection::new(socket, tls, patience);
+            }
+            Err(source) => last = Failure::Io { doing: "connect", source },
+        }
+    }
+    Err(last)
+}
+
+/// Runs a session on `connection` and ends it in order, whatever happens.
+fn converse(
+    mut connection: Connection,
+    settings: &Settings,
+    called: bool,
+    files: Vec<OutgoingFile>,
+    store: Option<Arc<Store>>,
+    report: &mut Report,
+) {
+    report.protection = connection.protection();
+    report.peer_certificates = connection.peer_certificates();
+    report.peer = connection.peer();
+    let wanted = files.len();
+    let result = report
+        .peer
+        .map_or(Ok(()), |peer| settings.tell(Event::Connected { peer, protection: report.protection.clone() }))
+        .and_then(|()| session::run(&mut connection, settings, called, files, store, report));
+    report.unsent = wanted.saturating_sub(report.sent.len());
+    match result {
+        Ok(()) => connection.close(),
+        Err(failure) => {
+            match &failure {
+                // Nothing is said: that is what the observer wanted.
+                Failure::Dropped(_) => {}
+                failure => match failure.esid() {
+                    Some(reason) => connection.end(reason, &failure.to_string()),
+                    None => connection.close(),
+                },
+            }
+            fail(report, settings, failure);
+        }
+    }
+}
+
+fn fail(report: &mut Report, settings: &Settings, failure: Failure) {
+    // The session has failed already: what an observer thinks of that changes nothing.
+    let _ = settings.tell(Event::SessionFailed { why: failure.to_string() });
+    report.failure = Some(failure);
+}

@@ -1,0 +1,138 @@
+//! One session from both SSIDs to its end: who holds the turn (RFC 5024, 3.3.4 and 9.10 to 9.12) and what it does with it.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::command::{Command, Eerp, FileId};
+use super::connection::Connection;
+use super::event::Event;
+use super::failure::{Failure, Malformed};
+use super::files::{OutgoingFile, Store};
+use super::negotiation::{Agreement, initiate, respond};
+use super::report::Report;
+use super::{Settings, reason};
+
+/// How this end came to the turn, or what it waits for.
+pub(super) enum Turn {
+    /// First Speaker, or turn received after EFPA(Y): the session cannot be ended with ESID 00 here.
+    Speak,
+    /// A CD that nobody asked for: having nothing to say, this end may end the session.
+    SpeakOrEnd,
+    /// The other end has the turn. `after_cd`: it may end the session, as this end has given the turn away.
+    Listen { after_cd: bool },
+    /// ESID 00 has passed.
+    Ended,
+}
+
+/// A running session.
+pub(super) struct Session<'a> {
+    pub connection: &'a mut Connection,
+    pub settings: &'a Settings,
+    pub agreement: Agreement,
+    pub outbox: VecDeque<OutgoingFile>,
+    pub store: Option<Arc<Store>>,
+    /// Files received and not yet answered with EERP.
+    pub responses: VecDeque<FileId>,
+    pub report: &'a mut Report,
+}
+
+/// Runs a session on a connection that stands. `called`: this end is the Responder.
+pub(super) fn run(
+    connection: &mut Connection,
+    settings: &Settings,
+    called: bool,
+    outbox: Vec<OutgoingFile>,
+    store: Option<Arc<Store>>,
+    report: &mut Report,
+) -> Result<(), Failure> {
+    connection.set_tamper(settings.tamper.clone());
+    let agreement = if called { respond(connection, settings)? } else { initiate(connection, settings)? };
+    report.agreement = Some(agreement.clone());
+    settings.tell(Event::SessionStarted {
+        peer_code: agreement.peer_code.clone(),
+        level: agreement.level,
+        buffer_size: agreement.buffer_size,
+        credit: agreement.credit,
+        restart: agreement.restart,
+    })?;
+    let outbox = outbox.into();
+    let mut session = Session { connection, settings, agreement, outbox, store, responses: VecDeque::new(), report };
+    // RFC 5024, 3.3.4.1: the Initiator is the first Speaker.
+    let mut turn = if called { Turn::Listen { after_cd: false } } else { Turn::Speak };
+    loop {
+        turn = match turn {
+            Turn::Speak => session.speak(false)?,
+            Turn::SpeakOrEnd => session.speak(true)?,
+            Turn::Listen { after_cd } => session.listen(after_cd)?,
+            Turn::Ended => return settings.tell(Event::SessionEnded),
+        };
+    }
+}
+
+/// The next command; an ESID ends the session wherever it comes.
+pub(super) fn next(connection: &mut Connection) -> Result<Command, Failure> {
+    match connection.receive()? {
+        Command::Esid { reason, text } => Err(Failure::Esid { code: reason, text }),
+        command => Ok(command),
+    }
+}
+
+impl Session<'_> {
+    /// EERPs first, then files, then the turn is given away (RFC 5024, 4.3.8).
+    fn speak(&mut self, may_end: bool) -> Result<Turn, Failure> {
+        let mut nothing_said = true;
+        while let Some(file) = self.responses.pop_front() {
+            nothing_said = false;
+            let dataset = file.dataset.clone();
+            self.connection.send(&Command::Eerp(Eerp { file, hash: Vec::new(), signature: Vec::new() }))?;
+            match next(self.connection)? {
+                Command::Rtr => self.settings.tell(Event::ResponseSent { dataset })?,
+                other => return Err(Malformed::out_of_place(other.name(), "WF_RTR").into()),
+            }
+        }
+        while self.agreement.may_send
+            && let Some(file) = self.outbox.pop_front()
+        {
+            nothing_said = false;
+            if self.send_file(&file)?.turn_wanted {
+                self.connection.send(&Command::Cd)?;
+                return Ok(Turn::Listen { after_cd: false });
+            }
+        }
+        if may_end && nothing_said {
+            self.connection.send(&Command::Esid { reason: reason::esid::NORMAL, text: String::new() })?;
+            self.connection.wait_for_close();
+            return Ok(Turn::Ended);
+        }
+        self.connection.send(&Command::Cd)?;
+        Ok(Turn::Listen { after_cd: true })
+    }
+
+    fn listen(&mut self, after_cd: bool) -> Result<Turn, Failure> {
+        match self.connection.receive()? {
+            Command::Sfid(sfid) if self.agreement.may_receive => self.receive_file(sfid),
+            Command::Eerp(eerp) => {
+                self.settings.tell(Event::ResponseReceived { dataset: eerp.file.dataset.clone() })?;
+                self.report.responded(&eerp.file, None);
+                self.connection.send(&Command::Rtr)?;
+                Ok(Turn::Listen { after_cd: false })
+            }
+            Command::Nerp(nerp) => {
+                let dataset = nerp.file.dataset.clone();
+                self.report.responded(&nerp.file, Some(nerp.reason));
+                self.settings.tell(Event::NegativeResponseReceived {
+                    dataset,
+                    reason: nerp.reason,
+                    text: nerp.text,
+                })?;
+                self.connection.send(&Command::Rtr)?;
+                Ok(Turn::Listen { after_cd: false })
+            }
+            // RFC 5024, 9.12 B: two unsolicited CDs in a row would go on for ever.
+            Command::Cd if !after_cd => Ok(Turn::SpeakOrEnd),
+            Command::Esid { reason: reason::esid::NORMAL, .. } if after_cd => Ok(Turn::Ended),
+            Command::Esid { reason, text } => Err(Failure::Esid { code: reason, text }),
+            other => Err(Malformed::out_of_place(other.name(), if after_cd { "IDLELICD" } else { "IDLELI" }).into()),
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! Where a session is, and what may come there: the RFC's states (RFC 5024, 9.3) and the rows of its tables.
+
+use super::{Monitor, Peer, Violation};
+use crate::{
+    command::{CommandName, Level},
+    deviation::Deviation,
+};
+use std::{borrow::Cow, fmt};
+
+/// Where a session is, named after the state of the side that acts next or, in the data phase, of the Speaker.
+///
+/// Between two stations the states of both are known from what has passed: beside each stands the state of the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Phase {
+    /// `I_WF_RM`: the SSRM is due.
+    IWfRm,
+    /// `A_NC_ONLY` / `I_WF_RM`: the Initiator's SSID is due.
+    ANcOnly,
+    /// `A_WF_CONRS` / `I_WF_SSID`: the Responder's SSID is due.
+    AWfConrs,
+    /// `WF_SECD` / `WF_AUCH`: SECD of this side is due.
+    WfSecd(Peer),
+    /// `WF_AUCH` / `WF_AURP`: AUCH of this side is due.
+    WfAuch(Peer),
+    /// `WF_AURP` / `WF_SECD`: AURP of this side is due.
+    WfAurp(Peer),
+    /// `IDLESP` / `IDLELI`: nothing in progress.
+    IdleSp,
+    /// `IDLESP` / `IDLELI`, the turn having just been given because it was asked for.
+    IdleSpRequested,
+    /// `IDLESPCD` / `IDLELICD`: the turn has just been given without being asked for.
+    IdleSpCd,
+    /// `OPOP` / `OPIP`: a file is offered.
+    OpOp,
+    /// `OPO` / `OPI`: a file is sent, credit is left.
+    Opo,
+    /// `OPOWFC` / `OPI`: a file is sent, credit is used up.
+    OpoWfc,
+    /// `CLOP` / `CLIP`: a file has been sent, the answer is due.
+    Clop,
+    /// `WF_CD`: the Listener has asked for the turn.
+    WfCd,
+    /// `WF_RTR` / `RTRP`: EERP or NERP has been sent.
+    WfRtr,
+    /// `WF_NDISC`: the session is over.
+    WfNdisc,
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::IWfRm => "I_WF_RM",
+            Self::ANcOnly => "A_NC_ONLY",
+            Self::AWfConrs => "A_WF_CONRS",
+            Self::WfSecd(_) => "WF_SECD",
+            Self::WfAuch(_) => "WF_AUCH",
+            Self::WfAurp(_) => "WF_AURP",
+            Self::IdleSp | Self::IdleSpRequested => "IDLESP",
+            Self::IdleSpCd => "IDLESPCD",
+            Self::OpOp => "OPOP",
+            Self::Opo => "OPO",
+            Self::OpoWfc => "OPOWFC",
+            Self::Clop => "CLOP",
+            Self::WfCd => "WF_CD",
+            Self::WfRtr => "WF_RTR",
+            Self::WfNdisc => "WF_NDISC",
+        })
+    }
+}
+
+impl Monitor {
+    /// Whether this command may come now from this side, by RFC 5024, 9.8 and 9.10 to 9.12, with the letters of their
+    /// rows. ESID is not asked for: it may come at any time from either side.
+    ///
+    /// `Some` deviation: the tables forbid it, real stations do it.
+    pub(super) fn due(&self, from: Peer, name: CommandName) -> Result<Option<Deviation>, Violation> {
+        use CommandName::{
+            Auch, Aurp, Cd, Cdt, Data, Eerp, Efid, Efna, Efpa, Nerp, Rtr, Secd, Sfid, Sfna, Sfpa, Ssid, Ssrm,
+        };
+        use Phase::{
+            ANcOnly, AWfConrs, Clop, IWfRm, IdleSp, IdleSpCd, IdleSpRequested, OpOp, Opo, OpoWfc, WfAuch, WfAurp, WfCd,
+            WfRtr, WfSecd,
+        };
+        let initiator = from == Peer::Initiator;
+        let speaker = from == self.speaker;
+        match (self.phase, name) {
+            // RFC 5024, 9.8
+            (IWfRm, Ssrm) if !initiator => Ok(None),      // H
+            (ANcOnly, Ssid) if initiator => Ok(None),     // E
+            (AWfConrs, Ssid) if !initiator => Ok(None),   // D
+            (WfSecd(by), Secd) if by == from => Ok(None), // J
+            (WfAuch(by), Auch) if by == from => Ok(None), // I
+            (WfAurp(by), Aurp) if by == from => Ok(None), // K
+            // RFC 5024, 9.12: what the Speaker may send
+            (IdleSp | IdleSpRequested | IdleSpCd, Sfid | Eerp | Nerp) if speaker => Ok(None), // A, E, L
+            (IdleSp | IdleSpRequested, Cd) if speaker => Ok(None),                            // C
+            (Opo, Data) if speaker => Ok(None),                                               // I
+            (Opo, Efid) if speaker => Ok(None),                                               // J
+            (WfCd, Cd) if speaker => Ok(None),                                                // 9.10 H
+            (WfCd, Sfid | Eerp | Nerp) if speaker && self.may_keep_the_turn() => Ok(None),
+            // RFC 5024, 9.10 and 9.11: what the Listener may send
+            (OpOp, Sfpa | Sfna) if !speaker => Ok(None), // K, L
+            (OpoWfc, Cdt) if !speaker => Ok(None),       // O
+            (Clop, Efpa | Efna) if !speaker => Ok(None), // 9.11 C, D
+            (WfRtr, Rtr) if !speaker => Ok(None),        // N
+            // Tolerated: credit is given in advance, to keep the line busy (D15).
+            (Opo, Cdt) if !speaker => Ok(Some(Deviation::EarlyCredit)), // P
+            // Tolerated: such credit then meets the end of the file (D16).
+            (Clop, Cdt) if !speaker => Ok(Some(Deviation::CreditAfterEndOfFile)), // C
+            // Tolerated: the Speaker does not wait for credit it needs no more (D16).
+            (OpoWfc, Efid) if speaker => Ok(Some(Deviation::EndOfFileWithoutCredit)), // 9.11 E
+            // The tables' own answer to everything else is ESID 02.
+            _ => Err(Violation::out_of_place(
+                from,
+                self.row_against(speaker, name),
+                name,
+                self.what_is_due(from),
+                self.phase,
+            )),
+        }
+    }
+
+    /// RFC 2204 gives the turn away after EFPA(Y) only when both sides send files; its Speaker may go on otherwise.
+    fn may_keep_the_turn(&self) -> bool {
+        self.agreement.as_ref().is_some_and(|agreement| {
+            agreement.level <= Level::L2 && !(agreement.initiator_sends && agreement.responder_sends)
+        })
+    }
+
+    /// The row that ends with ESID 02 for a command out of place.
+    fn row_against(&self, speaker: bool, name: CommandName) -> &'static str {
+        use CommandName::{Cdt, Data, Efna, Efpa};
+        match (self.phase, name) {
+            (Phase::IWfRm | Phase::ANcOnly | Phase::AWfConrs, _) => "9.8",
+            (Phase::WfSecd(_) | Phase::WfAuch(_) | Phase::WfAurp(_), _) => "9.8 L",
+            (Phase::OpoWfc, Data) if speaker => "9.12 I",
+            (Phase::Opo, Cdt) if !speaker => "9.10 P",
+            (Phase::Opo | Phase::OpoWfc, Efpa | Efna) if !speaker => "9.11 B",
+            _ if speaker => "9.12 B",
+            _ => "9.10 C",
+        }
+    }
+
+    /// What this side may send here.
+    fn what_is_due(&self, from: Peer) -> Cow<'static, str> {
+        let speaker = from == self.speaker;
+        let commands = match self.phase {
+            Phase::IWfRm if from == Peer::Responder => "SSRM",
+            Phase::ANcOnly if from == Peer::Initiator => "SSID",
+            Phase::AWfConrs if from == Peer::Responder => "SSID",
+            Phase::WfSecd(by) if by == from => "SECD",
+            Phase::WfAuch(by) if by == from => "AUCH",
+            Phase::WfAurp(by) if by == from => "AURP",
+            Phase::IdleSp | Phase::IdleSpRequested if speaker => "SFID, EERP, NERP, CD",
+            Phase::IdleSpCd if speaker => "SFID, EERP, NERP",
+            Phase::OpOp if !speaker => "SFPA, SFNA",
+            Phase::Opo if speaker => "DATA, EFID",
+            Phase::OpoWfc if !speaker => "CDT",
+            Phase::Clop if !speaker => "EFPA, EFNA",
+            Phase::WfCd if speaker => "CD",
+            Phase::WfRtr if !speaker => "RTR",
+            _ => return Cow::Borrowed("nothing but ESID expected from this side"),
+        };
+        Cow::Owned(format!("{commands} or ESID expected"))
+    }
+}

@@ -1,0 +1,129 @@
+//! What breaks the protocol, told so that an administrator can act on it.
+
+use super::{Peer, Phase};
+use crate::{command::CommandName, deviation::Deviation, field::DecodeError, reason::SessionEndReason};
+use std::{borrow::Cow, fmt};
+
+/// A rule of RFC 5024 that a peer has broken. The buffer is not forwarded and the session is over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// Who broke it.
+    pub offender: Peer,
+    /// Section of RFC 5024, with the letter of the row where the section is a table: "5.3.2", "9.12 B".
+    pub section: &'static str,
+    /// The command, when its first octet names one.
+    pub command: Option<CommandName>,
+    /// The field and where it begins, when the rule is about one.
+    pub place: Option<Place>,
+    /// What would have been allowed.
+    pub expected: Cow<'static, str>,
+    /// What was seen instead: escaped, cut short, and never a password.
+    pub seen: String,
+    /// The code for the ESID that the offender gets.
+    pub reason: SessionEndReason,
+}
+
+/// A field of a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The RFC's name of the field.
+    pub field: &'static str,
+    /// Its first octet, counted from the command octet.
+    pub position: usize,
+}
+
+impl Violation {
+    /// A text for the ESID to the offender: names field and place, or the rule, and never repeats what was sent.
+    pub fn text_for_offender(&self) -> String {
+        match (self.command, self.place) {
+            (Some(command), Some(Place { field, position })) => {
+                format!("{field} at {position} of {command}: {}", self.expected)
+            }
+            (Some(command), None) => format!("{command}: {} (RFC 5024, {})", self.expected, self.section),
+            (None, _) => format!("{} (RFC 5024, {})", self.expected, self.section),
+        }
+    }
+
+    pub(super) fn of_rule(
+        offender: Peer,
+        section: &'static str,
+        command: Option<CommandName>,
+        place: Option<Place>,
+        expected: Cow<'static, str>,
+        seen: String,
+        reason: SessionEndReason,
+    ) -> Self {
+        Self { offender, section, command, place, expected, seen, reason }
+    }
+
+    pub(super) fn of_decoding(offender: Peer, error: DecodeError) -> Self {
+        let DecodeError { command, field, position, expected, seen, reason } = error;
+        let section = command.map_or("5.3.11", CommandName::section);
+        Self { offender, section, command, place: Some(Place { field, position }), expected, seen, reason }
+    }
+
+    /// A command that may not come now, or not from this side.
+    pub(super) fn out_of_place(
+        offender: Peer,
+        row: &'static str,
+        name: CommandName,
+        expected: Cow<'static, str>,
+        phase: Phase,
+    ) -> Self {
+        Self {
+            offender,
+            section: row,
+            command: Some(name),
+            place: None,
+            expected,
+            seen: format!("{name} in {phase}"),
+            reason: SessionEndReason::ProtocolViolation,
+        }
+    }
+
+    /// A deviation that only [`Conformance::Strict`](crate::Conformance::Strict) forbids.
+    pub(super) fn of_deviation(
+        offender: Peer,
+        name: CommandName,
+        deviation: Deviation,
+        reason: SessionEndReason,
+        phase: Phase,
+    ) -> Self {
+        let section = match deviation {
+            Deviation::EarlyCredit => "9.10 P",
+            Deviation::CreditAfterEndOfFile => "9.10 C",
+            Deviation::EndOfFileWithoutCredit => "9.11 E",
+            Deviation::SpecialLogicAgreed | Deviation::RestartRaised | Deviation::ModeNotNarrowed => "9.8 D",
+            Deviation::CompressionNotAgreed | Deviation::OctetsAfterEndOfRecord | Deviation::LastRecordNotEnded => {
+                "7.3"
+            }
+            _ => name.section(),
+        };
+        Self {
+            offender,
+            section,
+            command: Some(name),
+            place: None,
+            expected: Cow::Borrowed("the RFC's word expected, as conformance is strict"),
+            seen: format!("{} ({} in {phase})", deviation.sentence(), deviation.number()),
+            reason,
+        }
+    }
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { offender, section, expected, seen, reason, .. } = self;
+        write!(f, "{offender} broke RFC 5024, {section}: ")?;
+        match (self.command, self.place) {
+            (Some(command), Some(Place { field, position })) => {
+                write!(f, "{field} at {position} of {command} is \"{seen}\", {expected}")?;
+            }
+            (None, Some(Place { field, position })) => write!(f, "{field} at {position} is \"{seen}\", {expected}")?,
+            (_, None) => write!(f, "{seen}, {expected}")?,
+        }
+        write!(f, "; ESID {:02}", reason.code())
+    }
+}
+
+impl std::error::Error for Violation {}

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use serde::de::Error as _;
+use serde::de::{Error as _, IgnoredAny};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::error::{ApiError, ConfigError, reason};
@@ -60,12 +60,12 @@ where
     T: serde::de::DeserializeOwned,
 {
     let mut deserializer = serde_json::Deserializer::from_slice(json);
+    // The category of the error does not tell: `null` in an enum's place counts as a syntax error there.
     let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
-        let inner = error.inner();
-        if inner.is_data() {
-            return refuse(ConfigError::of(error));
+        match serde_json::from_slice::<IgnoredAny>(json) {
+            Ok(_) => refuse(ConfigError::of(error)),
+            Err(error) => not_json(&error),
         }
-        not_json(inner)
     })?;
     deserializer.end().map_err(|error| not_json(&error))?;
     Ok(value)

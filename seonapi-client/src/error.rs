@@ -161,9 +161,7 @@ impl ApiError {
         let mut causes = Vec::new();
         let mut cause: Option<&(dyn std::error::Error + 'static)> = error.source();
         while let Some(this) = cause {
-            let inner = this.downcast_ref::<std::io::Error>().and_then(|error| error.get_ref());
-            let tls = inner.and_then(|inner| inner.downcast_ref::<rustls::Error>());
-            if let Some(tls) = tls.or_else(|| this.downcast_ref::<rustls::Error>()) {
+            if let Some(tls) = tls_within(this) {
                 return Self::Tls(tls_sentence(tls));
             }
             causes.push(this.to_string());
@@ -203,10 +201,20 @@ pub(crate) fn reason(error: &serde_json::Error) -> String {
     text.chars().take(300).map(escaped).collect()
 }
 
+/// The TLS error that this is or wraps; several I/O errors may lie around it, which `source` steps over.
+fn tls_within<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a rustls::Error> {
+    let inner = error.downcast_ref::<std::io::Error>().and_then(|error| error.get_ref());
+    match inner {
+        Some(inner) => tls_within(inner),
+        None => error.downcast_ref(),
+    }
+}
+
 fn tls_sentence(error: &rustls::Error) -> String {
     let rustls::Error::InvalidCertificate(refusal) = error else { return error.to_string() };
     match refusal {
-        CertificateError::UnknownIssuer => {
+        // The signature is wrong where a CA was made anew under its old name.
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => {
             "its certificate is not issued by a CA that is trusted here; give the file of its CA".to_owned()
         }
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => "its certificate has expired".to_owned(),

@@ -1,0 +1,14 @@
+//! The policy: what the judgement holds a peer against. Written as plain data ([`PolicySource`]), compiled once into a
+//! flat image ([`compile`]), and read in place by every process ([`Policy`]).
+
+mod compile;
+mod image;
+mod source;
+mod view;
+
+pub use compile::{Compiled, LeftOutCrl, PolicyError, PolicyFault, compile, compile_with_crls};
+pub use image::ImageError;
+pub(crate) use image::{Fields, Record, Reference, Section, Table, Writer};
+pub use source::{Conformance, Der, ExtendedKeyUsage, PartnerSource, PolicySource, Revocation, UnknownPartners};
+pub(crate) use view::{AnchorView, DNS_KEY, SUBJECT_KEY, name_key, time as seconds};
+pub use view::{PartnerView, Policy};

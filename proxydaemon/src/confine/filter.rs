@@ -1,0 +1,372 @@
+//! System call filters. A call that is not permitted kills the process, which the kernel notes in the audit log and the
+//! gate counts as a crash (signal SYS).
+
+use std::collections::BTreeMap;
+use std::env::consts::ARCH;
+
+use nix::libc;
+use nix::unistd::Pid;
+use seccompiler::{
+    BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen as Len, SeccompCmpOp as Op,
+    SeccompCondition as Condition, SeccompFilter, SeccompRule as Rule, apply_filter, sock_filter,
+};
+
+use crate::checked;
+
+/// Why there is no filter.
+#[derive(Debug, thiserror::Error)]
+pub enum FilterError {
+    /// It does not compile, which the tests exclude for the supported machines.
+    #[error("the system call filter cannot be made: {0}")]
+    Compile(#[from] BackendError),
+    /// The kernel refused it.
+    #[error("the system call filter is refused: {0}")]
+    Refused(#[from] seccompiler::Error),
+    /// The place for the PID is not there exactly once.
+    #[error("the system call filter cannot be made: no place for the process number")]
+    NoPlaceForPid,
+}
+
+/// Stands in a compiled filter for the PID of the process that will install it.
+const PID_TO_COME: u32 = 0x5eed_91d5;
+
+type Rules = BTreeMap<i64, Vec<Rule>>;
+
+/// The filter of a session, compiled once by the gate, installed by each session for itself.
+///
+/// | Calls | For |
+/// | --- | --- |
+/// | poll, read, write, recv, send and their kind; shutdown, close, fcntl on flags, ioctl FIONBIO, get- and setsockopt | the descriptors it has |
+/// | mmap and mprotect without PROT_EXEC, anonymous; munmap, mremap, madvise, brk | memory |
+/// | futex, getrandom, clock_gettime, getpid, gettid, rt_sig*, sigaltstack, restart_syscall, tgkill of itself, exit_group | the runtime of the language |
+#[derive(Debug)]
+pub struct SessionFilter(BpfProgram);
+
+impl SessionFilter {
+    /// Compiles it.
+    ///
+    /// # Errors
+    /// Not on x86-64 and aarch64.
+    pub fn compile() -> Result<Self, FilterError> {
+        let program = compile(session_rules()?, SeccompAction::KillProcess, SeccompAction::Allow)?;
+        if places_for_pid(&program).count() != 1 {
+            return Err(FilterError::NoPlaceForPid);
+        }
+        Ok(Self(program))
+    }
+
+    /// Installs it in this process, for good.
+    pub(super) fn install(&self) -> Result<(), FilterError> {
+        install(self.0.clone())
+    }
+}
+
+fn compile(rules: Rules, otherwise: SeccompAction, matching: SeccompAction) -> Result<BpfProgram, FilterError> {
+    Ok(SeccompFilter::new(rules, otherwise, matching, ARCH.try_into()?)?.try_into()?)
+}
+
+fn places_for_pid(program: &BpfProgram) -> impl Iterator<Item = usize> {
+    program.iter().enumerate().filter(|(_, instruction)| instruction.k == PID_TO_COME).map(|(place, _)| place)
+}
+
+fn install(mut program: BpfProgram) -> Result<(), FilterError> {
+    let own = u32::try_from(Pid::this().as_raw()).map_err(|_| FilterError::NoPlaceForPid)?;
+    for instruction in program.iter_mut().filter(|instruction| instruction.k == PID_TO_COME) {
+        instruction.k = own;
+    }
+    Ok(apply_filter(&program)?)
+}
+
+fn word(argument: u8, op: Op, value: u64) -> Result<Condition, BackendError> {
+    Condition::new(argument, Len::Dword, op, value)
+}
+
+fn integer(value: i32) -> u64 {
+    u64::from(value.cast_unsigned())
+}
+
+/// Permits (or forbids) a call when its second argument is one of these, as for fcntl and ioctl.
+fn second_is(values: &[u64]) -> Result<Vec<Rule>, BackendError> {
+    values.iter().map(|value| Rule::new(vec![word(1, Op::Eq, *value)?])).collect()
+}
+
+fn session_rules() -> Result<Rules, BackendError> {
+    let mut rules = Rules::new();
+    for call in SESSION_CALLS {
+        rules.insert(*call, vec![]);
+    }
+    #[cfg(target_arch = "x86_64")]
+    rules.insert(libc::SYS_poll, vec![]);
+
+    let fcntl = [libc::F_GETFL, libc::F_SETFL, libc::F_GETFD, libc::F_SETFD].map(integer);
+    rules.insert(libc::SYS_fcntl, second_is(&fcntl)?);
+    rules.insert(libc::SYS_ioctl, second_is(&[libc::FIONBIO])?);
+    rules.insert(libc::SYS_setsockopt, setsockopt_rules()?);
+    // Without an address: an inherited socket speaks to the peer it is connected to, and to nobody else.
+    rules.insert(libc::SYS_sendto, vec![Rule::new(vec![Condition::new(4, Len::Qword, Op::Eq, 0)?])?]);
+
+    let executable = u64::from(libc::PROT_EXEC.cast_unsigned());
+    let not_executable = word(2, Op::MaskedEq(executable), 0)?;
+    let anonymous = integer(libc::MAP_ANONYMOUS);
+    let anonymous = word(3, Op::MaskedEq(anonymous), anonymous)?;
+    rules.insert(libc::SYS_mprotect, vec![Rule::new(vec![not_executable.clone()])?]);
+    rules.insert(libc::SYS_mmap, vec![Rule::new(vec![not_executable, anonymous])?]);
+
+    // abort() sends the signal this way.
+    rules.insert(libc::SYS_tgkill, vec![Rule::new(vec![word(0, Op::Eq, u64::from(PID_TO_COME))?])?]);
+    Ok(rules)
+}
+
+const SESSION_CALLS: &[i64] = &[
+    libc::SYS_ppoll,
+    libc::SYS_read,
+    libc::SYS_readv,
+    libc::SYS_write,
+    libc::SYS_writev,
+    libc::SYS_recvfrom,
+    libc::SYS_recvmsg,
+    libc::SYS_sendmsg,
+    libc::SYS_shutdown,
+    libc::SYS_close,
+    libc::SYS_getsockopt,
+    libc::SYS_getsockname,
+    libc::SYS_getpeername,
+    libc::SYS_getrandom,
+    libc::SYS_munmap,
+    libc::SYS_mremap,
+    libc::SYS_madvise,
+    libc::SYS_brk,
+    libc::SYS_futex,
+    libc::SYS_clock_gettime,
+    libc::SYS_rt_sigaction,
+    libc::SYS_rt_sigprocmask,
+    libc::SYS_rt_sigreturn,
+    libc::SYS_sigaltstack,
+    libc::SYS_exit,
+    libc::SYS_exit_group,
+    libc::SYS_getpid,
+    libc::SYS_gettid,
+    libc::SYS_restart_syscall,
+];
+
+/// Time-outs, buffers and the like; no filters, no upper layer protocols, no device.
+fn setsockopt_rules() -> Result<Vec<Rule>, BackendError> {
+    let options = [
+        (libc::SOL_SOCKET, libc::SO_RCVTIMEO),
+        (libc::SOL_SOCKET, libc::SO_SNDTIMEO),
+        (libc::SOL_SOCKET, libc::SO_RCVBUF),
+        (libc::SOL_SOCKET, libc::SO_SNDBUF),
+        (libc::SOL_SOCKET, libc::SO_RCVLOWAT),
+        (libc::SOL_SOCKET, libc::SO_KEEPALIVE),
+        (libc::SOL_SOCKET, libc::SO_LINGER),
+        (libc::IPPROTO_TCP, libc::TCP_NODELAY),
+        (libc::IPPROTO_TCP, libc::TCP_CORK),
+        (libc::IPPROTO_TCP, libc::TCP_QUICKACK),
+        (libc::IPPROTO_TCP, libc::TCP_KEEPIDLE),
+        (libc::IPPROTO_TCP, libc::TCP_KEEPINTVL),
+        (libc::IPPROTO_TCP, libc::TCP_KEEPCNT),
+        (libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT),
+        (libc::IPPROTO_TCP, libc::TCP_NOTSENT_LOWAT),
+    ];
+    let rule = |(level, option)| Rule::new(vec![word(1, Op::Eq, integer(level))?, word(2, Op::Eq, integer(option))?]);
+    options.into_iter().map(rule).collect()
+}
+
+/// Installs the filter of a role with a runtime, or of the gate: everything but what such a process never does.
+pub(super) fn install_for_role(gate: bool) -> Result<(), FilterError> {
+    let programs = role_programs(gate)?;
+    for program in programs {
+        install(program)?;
+    }
+    Ok(())
+}
+
+fn role_programs(gate: bool) -> Result<Vec<BpfProgram>, FilterError> {
+    // The arguments of clone3 lie in memory, where no filter sees them. Told that it does not exist, libc takes clone.
+    let no_clone3 = Rules::from([(libc::SYS_clone3, vec![])]);
+    let not_there = SeccompAction::Errno(libc::ENOSYS.cast_unsigned());
+    Ok(vec![
+        compile(no_clone3, SeccompAction::Allow, not_there)?,
+        compile(forbidden_to_roles(gate)?, SeccompAction::Allow, SeccompAction::KillProcess)?,
+        no_foreign_numbers(),
+    ])
+}
+
+fn forbidden_to_roles(gate: bool) -> Result<Rules, BackendError> {
+    let mut rules: Rules = FORBIDDEN_TO_ALL.iter().map(|call| (*call, vec![])).collect();
+    #[cfg(target_arch = "x86_64")]
+    rules.extend([libc::SYS_iopl, libc::SYS_ioperm, libc::SYS_modify_ldt, libc::SYS_uselib].map(|call| (call, vec![])));
+
+    let thread = u64::from(libc::CLONE_THREAD.cast_unsigned());
+    let clone = if gate { (thread, thread) } else { (thread, 0) };
+    let mut clones = vec![Rule::new(vec![word(0, Op::MaskedEq(clone.0), clone.1)?])?];
+    for namespace in [
+        libc::CLONE_NEWNS,
+        libc::CLONE_NEWUSER,
+        libc::CLONE_NEWPID,
+        libc::CLONE_NEWNET,
+        libc::CLONE_NEWIPC,
+        libc::CLONE_NEWUTS,
+        libc::CLONE_NEWCGROUP,
+    ] {
+        clones.push(Rule::new(vec![word(0, Op::MaskedEq(integer(namespace)), integer(namespace))?])?);
+    }
+    rules.insert(libc::SYS_clone, clones);
+
+    let families = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK]; // the last for getaddrinfo
+    let foreign: Result<Vec<_>, _> = families.into_iter().map(|family| word(0, Op::Ne, integer(family))).collect();
+    rules.insert(libc::SYS_socket, vec![Rule::new(foreign?)?]);
+
+    if !gate {
+        rules.extend(FORBIDDEN_TO_RUNTIMES.iter().map(|call| (*call, vec![])));
+        #[cfg(target_arch = "x86_64")]
+        rules.extend([libc::SYS_fork, libc::SYS_vfork].map(|call| (call, vec![])));
+        rules.insert(libc::SYS_tgkill, vec![Rule::new(vec![word(0, Op::Ne, u64::from(PID_TO_COME))?])?]);
+    }
+    Ok(rules)
+}
+
+/// Other processes' memory, the system as a whole, and large parts of the kernel that nothing here uses.
+const FORBIDDEN_TO_ALL: &[i64] = &[
+    libc::SYS_ptrace,
+    libc::SYS_process_vm_readv,
+    libc::SYS_process_vm_writev,
+    libc::SYS_process_madvise,
+    libc::SYS_kcmp,
+    libc::SYS_pidfd_getfd,
+    libc::SYS_mount,
+    libc::SYS_umount2,
+    libc::SYS_pivot_root,
+    libc::SYS_chroot,
+    libc::SYS_move_mount,
+    libc::SYS_open_tree,
+    libc::SYS_fsopen,
+    libc::SYS_fsconfig,
+    libc::SYS_fsmount,
+    libc::SYS_fspick,
+    libc::SYS_mount_setattr,
+    libc::SYS_unshare,
+    libc::SYS_setns,
+    libc::SYS_bpf,
+    libc::SYS_perf_event_open,
+    libc::SYS_userfaultfd,
+    libc::SYS_io_uring_setup,
+    libc::SYS_io_uring_enter,
+    libc::SYS_io_uring_register,
+    libc::SYS_open_by_handle_at,
+    libc::SYS_name_to_handle_at,
+    libc::SYS_fanotify_init,
+    libc::SYS_keyctl,
+    libc::SYS_add_key,
+    libc::SYS_request_key,
+    libc::SYS_init_module,
+    libc::SYS_finit_module,
+    libc::SYS_delete_module,
+    libc::SYS_kexec_load,
+    libc::SYS_kexec_file_load,
+    libc::SYS_personality,
+    libc::SYS_acct,
+    libc::SYS_quotactl,
+    libc::SYS_swapon,
+    libc::SYS_swapoff,
+    libc::SYS_reboot,
+    libc::SYS_sethostname,
+    libc::SYS_setdomainname,
+    libc::SYS_settimeofday,
+    libc::SYS_clock_settime,
+    libc::SYS_adjtimex,
+    libc::SYS_clock_adjtime,
+    libc::SYS_syslog,
+    libc::SYS_vhangup,
+    libc::SYS_mbind,
+    libc::SYS_set_mempolicy,
+    libc::SYS_migrate_pages,
+    libc::SYS_move_pages,
+];
+
+/// Other programs, other processes, another user.
+const FORBIDDEN_TO_RUNTIMES: &[i64] = &[
+    libc::SYS_execve,
+    libc::SYS_execveat,
+    libc::SYS_kill,
+    libc::SYS_tkill,
+    libc::SYS_rt_sigqueueinfo,
+    libc::SYS_rt_tgsigqueueinfo,
+    libc::SYS_pidfd_open,
+    libc::SYS_pidfd_send_signal,
+    libc::SYS_setuid,
+    libc::SYS_setgid,
+    libc::SYS_setreuid,
+    libc::SYS_setregid,
+    libc::SYS_setresuid,
+    libc::SYS_setresgid,
+    libc::SYS_setgroups,
+    libc::SYS_setfsuid,
+    libc::SYS_setfsgid,
+    libc::SYS_capset,
+];
+
+/// Kills on every number from 2^30 on: the x32 calls of x86-64, by which a list of forbidden numbers could be passed.
+fn no_foreign_numbers() -> BpfProgram {
+    const LOAD_WORD: u16 = 0x20; // BPF_LD | BPF_W | BPF_ABS
+    const JUMP_IF_AT_LEAST: u16 = 0x35; // BPF_JMP | BPF_JGE | BPF_K
+    const RETURN: u16 = 0x06; // BPF_RET | BPF_K
+    let instruction = |code, jt, jf, k| sock_filter { code, jt, jf, k };
+    vec![
+        instruction(LOAD_WORD, 0, 0, 0), // the number stands at octet 0 of struct seccomp_data
+        instruction(JUMP_IF_AT_LEAST, 0, 1, 1 << 30),
+        instruction(RETURN, 0, 0, libc::SECCOMP_RET_KILL_PROCESS),
+        instruction(RETURN, 0, 0, libc::SECCOMP_RET_ALLOW),
+    ]
+}
+
+/// What this kernel's filters cannot do, of what is used here.
+pub(super) fn lacks() -> Option<&'static str> {
+    let action = libc::SECCOMP_RET_KILL_PROCESS;
+    // SAFETY: the call reads one 32-bit word, which lives.
+    let answer = checked(unsafe {
+        libc::syscall(libc::SYS_seccomp, libc::SECCOMP_GET_ACTION_AVAIL, 0, std::ptr::from_ref(&action))
+    });
+    answer.err().map(|_| "no system call filter that kills (seccomp, Linux 4.14), without which no session starts")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_filters_compile_and_stay_small() {
+        let SessionFilter(session) = SessionFilter::compile().unwrap();
+        assert!(session.len() < 400, "{} instructions", session.len());
+        for gate in [true, false] {
+            for program in role_programs(gate).unwrap() {
+                assert!(program.len() < 600, "{} instructions", program.len());
+                assert!(places_for_pid(&program).count() <= usize::from(!gate));
+            }
+        }
+    }
+
+    #[test]
+    fn a_session_has_no_call_that_makes_or_reaches_anything_new() {
+        let rules = session_rules().unwrap();
+        for call in [
+            libc::SYS_socket,
+            libc::SYS_socketpair,
+            libc::SYS_connect,
+            libc::SYS_bind,
+            libc::SYS_accept4,
+            libc::SYS_openat,
+            libc::SYS_execve,
+            libc::SYS_clone,
+            libc::SYS_clone3,
+            libc::SYS_kill,
+            libc::SYS_ptrace,
+            libc::SYS_prctl,
+            libc::SYS_dup,
+            libc::SYS_memfd_create,
+        ] {
+            assert!(!rules.contains_key(&call), "call {call}");
+        }
+        assert!(FORBIDDEN_TO_ALL.iter().chain(FORBIDDEN_TO_RUNTIMES).all(|call| !rules.contains_key(call)));
+    }
+}

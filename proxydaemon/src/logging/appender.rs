@@ -1,0 +1,271 @@
+//! The kind `seon_appender`: one file a day for all processes of a daemon, one write for each line.
+//!
+//! | Setting | Meaning |
+//! | --- | --- |
+//! | `path` | the file, to which the date is added before the extension: `/var/log/seon.log` is written as `/var/log/seon-2026-03-01.log`; relative to the directory of the binary; by default named after the program, beside the binary |
+//! | `encoder` | the layout, by default `seon_layout` |
+//!
+//! A full disk does not stop anything: what could not be written is counted, and told once writing works again.
+
+use std::fmt;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use anyhow::Context;
+use chrono::{DateTime, Local, NaiveDate};
+use log::{Level, Record};
+use log4rs::append::Append;
+use log4rs::config::{Deserialize, Deserializers};
+use log4rs::encode::writer::simple::SimpleWriter;
+use log4rs::encode::{Encode, EncoderConfig};
+
+use super::gate::Origin;
+use super::layout::SeonLayout;
+
+#[derive(Debug)]
+pub(super) struct SeonAppender {
+    encoder: Box<dyn Encode>,
+    file: Mutex<DailyFile>,
+}
+
+impl SeonAppender {
+    /// Opens today's file.
+    pub(super) fn open(path: PathBuf, encoder: Box<dyn Encode>) -> io::Result<Self> {
+        let mut file = DailyFile { path, today: None, lost: 0, torn: false };
+        file.of(Local::now())?;
+        Ok(Self { encoder, file: Mutex::new(file) })
+    }
+
+    fn encoded(&self, record: &Record<'_>) -> anyhow::Result<Vec<u8>> {
+        let mut line = SimpleWriter(Vec::with_capacity(256));
+        self.encoder.encode(&mut line, record)?;
+        Ok(line.0)
+    }
+
+    fn append_at(&self, now: DateTime<Local>, record: &Record<'_>) -> anyhow::Result<()> {
+        let line = self.encoded(record)?;
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        if file.lost > 0 && file.of(now).is_ok() {
+            let text = format!("{} lines were lost here because the log could not be written", file.lost);
+            let origin = Origin::of_gate(Some("log-loss"), None);
+            let loss = self.encoded(
+                &Record::builder().level(Level::Error).key_values(&origin).args(format_args!("{text}")).build(),
+            )?;
+            if file.write(now, &loss).is_ok() {
+                file.lost = 0;
+            }
+        }
+        if file.write(now, &line).is_err() {
+            file.lost += 1;
+        }
+        Ok(())
+    }
+}
+
+impl Append for SeonAppender {
+    fn append(&self, record: &Record<'_>) -> anyhow::Result<()> {
+        self.append_at(Local::now(), record)
+    }
+
+    fn flush(&self) {}
+}
+
+/// The file of the day.
+struct DailyFile {
+    path: PathBuf,
+    today: Option<Today>,
+    lost: u64,
+    /// The last line was written in part, as a disk that fills up makes it.
+    torn: bool,
+}
+
+struct Today {
+    date: NaiveDate,
+    path: PathBuf,
+    file: File,
+    /// Second in which it was last seen under its name.
+    seen: i64,
+}
+
+impl DailyFile {
+    /// Writes one line. What fails leaves no half line that the next could be taken for a part of.
+    fn write(&mut self, now: DateTime<Local>, line: &[u8]) -> io::Result<()> {
+        let torn = self.torn;
+        let mut file = self.of(now)?;
+        if torn {
+            file.write_all(b"\n")?;
+            self.torn = false;
+            file = self.of(now)?;
+        }
+        match file.write(line) {
+            Ok(written) if written == line.len() => Ok(()),
+            Ok(written) => {
+                let rest = line.get(written..).unwrap_or_default();
+                file.write_all(rest).inspect_err(|_| self.torn = true)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The open file for this moment: a new one on a new day, and when it was moved away or removed (looked at once a
+    /// second).
+    fn of(&mut self, now: DateTime<Local>) -> io::Result<&File> {
+        let (date, second) = (now.date_naive(), now.timestamp());
+        let today = match self.today.take() {
+            Some(today) if today.date == date && (today.seen == second || today.is_in_place()) => {
+                Today { seen: second, ..today }
+            }
+            _ => {
+                self.torn = false; // half a line stays in the old file
+                let path = dated(&self.path, date);
+                let mut options = OpenOptions::new();
+                let file = options.append(true).create(true).mode(0o640).open(&path)?;
+                Today { date, path, file, seen: second }
+            }
+        };
+        Ok(&self.today.insert(today).file)
+    }
+}
+
+impl Today {
+    fn is_in_place(&self) -> bool {
+        match (std::fs::metadata(&self.path), self.file.metadata()) {
+            (Ok(named), Ok(open)) => (named.dev(), named.ino()) == (open.dev(), open.ino()),
+            (Err(error), _) => error.kind() != io::ErrorKind::NotFound,
+            _ => true,
+        }
+    }
+}
+
+impl fmt::Debug for DailyFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DailyFile").field("path", &self.path).field("lost", &self.lost).finish_non_exhaustive()
+    }
+}
+
+/// The path with the date before its extension.
+fn dated(path: &Path, date: NaiveDate) -> PathBuf {
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    let extension = path.extension().map(|extension| format!(".{}", extension.to_string_lossy())).unwrap_or_default();
+    path.with_file_name(format!("{stem}-{}{extension}", date.format("%Y-%m-%d")))
+}
+
+/// `kind: seon_appender` in a `.logrc`.
+pub(super) struct AppenderDeserializer {
+    /// The directory of the binary.
+    pub(super) directory: PathBuf,
+    /// The file when the `.logrc` names none.
+    pub(super) default_path: PathBuf,
+}
+
+#[derive(Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct AppenderConfig {
+    path: Option<PathBuf>,
+    encoder: Option<EncoderConfig>,
+}
+
+impl Deserialize for AppenderDeserializer {
+    type Trait = dyn Append;
+    type Config = AppenderConfig;
+
+    fn deserialize(&self, config: AppenderConfig, all: &Deserializers) -> anyhow::Result<Box<dyn Append>> {
+        let encoder = match config.encoder {
+            Some(encoder) => all.deserialize::<dyn Encode>(&encoder.kind, encoder.config)?,
+            None => Box::new(SeonLayout),
+        };
+        let path = config.path.map_or_else(|| self.default_path.clone(), |path| self.directory.join(path));
+        anyhow::ensure!(path.file_name().is_some(), "path {} does not name a file", path.display());
+        let today = dated(&path, Local::now().date_naive());
+        let appender =
+            SeonAppender::open(path, encoder).with_context(|| format!("{} cannot be opened", today.display()))?;
+        Ok(Box::new(appender))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chrono::{Days, TimeDelta};
+
+    fn say(appender: &SeonAppender, now: DateTime<Local>, text: &str) {
+        let origin = Origin::of_gate(Some("a-code"), None);
+        let mut builder = Record::builder();
+        appender.append_at(now, &builder.key_values(&origin).args(format_args!("{text}")).build()).unwrap();
+    }
+
+    fn messages(path: &Path) -> Vec<String> {
+        let text = std::fs::read_to_string(path).unwrap();
+        assert!(text.is_empty() || text.ends_with('\n'));
+        text.lines().map(|line| line.split_whitespace().skip(4).collect::<Vec<_>>().join(" ")).collect()
+    }
+
+    fn scratch() -> (tempfile::TempDir, PathBuf, DateTime<Local>) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("seon.log");
+        (folder, path, Local::now())
+    }
+
+    #[test]
+    fn a_new_day_is_a_new_file() {
+        let (_folder, path, now) = scratch();
+        let appender = SeonAppender::open(path.clone(), Box::new(SeonLayout)).unwrap();
+        let tomorrow = now.checked_add_days(Days::new(1)).unwrap();
+        say(&appender, now, "one");
+        say(&appender, tomorrow, "two");
+        say(&appender, tomorrow, "three");
+        assert_eq!(messages(&dated(&path, now.date_naive())), ["a-code one"]);
+        assert_eq!(messages(&dated(&path, tomorrow.date_naive())), ["a-code two", "a-code three"]);
+    }
+
+    #[test]
+    fn the_date_stands_before_the_extension() {
+        let date = NaiveDate::from_ymd_opt(2026, 3, 1).unwrap();
+        assert_eq!(dated(Path::new("/var/log/seon.log"), date), Path::new("/var/log/seon-2026-03-01.log"));
+        assert_eq!(dated(Path::new("/var/log/seon"), date), Path::new("/var/log/seon-2026-03-01"));
+    }
+
+    #[test]
+    fn a_full_disk_is_counted_and_told_when_writing_works_again() {
+        let (_folder, path, now) = scratch();
+        let today = dated(&path, now.date_naive());
+        std::os::unix::fs::symlink("/dev/full", &today).unwrap();
+        let appender = SeonAppender::open(path.clone(), Box::new(SeonLayout)).unwrap();
+        for _ in 0..5 {
+            say(&appender, now, "into the void");
+        }
+        std::fs::remove_file(&today).unwrap();
+        let later = now.checked_add_signed(TimeDelta::seconds(1)).unwrap();
+        let today = dated(&path, later.date_naive());
+        say(&appender, later, "here again");
+        say(&appender, later, "and again");
+        let loss = "log-loss 5 lines were lost here because the log could not be written";
+        assert_eq!(messages(&today), [loss, "a-code here again", "a-code and again"]);
+    }
+
+    #[test]
+    fn a_file_that_was_moved_away_is_made_anew() {
+        let (folder, path, now) = scratch();
+        let appender = SeonAppender::open(path.clone(), Box::new(SeonLayout)).unwrap();
+        say(&appender, now, "one");
+        let moved = folder.path().join("moved");
+        std::fs::rename(dated(&path, now.date_naive()), &moved).unwrap();
+        let later = now.checked_add_signed(TimeDelta::seconds(1)).unwrap();
+        say(&appender, later, "two");
+        assert_eq!(messages(&moved), ["a-code one"]);
+        assert_eq!(messages(&dated(&path, later.date_naive())), ["a-code two"]);
+    }
+
+    #[test]
+    fn half_a_line_ends_before_the_next_begins() {
+        let (_folder, path, now) = scratch();
+        let mut file = DailyFile { path: path.clone(), today: None, lost: 0, torn: false };
+        file.of(now).unwrap().write_all(b"half").unwrap();
+        file.torn = true;
+        file.write(now, b"whole\n").unwrap();
+        assert_eq!(std::fs::read(dated(&path, now.date_naive())).unwrap(), b"half\nwhole\n");
+    }
+}

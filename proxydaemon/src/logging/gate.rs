@@ -1,0 +1,194 @@
+//! The log as the gate writes it, for itself and for its children.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use log::kv::{Error, Key, Source, Value, VisitSource};
+use log::{LevelFilter, Log, Record};
+use log4rs::append::console::{ConsoleAppender, Target};
+use log4rs::config::{Appender, Config, Root};
+use nix::unistd::Pid;
+
+use super::appender::SeonAppender;
+use super::layout::SeonLayout;
+use super::logrc::{self, LogrcError};
+use super::record::word;
+use super::{ChildRecord, FATAL, SINK, Sink, Threshold, install, session_of, set_level, value_of};
+
+/// A `.logrc` larger than this is not one.
+const LARGEST_LOGRC: usize = 256 * 1024;
+
+/// Why there is no log.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// The `.logrc` is wrong.
+    #[error(transparent)]
+    Logrc(#[from] LogrcError),
+    /// The `.logrc` is there and cannot be read.
+    #[error("{path} cannot be read: {source}")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system answered.
+        source: io::Error,
+    },
+    /// There is no `.logrc`, and the default log file cannot be written.
+    #[error(
+        "the log file {path} cannot be written: {source}; name another place in {logrc}, or log to the terminal with -d"
+    )]
+    Unwritable {
+        /// The file, to whose name the date is added.
+        path: PathBuf,
+        /// Where another one can be named.
+        logrc: PathBuf,
+        /// What the system answered.
+        source: io::Error,
+    },
+}
+
+/// The directory of this binary, whatever the working directory.
+///
+/// # Errors
+/// `/proc` is not mounted.
+pub fn binary_directory() -> io::Result<PathBuf> {
+    let binary = std::fs::read_link("/proc/self/exe")?;
+    Ok(binary.parent().unwrap_or(Path::new("/")).to_owned())
+}
+
+/// The log of a gate. From its start on, all records of this process are written.
+#[derive(Debug)]
+pub struct GateLog {
+    note: Option<String>,
+}
+
+impl GateLog {
+    /// Starts the log as `STEM.logrc` in `directory` says. Without that file, a daemon in the foreground logs to
+    /// standard error and one in the background to `STEM-DATE.log` in `directory`, at level INFO.
+    ///
+    /// Starts no thread. To be called as the user that the daemon runs as, who has to open a new file each day, and before
+    /// anything is confined, since the time zone is read now.
+    ///
+    /// # Errors
+    /// The `.logrc` is wrong (with line and column) or unreadable, or a log file cannot be opened.
+    pub fn start(stem: &str, directory: &Path, foreground: bool) -> Result<Self, LogError> {
+        let path = directory.join(format!("{stem}.logrc"));
+        let default_path = directory.join(format!("{stem}.log"));
+        let text =
+            match std::fs::File::open(&path).and_then(|file| crate::descriptors::read_bounded(file, LARGEST_LOGRC)) {
+                Ok(text) => text,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    return Self::start_by_default(path, default_path, foreground);
+                }
+                Err(source) => return Err(LogError::Unreadable { path, source }),
+            };
+        let text = String::from_utf8(text).map_err(|_| LogError::Unreadable {
+            path: path.clone(),
+            source: io::Error::new(io::ErrorKind::InvalidData, "it is not text in UTF-8"),
+        })?;
+        let (config, level) = logrc::read(&path, &text, directory, &default_path)?;
+        Ok(Self::start_with(config, level, None))
+    }
+
+    fn start_by_default(logrc: PathBuf, path: PathBuf, foreground: bool) -> Result<Self, LogError> {
+        let builder = Appender::builder();
+        let (appender, place) = if foreground {
+            let console = ConsoleAppender::builder().target(Target::Stderr).encoder(Box::new(SeonLayout)).build();
+            (builder.build("default", Box::new(console)), "standard error".to_owned())
+        } else {
+            let file = SeonAppender::open(path.clone(), Box::new(SeonLayout))
+                .map_err(|source| LogError::Unwritable { path: path.clone(), logrc: logrc.clone(), source })?;
+            (builder.build("default", Box::new(file)), format!("{} (with the date in its name)", path.display()))
+        };
+        let root = Root::builder().appender("default").build(LevelFilter::Trace);
+        let (config, _) = Config::builder().appender(appender).build_lossy(root);
+        let note = format!("there is no {}; logging at level INFO to {place}", logrc.display());
+        Ok(Self::start_with(config, Threshold::Info, Some(note)))
+    }
+
+    fn start_with(config: Config, level: Threshold, note: Option<String>) -> Self {
+        install(Sink::Gate(GateSink { log4rs: log4rs::Logger::new(config) }));
+        set_level(level);
+        Self { note }
+    }
+
+    /// What an administrator should know about the choice of the log: that there is no `.logrc`.
+    pub fn note(&self) -> Option<&str> {
+        self.note.as_deref()
+    }
+
+    /// Writes a record of the child `pid`, whose role the gate knows, whatever the gate's own threshold is: the child
+    /// judged by its own. A line before it tells how many records the child had to drop.
+    pub fn write(&self, pid: Pid, role: &str, record: &ChildRecord) {
+        let Ok(sink) = SINK.read() else { return };
+        let Sink::Gate(gate) = &*sink else { return };
+        let origin = |code| Origin { role: word(role), pid: pid.as_raw(), session: record.session.clone(), code };
+        if record.lost > 0 {
+            let loss = origin(Some("log-loss".to_owned()));
+            let lost = record.lost;
+            gate.write(
+                &Record::builder()
+                    .level(log::Level::Error)
+                    .key_values(&loss)
+                    .args(format_args!(
+                        "{lost} records of this process were lost, as it logged faster than they were written"
+                    ))
+                    .build(),
+            );
+        }
+        let origin = origin(record.code.clone());
+        let target = if record.level == Threshold::Fatal { FATAL } else { &record.target };
+        gate.write(
+            &Record::builder()
+                .level(record.level.as_level())
+                .target(target)
+                .key_values(&origin)
+                .args(format_args!("{}", record.message))
+                .build(),
+        );
+    }
+}
+
+pub(super) struct GateSink {
+    log4rs: log4rs::Logger,
+}
+
+impl GateSink {
+    /// Writes a record of the gate itself.
+    pub(super) fn log(&self, record: &Record<'_>) {
+        let origin = Origin::of_gate(value_of(record, "code").as_deref(), session_of(record).as_deref());
+        self.write(&record.to_builder().key_values(&origin).build());
+    }
+
+    fn write(&self, record: &Record<'_>) {
+        self.log4rs.log(record);
+    }
+}
+
+/// Who a record is from, as the keys from which `seon_layout` makes its columns.
+pub(super) struct Origin {
+    role: String,
+    pid: i32,
+    session: Option<String>,
+    code: Option<String>,
+}
+
+impl Origin {
+    pub(super) fn of_gate(code: Option<&str>, session: Option<&str>) -> Self {
+        let (code, session) = (code.map(word), session.map(word));
+        Self { role: "gate".to_owned(), pid: Pid::this().as_raw(), session, code }
+    }
+}
+
+impl Source for Origin {
+    fn visit<'kvs>(&'kvs self, visitor: &mut dyn VisitSource<'kvs>) -> Result<(), Error> {
+        visitor.visit_pair(Key::from("role"), Value::from(self.role.as_str()))?;
+        visitor.visit_pair(Key::from("pid"), Value::from(self.pid))?;
+        if let Some(session) = &self.session {
+            visitor.visit_pair(Key::from("session"), Value::from(session.as_str()))?;
+        }
+        if let Some(code) = &self.code {
+            visitor.visit_pair(Key::from("code"), Value::from(code.as_str()))?;
+        }
+        Ok(())
+    }
+}

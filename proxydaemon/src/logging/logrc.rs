@@ -1,0 +1,192 @@
+//! Reading a `.logrc`: log4rs' own format, with errors that name the place, and nothing passed over in silence.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use log::LevelFilter;
+use log4rs::append::{Append, AppenderConfig};
+use log4rs::config::{Appender, Config, Deserializers, Logger, Root};
+use log4rs::filter::Filter;
+use serde::Deserialize;
+
+use super::Threshold;
+use super::appender::AppenderDeserializer;
+use super::layout::LayoutDeserializer;
+
+/// What is wrong with a `.logrc`, and where.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}:{line}:{column}: {message}", path.display())]
+pub struct LogrcError {
+    /// The file.
+    pub path: PathBuf,
+    /// The line, from 1.
+    pub line: usize,
+    /// The column, from 1.
+    pub column: usize,
+    /// What is wrong.
+    pub message: String,
+}
+
+/// The file as log4rs documents it. `refresh_rate` is not taken: it would start a thread in the gate, which forks.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Logrc {
+    #[serde(default)]
+    appenders: BTreeMap<String, AppenderConfig>,
+    root: RootSection,
+    #[serde(default)]
+    loggers: BTreeMap<String, LoggerSection>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RootSection {
+    #[serde(default = "info")]
+    level: Threshold,
+    appenders: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LoggerSection {
+    level: LevelFilter,
+    #[serde(default)]
+    appenders: Vec<String>,
+    #[serde(default = "yes")]
+    additive: bool,
+}
+
+fn info() -> Threshold {
+    Threshold::Info
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// Reads the file's text: the configuration for log4rs and the threshold to start with. Opens the files it names.
+///
+/// `directory` is that of the binary, `default_path` the log file of an appender without `path`.
+pub(super) fn read(
+    path: &Path,
+    text: &str,
+    directory: &Path,
+    default_path: &Path,
+) -> Result<(Config, Threshold), LogrcError> {
+    let at = |(line, column), message| LogrcError { path: path.to_owned(), line, column, message };
+    let logrc: Logrc = serde_yaml::from_str(text).map_err(|error| {
+        let place = error.location().map_or((1, 1), |place| (place.line(), place.column()));
+        at(place, error.to_string())
+    })?;
+
+    let mut kinds = Deserializers::default();
+    kinds.insert("seon_layout", LayoutDeserializer);
+    let (directory, default_path) = (directory.to_owned(), default_path.to_owned());
+    kinds.insert("seon_appender", AppenderDeserializer { directory, default_path });
+
+    let mut config = Config::builder();
+    for (name, section) in logrc.appenders {
+        let wrong = |error: anyhow::Error| at(place_of(text, &name), format!("appender {name}: {error:#}"));
+        let mut appender = Appender::builder();
+        for filter in section.filters {
+            appender = appender.filter(kinds.deserialize::<dyn Filter>(&filter.kind, filter.config).map_err(wrong)?);
+        }
+        let append = kinds.deserialize::<dyn Append>(&section.kind, section.config).map_err(wrong)?;
+        config = config.appender(appender.build(name, append));
+    }
+    if logrc.root.appenders.is_empty() {
+        return Err(at(place_of(text, "root"), "root has no appender, so nothing would be logged".to_owned()));
+    }
+    for (name, section) in logrc.loggers {
+        let logger = Logger::builder().additive(section.additive).appenders(section.appenders);
+        config = config.logger(logger.build(name, section.level));
+    }
+    // The threshold is judged before a record gets here, since a signal can change it.
+    let root = Root::builder().appenders(logrc.root.appenders).build(LevelFilter::Trace);
+    let config = config.build(root).map_err(|errors| {
+        let missing = errors.errors().first().map(ToString::to_string).unwrap_or_default();
+        let name = missing.rsplit('`').nth(1).unwrap_or_default().to_owned();
+        at(last_place_of(text, &name), missing)
+    })?;
+    Ok((config, logrc.root.level))
+}
+
+/// Line and column where a key stands. The values below it were read without their places.
+fn place_of(text: &str, key: &str) -> (usize, usize) {
+    find(text.lines().enumerate(), |line| {
+        let bare = line.trim_start().trim_start_matches(['"', '\'']);
+        bare.strip_prefix(key).is_some_and(|rest| rest.trim_start_matches(['"', '\'']).starts_with(':'))
+    })
+}
+
+/// Line and column of the last line that mentions a name.
+fn last_place_of(text: &str, name: &str) -> (usize, usize) {
+    let lines: Vec<_> = text.lines().enumerate().collect();
+    find(lines.into_iter().rev(), |line| line.contains(name))
+}
+
+fn find<'a>(lines: impl Iterator<Item = (usize, &'a str)>, wanted: impl Fn(&str) -> bool) -> (usize, usize) {
+    let mut lines = lines.filter(|(_, line)| wanted(line));
+    lines.next().map_or((1, 1), |(number, line)| (number + 1, 1 + line.len() - line.trim_start().len()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SOUND: &str = "\
+appenders:
+  day:
+    kind: seon_appender
+    path: day.log
+    encoder:
+      kind: seon_layout
+  terminal:
+    kind: console
+    target: stderr
+root:
+  level: fatal
+  appenders: [day, terminal]
+loggers:
+  rustls:
+    level: warn
+";
+
+    fn read_text(text: &str) -> Result<(Config, Threshold), LogrcError> {
+        let folder = tempfile::tempdir().unwrap();
+        read(Path::new("/opt/seon/seon.logrc"), text, folder.path(), &folder.path().join("seon.log"))
+    }
+
+    #[test]
+    fn a_sound_file_is_taken_with_our_level_and_kinds() {
+        let (config, level) = read_text(SOUND).unwrap();
+        assert_eq!(level, Threshold::Fatal);
+        assert_eq!((config.appenders().len(), config.loggers().len()), (2, 1));
+        assert_eq!(config.root().level(), LevelFilter::Trace);
+    }
+
+    #[test]
+    fn every_error_names_its_place() {
+        let cases = [
+            ("kind: seon_appender", "kind: seon_apender", 2, 3, "seon_apender"),
+            ("path: day.log", "file: day.log", 2, 3, "Unknown field file"),
+            ("path: day.log", "path: no/such/folder/day.log", 2, 3, "cannot be opened"),
+            ("kind: seon_layout", "kind: seon_jason", 2, 3, "seon_jason"),
+            ("[day, terminal]", "[day, night]", 12, 3, "night"),
+            ("[day, terminal]", "[]", 10, 1, "no appender"),
+            ("level: fatal", "level: verbose", 11, 3, "no log level"),
+            ("appenders:\n  day", "refresh_rate: 30 seconds\nappenders:\n  day", 1, 1, "refresh_rate"),
+            ("target: stderr", "target: [", 11, 0, ""),
+        ];
+        for (sound, broken, line, column, message) in cases {
+            assert_eq!(SOUND.matches(sound).count(), 1, "{sound}");
+            let error = read_text(&SOUND.replace(sound, broken)).unwrap_err();
+            let told = error.to_string();
+            assert!(told.contains(message), "{broken}: {told}");
+            assert!(told.starts_with(&format!("/opt/seon/seon.logrc:{}:{}: ", error.line, error.column)), "{told}");
+            if column > 0 {
+                assert_eq!((error.line, error.column), (line, column), "{broken}: {told}");
+            }
+        }
+    }
+}

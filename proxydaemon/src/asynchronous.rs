@@ -11,7 +11,8 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use crate::descriptors::Channel;
-use crate::signals::{Arrived, SignalFd, Signals};
+use crate::logging;
+use crate::signals::{Arrived, Signal, SignalFd, Signals};
 
 /// A channel whose messages are postcard, of one type per direction, bounded in octets.
 #[derive(Debug)]
@@ -98,6 +99,30 @@ impl AsyncSignals {
                 return Ok(arrived);
             }
             ready.clear_ready();
+        }
+    }
+}
+
+/// The log level signals of a role whose other signals are its gate's business: those are taken and do nothing.
+#[derive(Debug)]
+pub struct LevelSignals(AsyncSignals);
+
+impl LevelSignals {
+    /// Takes the signals of this process into its runtime.
+    ///
+    /// # Errors
+    /// As [`AsyncSignals::new`].
+    pub fn new() -> io::Result<Self> {
+        Ok(Self(AsyncSignals::new(Signals::block()?)?))
+    }
+
+    /// Waits for the next signal and changes the log level if it asks for that. Cancel-safe.
+    pub async fn next(&mut self) {
+        match self.0.next().await {
+            Ok(Arrived { signal: Signal::Level(level), sender, .. }) => logging::change_level(level, sender),
+            Ok(_) => {}
+            // A signalfd does not fail; if it did, the role would do without.
+            Err(_) => std::future::pending().await,
         }
     }
 }

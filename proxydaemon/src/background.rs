@@ -70,7 +70,7 @@ fn detach() -> io::Result<()> {
     // A second fork: only a session leader could get a terminal again.
     // SAFETY: this process was forked from one with a single thread and started none.
     if let ForkResult::Parent { .. } = unsafe { fork() }? {
-        leave(ExitCode::Success);
+        leave(ExitCode::Ok);
     }
     chdir("/")?;
     descriptors::null_on_standard()
@@ -132,7 +132,7 @@ fn report(mut pipe: impl Read) -> ExitCode {
         let mut head = [0; 6];
         if pipe.read_exact(&mut head).is_err() {
             let _ = writeln!(io::stderr(), "the daemon ended before it was ready; its log may tell why");
-            return ExitCode::InternalFault;
+            return ExitCode::Internal;
         }
         let [kind, code, length @ ..] = head;
         let mut text = Vec::new();
@@ -143,8 +143,8 @@ fn report(mut pipe: impl Read) -> ExitCode {
         }
         match kind {
             NOTE => {}
-            READY => return ExitCode::Success,
-            _ => return ExitCode::from_number(i32::from(code)).unwrap_or(ExitCode::InternalFault),
+            READY => return ExitCode::Ok,
+            _ => return ExitCode::from_number(i32::from(code)).unwrap_or(ExitCode::Internal),
         }
     }
 }
@@ -156,15 +156,15 @@ mod tests {
     #[test]
     fn the_starter_learns_how_it_ended() {
         for (tell, expected) in [
-            (Starter::ready as fn(Starter), ExitCode::Success),
+            (Starter::ready as fn(Starter), ExitCode::Ok),
             (|starter| starter.failed("no licence", ExitCode::Licence), ExitCode::Licence),
-            (drop, ExitCode::InternalFault),
+            (drop, ExitCode::Internal),
             (
                 |starter| {
                     starter.note("no .logrc");
                     starter.ready();
                 },
-                ExitCode::Success,
+                ExitCode::Ok,
             ),
         ] {
             let (reader, writer) = pipe2(OFlag::O_CLOEXEC).unwrap();

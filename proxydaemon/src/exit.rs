@@ -35,7 +35,7 @@ macro_rules! exit_codes {
 
 exit_codes! {
     /// The program did what it was asked and ended in order.
-    Success = 0, "success", "The program did what it was asked to do, or ended in order.";
+    Ok = 0, "ok", "The program did what it was asked to do, or ended in order.";
     /// A failure without a code of its own.
     Failure = 1, "failure", "The program failed for the reason it printed.";
     /// The command line is wrong.
@@ -65,13 +65,13 @@ exit_codes! {
     /// A role died again and again.
     RoleLost = 14, "role-lost", "A process that the daemon needs died again and again.";
     /// A session ended because of its peer. Seen by the gate only.
-    SessionRefused = 20, "session-refused", "A session process ended: its peer was refused or broke the rules.";
+    SessionPeer = 20, "session-peer", "A session process ended: its peer was refused or broke the rules.";
     /// A session ended because a connection was lost. Seen by the gate only.
     SessionLost = 21, "session-lost", "A session process ended: one of its connections was lost or timed out.";
     /// A session ended by an order of its gate. Seen by the gate only.
     SessionStopped = 22, "session-stopped", "A session process ended because its gate told it to.";
     /// An error in the program itself.
-    InternalFault = 70, "internal-fault", "An error in the program itself; please report it with the log.";
+    Internal = 70, "internal-fault", "An error in the program itself; please report it with the log.";
     /// A process panicked.
     Panic = 71, "panic", "An error in the program itself ended a process at once; please report it with the log.";
 }

@@ -11,7 +11,7 @@ use nix::libc;
 use nix::unistd::{ForkResult, Pid, fork, setpgid};
 
 use crate::exit::ExitCode;
-use crate::title;
+use crate::{logging, title};
 
 /// Why no child was made.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +54,7 @@ where
             let _ = setpgid(Pid::from_raw(0), Pid::from_raw(0));
             title::set_title(name);
             let code = catch_unwind(AssertUnwindSafe(role)).unwrap_or(ExitCode::Panic);
+            logging::tell_lost();
             leave(code)
         }
     }
@@ -147,7 +148,7 @@ mod tests {
 
     #[test]
     fn endings_say_what_happened() {
-        assert_eq!(Ending::Exited(0).to_string(), "ended with success (0)");
+        assert_eq!(Ending::Exited(0).to_string(), "ended with ok (0)");
         assert_eq!(Ending::Exited(99).to_string(), "ended with code 99");
         assert_eq!(Ending::Killed(11).to_string(), "killed by signal 11 (SIGSEGV)");
         assert_eq!(Ending::Killed(40).to_string(), "killed by signal 40");
@@ -157,6 +158,6 @@ mod tests {
     fn a_test_with_its_harness_thread_is_refused() {
         let counted = std::fs::read_dir("/proc/self/task").unwrap().count() as u64;
         assert!(counted >= 2, "the test harness runs tests in a thread beside the main one");
-        assert!(matches!(fork_role("never", || ExitCode::Success), Err(ForkError::Threads(n)) if n >= 2));
+        assert!(matches!(fork_role("never", || ExitCode::Ok), Err(ForkError::Threads(n)) if n >= 2));
     }
 }

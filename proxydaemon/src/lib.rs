@@ -2,12 +2,12 @@
 //!
 //! It knows nothing of OFTP2, TLS, partners or the link: what a role may send or decide stands in the daemons' own crates.
 //!
-//! A gate starts in this order, and `tests/daemon.rs` keeps a program that does:
+//! A gate starts in this order:
 //!
 //! 1. [`title::prepare`], [`signals::Signals::block`]; read the command line, then [`title::wipe_arguments`];
 //! 2. [`user::for_start`], [`background::enter`], [`pid_file::PidFile::create`], [`user::User::become_user`];
 //! 3. [`logging::GateLog::start`], the listeners ([`descriptors::Listener`]), [`confine::SessionFilter::compile`];
-//! 4. [`fork::fork_role`] for each role, [`confine::confine_role`] for itself, [`background::Starter::ready`].
+//! 4. [`confine::confine_role`] for itself, then [`fork::fork_role`] for each role, then [`background::Starter::ready`].
 
 #[cfg(not(target_os = "linux"))]
 compile_error!("the proxy confines its processes with means of the Linux kernel and runs on Linux only");
@@ -32,4 +32,15 @@ pub use nix::unistd::Pid;
 /// Turns the result of a system call that answers -1 for an error into a `Result`.
 fn checked(result: i64) -> std::io::Result<i64> {
     if result < 0 { Err(std::io::Error::last_os_error()) } else { Ok(result) }
+}
+
+/// The name of this host, as its kernel knows it; empty when it has none that is text.
+pub fn host_name() -> String {
+    let mut name = [0_u8; 256];
+    // SAFETY: the pointer is to as many writable octets as are told.
+    if unsafe { nix::libc::gethostname(name.as_mut_ptr().cast(), name.len()) } != 0 {
+        return String::new();
+    }
+    let name = name.split(|octet| *octet == 0).next().unwrap_or_default();
+    std::str::from_utf8(name).unwrap_or_default().to_owned()
 }

@@ -50,7 +50,7 @@ impl SeonAppender {
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         if file.lost > 0 && file.of(now).is_ok() {
             let text = format!("{} lines were lost here because the log could not be written", file.lost);
-            let origin = Origin::of_gate(Some("log-loss"), None);
+            let origin = Origin::of_gate(Some("log-records-dropped"), None);
             let loss = self.encoded(
                 &Record::builder().level(Level::Error).key_values(&origin).args(format_args!("{text}")).build(),
             )?;
@@ -242,7 +242,7 @@ mod tests {
         let today = dated(&path, later.date_naive());
         say(&appender, later, "here again");
         say(&appender, later, "and again");
-        let loss = "log-loss 5 lines were lost here because the log could not be written";
+        let loss = "log-records-dropped 5 lines were lost here because the log could not be written";
         assert_eq!(messages(&today), [loss, "a-code here again", "a-code and again"]);
     }
 

@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use log::Record;
 
@@ -14,6 +14,9 @@ use crate::descriptors::{Channel, receive};
 
 /// Octets that may be under way to the gate before children have to drop records; the kernel may grant less.
 const UNDER_WAY: usize = 1 << 20;
+
+/// How long the end of a child waits to tell of dropped records.
+const LAST_WORD: Duration = Duration::from_secs(1);
 
 /// Both ends of the socket, as the gate holds them. Made once, before the first child.
 #[derive(Debug)]
@@ -117,6 +120,19 @@ impl ChildSink {
             self.lost.fetch_add(lost.saturating_add(1), Ordering::Relaxed);
         }
     }
+
+    /// Waits a moment for room to tell how many records were dropped, if some were.
+    pub(super) fn tell_lost(&self) {
+        let lost = self.lost.swap(0, Ordering::Relaxed);
+        if lost == 0 {
+            return;
+        }
+        let mut record = Record::builder();
+        let record =
+            record.level(log::Level::Debug).target(module_path!()).args(format_args!("this process ends")).build();
+        // A gate that is gone, or stuck for so long, is not told.
+        let _ = self.channel.send_by(Instant::now() + LAST_WORD, &ChildRecord::of(&record, lost).encode(), &[]);
+    }
 }
 
 #[cfg(test)]
@@ -124,7 +140,6 @@ mod tests {
     use super::*;
     use crate::logging::Threshold;
     use nix::unistd::Pid;
-    use std::time::Duration;
 
     fn soon() -> Instant {
         Instant::now() + Duration::from_secs(20)

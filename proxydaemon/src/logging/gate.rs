@@ -123,7 +123,7 @@ impl GateLog {
         let Sink::Gate(gate) = &*sink else { return };
         let origin = |code| Origin { role: word(role), pid: pid.as_raw(), session: record.session.clone(), code };
         if record.lost > 0 {
-            let loss = origin(Some("log-loss".to_owned()));
+            let loss = origin(Some("log-records-dropped".to_owned()));
             let lost = record.lost;
             gate.write(
                 &Record::builder()

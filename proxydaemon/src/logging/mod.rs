@@ -1,8 +1,7 @@
 //! The log: log4rs in the gate alone; children send their records to it over one shared socket.
 //!
 //! All processes log with the macros of [`log`] (and [`fatal!`](crate::fatal)), with two keys that become columns:
-//! `log::info!(code = "link-up", session = id; "client {name}")`. Other keys are not written. [`tell`] does the same
-//! for a level known at run time only.
+//! `log::info!(code = "link-up", session = id; "client {name}")`. Other keys are not written.
 
 mod appender;
 mod child;
@@ -17,6 +16,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Once, PoisonError, RwLock};
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
+use nix::unistd::Pid;
 
 pub use child::{ChildLog, LogSocket};
 pub use gate::{GateLog, LogError, binary_directory};
@@ -170,15 +170,18 @@ pub fn set_session(id: &str) {
     id.clone_into(&mut SESSION.write().unwrap_or_else(PoisonError::into_inner));
 }
 
-/// Logs one line of a level, and perhaps for a session, that are known at run time only.
-pub fn tell(level: Threshold, code: &str, session: Option<&str>, message: fmt::Arguments<'_>) {
-    let target = if level == Threshold::Fatal { FATAL } else { module_path!() };
-    let pairs = [("code", code), ("session", session.unwrap_or_default())];
-    let pairs: &[(&str, &str)] = if session.is_some() { &pairs } else { &pairs[..1] };
-    let mut record = Record::builder();
-    let record = record.level(level.as_level()).target(target).key_values(&pairs).args(message).build();
-    if level.as_level() <= log::max_level() {
-        log::logger().log(&record);
+/// Sets the level as a signal asks for, and logs that at the new level.
+pub fn change_level(threshold: Threshold, sender: Option<Pid>) {
+    set_level(threshold);
+    let target = if threshold == Threshold::Fatal { FATAL } else { module_path!() };
+    let by = sender.map_or_else(String::new, |pid| format!(", by process {pid}"));
+    log::log!(target: target, threshold.as_level(), code = "log-level-changed"; "the log level is {threshold} now{by}");
+}
+
+/// Tells the gate of records that were dropped last, when no later record will. At the end of a child.
+pub(crate) fn tell_lost() {
+    if let Sink::Child(child) = &*SINK.read().unwrap_or_else(PoisonError::into_inner) {
+        child.tell_lost();
     }
 }
 
@@ -212,11 +215,9 @@ fn install(sink: Sink) {
     ONCE.call_once(|| {
         // Fails only when a program brought its own logger, which none of ours does.
         let _ = log::set_logger(&Dispatch);
-        let print = std::panic::take_hook();
-        std::panic::set_hook(Box::new(move |panic| {
-            fatal!(code = "internal-fault"; "{panic}");
-            print(panic);
-        }));
+        // Without the backtrace that the usual hook may print: to read the symbols it opens files, for which a confined
+        // session would be killed.
+        std::panic::set_hook(Box::new(|panic| fatal!(code = "internal-fault"; "{panic}")));
     });
     set_level(level());
 }

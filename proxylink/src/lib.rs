@@ -1,1 +1,20 @@
-//! The link between proxyserver and proxyclient
+//! The link between proxyserver (DMZ) and proxyclient (inside), spoken by both.
+//!
+//! Everything that may cross the border between the two hosts stands in this crate: the cleartext [`preamble`], the
+//! raw-public-key [`tls`], the [`frame`]s and [`message`]s of the control connection, the [`snapshot`] that the inside
+//! pushes outwards, the [`pairing`] of a session, and the [`closing`] frame that ends a data connection. `PROTOCOL.md`
+//! beside the manifest describes the octets.
+//!
+//! It also holds what both daemons say about what happened: the table of [`situation`]s and the session [`record`].
+//! It opens no socket and reads no file.
+
+pub mod closing;
+pub mod control;
+pub mod frame;
+pub mod message;
+pub mod pairing;
+pub mod preamble;
+pub mod record;
+pub mod situation;
+pub mod snapshot;
+pub mod tls;

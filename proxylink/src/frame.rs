@@ -1,0 +1,86 @@
+//! Frames of the control connection: four octets of length (big-endian), then one message.
+
+use std::io;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+/// Largest message in octets. A pairing request with the whole transcript of a TLS 1.2 handshake fits.
+pub const LARGEST: usize = 160 * 1024;
+
+/// Octets of a part of something large (snapshot, CRL); other messages pass between two parts.
+pub const PART: usize = 64 * 1024;
+
+/// Why the control connection cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum FrameError {
+    /// The connection failed.
+    #[error("the connection failed: {0}")]
+    Io(#[from] io::Error),
+    /// The other side closed without a goodbye.
+    #[error("the other side closed the connection")]
+    Closed,
+    /// A length that no message has.
+    #[error("a message of {0} octets was announced, 1 to {LARGEST} expected")]
+    Length(usize),
+    /// Octets that are no message of this version.
+    #[error("a message of {0} octets is of no kind that this version knows, or has the wrong form")]
+    Unreadable(usize),
+}
+
+/// Reads one message. Not cancel-safe: give it a task of its own.
+///
+/// # Errors
+/// [`FrameError`]; after one the connection is out of step and must be closed.
+pub async fn read<M: DeserializeOwned>(from: &mut (impl AsyncRead + Unpin)) -> Result<M, FrameError> {
+    let mut header = [0; 4];
+    match from.read_exact(&mut header).await {
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Err(FrameError::Closed),
+        Err(error) => return Err(error.into()),
+    }
+    let length = usize::try_from(u32::from_be_bytes(header)).unwrap_or(usize::MAX);
+    if length == 0 || length > LARGEST {
+        return Err(FrameError::Length(length));
+    }
+    // Grown as octets come, so that an announcement alone takes no memory.
+    let mut content = Vec::new();
+    if from.take(length as u64).read_to_end(&mut content).await? != length {
+        return Err(FrameError::Closed);
+    }
+    decode(&content)
+}
+
+/// Reads a message from all of `octets`; anything left over is refused.
+///
+/// # Errors
+/// [`FrameError::Unreadable`].
+pub fn decode<M: DeserializeOwned>(octets: &[u8]) -> Result<M, FrameError> {
+    match postcard::take_from_bytes(octets) {
+        Ok((message, [])) => Ok(message),
+        _ => Err(FrameError::Unreadable(octets.len())),
+    }
+}
+
+/// The octets of a message, without the length.
+///
+/// # Errors
+/// [`FrameError::Length`] beyond [`LARGEST`].
+pub fn encode(message: &impl Serialize) -> Result<Vec<u8>, FrameError> {
+    let content = postcard::to_allocvec(message).map_err(|_| FrameError::Length(0))?;
+    if content.is_empty() || content.len() > LARGEST { Err(FrameError::Length(content.len())) } else { Ok(content) }
+}
+
+/// Writes one message and flushes it.
+///
+/// # Errors
+/// [`FrameError::Io`], or [`FrameError::Length`] beyond [`LARGEST`].
+pub async fn write(to: &mut (impl AsyncWrite + Unpin), message: &impl Serialize) -> Result<(), FrameError> {
+    let content = encode(message)?;
+    let mut frame = Vec::with_capacity(4 + content.len());
+    frame.extend(u32::try_from(content.len()).map_err(|_| FrameError::Length(content.len()))?.to_be_bytes());
+    frame.extend(content);
+    to.write_all(&frame).await?;
+    Ok(to.flush().await?)
+}

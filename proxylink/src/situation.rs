@@ -1,0 +1,221 @@
+//! The table of situations: everything an administrator can meet, each with one code, severity, sentence and advice.
+//!
+//! Log line, event, closing frame, manual page and tests all take it from here. A situation's place in the table is its
+//! number on the link: new ones are added at the end.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::pairing::SessionId;
+
+/// How grave a situation is, and where it goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Severity {
+    /// Log only.
+    Note,
+    /// Log, and the system log of the backend.
+    Info,
+    /// A fault that somebody should look at: log and system log.
+    Error,
+    /// The daemon ends, or cannot do its work: log and system log.
+    Fatal,
+}
+
+impl Severity {
+    /// Whether an event goes to the backend's system log.
+    pub const fn is_event(self) -> bool {
+        !matches!(self, Self::Note)
+    }
+
+    /// The word in an event (`info`, `error`, `fatal`).
+    pub const fn event_word(self) -> &'static str {
+        match self {
+            Self::Note | Self::Info => "info",
+            Self::Error => "error",
+            Self::Fatal => "fatal",
+        }
+    }
+}
+
+macro_rules! situations {
+    ($($name:ident $code:literal $severity:ident $sentence:literal $advice:literal;)*) => {
+        /// One thing that can happen. [`Situation::code`] is stable between releases.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        pub enum Situation {
+            $(#[doc = $sentence] $name,)*
+        }
+
+        impl Situation {
+            /// The whole table, in its order.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+
+            /// Stable kebab-case name.
+            pub const fn code(self) -> &'static str {
+                match self { $(Self::$name => $code,)* }
+            }
+
+            /// How grave it is.
+            pub const fn severity(self) -> Severity {
+                match self { $(Self::$name => Severity::$severity,)* }
+            }
+
+            /// What it means, in one sentence.
+            pub const fn sentence(self) -> &'static str {
+                match self { $(Self::$name => $sentence,)* }
+            }
+
+            /// What to do about it.
+            pub const fn advice(self) -> &'static str {
+                match self { $(Self::$name => $advice,)* }
+            }
+
+            /// The situation with this code.
+            pub fn by_code(code: &str) -> Option<Self> {
+                match code { $($code => Some(Self::$name),)* _ => None }
+            }
+        }
+    };
+}
+
+situations! {
+    // Daemons
+    ServerStarted "server-started" Info "The proxyserver has started." "Nothing to do.";
+    ServerStopped "server-stopped" Info "The proxyserver has ended." "Nothing to do if it was meant to.";
+    ClientStarted "client-started" Info "The proxyclient has started." "Nothing to do.";
+    ClientStopped "client-stopped" Info "The proxyclient has ended." "Nothing to do if it was meant to.";
+    StopRequested "stop-requested" Note "A signal asks the daemon to end." "Nothing to do; sessions get drain_timeout_s to end.";
+    RoleDied "role-died" Error "A process of the daemon died and is started anew; running sessions go on." "Send the log around this line to the makers.";
+    SessionCrashed "session-crashed" Error "A session's process died by a fault; its peer is held responsible." "Look who the peer is; repeated crashes make the gate start afresh.";
+    ConfinementIncomplete "confinement-incomplete" Note "The kernel lacks a means of confinement; the rest is in force." "A newer kernel (Landlock, seccomp) confines sessions better.";
+    LogLevelChanged "log-level-changed" Note "A signal changed the log level of this process." "Nothing to do.";
+    LogRecordsDropped "log-records-dropped" Error "Log records were lost because they came faster than they could be written." "See what floods the log; raise the level threshold if needed.";
+    // Licence
+    LicenceInvalid "licence-invalid" Fatal "There is no usable licence for this proxyserver." "Install a licence for the Proxy ID that is named; `seon_proxyserver2 -L` prints it.";
+    LicenceExpires "licence-expires" Error "The licence ends soon." "Ask the issuer for a new one in time.";
+    LicenceExpired "licence-expired" Error "The licence has ended: running sessions go on, new ones are refused." "Install a new licence file and restart the proxyserver.";
+    // Link
+    LinkListening "link-listening" Note "The proxyserver waits for its proxyclient." "Start the proxyclient if it does not come.";
+    LinkUp "link-up" Info "Proxyserver and proxyclient are linked." "Nothing to do.";
+    LinkDown "link-down" Error "The link between proxyserver and proxyclient is lost; sessions in flight go on, nothing new is taken." "See whether the other daemon runs and the network between them works.";
+    LinkUnreachable "link-unreachable" Error "The proxyserver cannot be reached; the proxyclient keeps trying." "Check address and port given with -S, the firewall towards the DMZ, and that seon_proxyserver2 runs.";
+    LinkGoodbye "link-goodbye" Info "The other side of the link ends in an orderly way." "Nothing to do if it was meant to.";
+    LinkRefused "link-refused" Error "A connection to the link's port was refused." "If it was the proxyclient's, see what the message says; otherwise something else talks to this port.";
+    LinkClientUnlicensed "link-client-unlicensed" Error "A proxyclient whose key is not in the licence file wanted to link." "Add the line that `seon_proxyclient2 --print-client-line` prints to the licence file and restart the proxyserver.";
+    LinkServerWrong "link-server-wrong" Error "The server at the link's address is not the one with the configured Proxy ID." "Compare `seon_proxyserver2 -L` with proxy_id in the configuration.";
+    LinkSecondClient "link-second-client" Error "A second proxyclient wanted to link; this version serves one at a time." "Stop one of the two proxyclients.";
+    LinkMessageInvalid "link-message-invalid" Error "The other side of the link sent what it may not send; the connection was ended." "Both daemons should be of the same version; if they are, treat that host as suspect.";
+    InsideMissing "inside-missing" Error "No proxyclient is linked; partners cannot be served." "Start the proxyclient, or see why it cannot link.";
+    DataConnectionRefused "data-connection-refused" Error "A data connection with an unknown, spent or wrong pairing token or key was refused." "Treat the source as suspect if it is not the proxyclient.";
+    // Configuration
+    ConfigurationTaken "configuration-taken" Info "A new configuration is in force." "Nothing to do.";
+    ConfigurationInvalid "configuration-invalid" Error "The configuration is not valid; the last good one stays in force." "Correct the place that is named.";
+    ConfigurationUnsupported "configuration-unsupported" Error "The configuration asks for something that this version does not do; the last good one stays in force." "Remove the setting that is named.";
+    BackendDown "backend-down" Error "The Seon API cannot be reached or answers wrongly; the last configuration stays in force." "Check the URL given with -U, the backend, and its certificate.";
+    BackendUp "backend-up" Info "The Seon API answers again." "Nothing to do.";
+    TokenRefused "token-refused" Error "The Seon API refuses the security token." "Check the token given with -T; `seon_backend token list` shows the known ones.";
+    SnapshotRefused "snapshot-refused" Error "The proxyserver could not take the configuration over." "See the reason in the message; the one before stays in force.";
+    CrlLeftOut "crl-left-out" Error "A CRL is not usable and was left out." "See the reason; have the backend fetch it again, or remove it.";
+    CrlMissing "crl-missing" Error "No current CRL of the issuer is at hand." "Let the backend fetch the CRL; `revocation = prefer` would accept such a certificate.";
+    CrlExpired "crl-expired" Error "The CRL of the issuer is past its nextUpdate." "Let the backend fetch a new one.";
+    ExpiryWarning "expiry-warning" Error "A certificate, CRL or licence ends soon." "Renew it in time.";
+    OutgoingIpUnavailable "outgoing-ip-unavailable" Fatal "The configured outgoing_ip is no address of the DMZ host." "Correct outgoing_ip in the configuration, or give the address to the host.";
+    // Partner port
+    PartnerPortOpen "partner-port-open" Info "Partners can connect." "Nothing to do.";
+    PartnerPortClosed "partner-port-closed" Info "Partners cannot connect." "Nothing to do if a daemon was stopped; see the lines before it otherwise.";
+    PartnerPortUnavailable "partner-port-unavailable" Error "An address for partners cannot be listened on." "See whether another program holds the port, or the address is not on this host.";
+    // Sessions before pairing
+    SessionAccepted "session-accepted" Note "A partner connected." "Nothing to do.";
+    SessionPaired "session-paired" Info "A partner was verified and its session is paired." "Nothing to do.";
+    LimitReached "limit-reached" Error "A connection was refused because a limit is reached." "See which limit, and from where the connections come.";
+    AddressRefused "partner-address-refused" Error "The partner may not connect from this address." "Correct allow_from of the partner if the address is right.";
+    HandshakeTimeout "handshake-timeout" Error "The peer did not finish the TLS handshake in time." "A port scanner needs no care; a partner should check its side.";
+    HandshakeFailed "handshake-failed" Error "The TLS handshake with the peer failed." "See the reason in the message.";
+    TlsTooOld "tls-too-old" Error "The peer only offers TLS that is no longer acceptable." "The partner must offer TLS 1.2 or 1.3 with ECDHE and AES-GCM or ChaCha20.";
+    SigningFailed "signing-failed" Error "The inside did not sign the handshake." "See the line of the proxyclient at the same time.";
+    SigningRefused "signing-refused" Error "The proxyserver asked for a signature on something that is no handshake of its session." "Treat the DMZ host as suspect.";
+    PairingTimeout "pairing-timeout" Error "The inside did not pair the session in time." "See the proxyclient's log at the same time.";
+    PairingRefused "pairing-refused" Error "The inside refused the session." "See the proxyclient's log at the same time.";
+    // Judgement of partners (crate verification)
+    CertificateMissing "partner-certificate-missing" Error "The peer showed no certificate." "The partner must configure a client certificate.";
+    CertificateUnreadable "partner-certificate-unreadable" Error "The certificate cannot be read." "The partner must use a proper X.509 certificate.";
+    CertificateExpired "partner-certificate-expired" Error "The certificate is no longer valid." "The partner must renew it.";
+    CertificateNotYetValid "partner-certificate-not-yet-valid" Error "The certificate is not valid yet." "Compare the clocks; otherwise wait or get another one.";
+    CertificateRevoked "partner-certificate-revoked" Error "The certificate is revoked." "The partner must get a new one; treat this use as suspect.";
+    CertificateIssuerUnknown "partner-certificate-issuer-unknown" Error "The certificate does not chain to a configured anchor." "Add the issuer to anchors_pem or pin the certificate, if the partner is to be trusted; see whether an intermediate was not sent.";
+    CertificateNotPinned "partner-certificate-not-pinned" Error "The certificate is none of the pinned ones." "Pin the new certificate if the partner announced it.";
+    CertificateKeyTooWeak "partner-certificate-key-too-weak" Error "The key of a certificate is too weak." "The partner needs RSA from 2048 bits, P-256 or better.";
+    CertificateSignatureInvalid "partner-certificate-signature-invalid" Error "A signature in the chain is wrong or of a kind that is not accepted." "The partner needs a chain signed with SHA-256 or better.";
+    CertificateUsage "partner-certificate-usage" Error "The certificate may not be used for this." "The partner needs clientAuth (callers) or serverAuth (called), or set extended_key_usage to ignore.";
+    CertificateChainInvalid "partner-certificate-chain-invalid" Error "The chain breaks a rule of RFC 5280." "See the rule in the message; the partner's CA must mend it.";
+    CertificateNameMismatch "partner-certificate-name-mismatch" Error "The called partner's certificate is for another name." "Compare server_name with the certificate.";
+    HandshakeSignatureInvalid "partner-handshake-signature-invalid" Error "The peer could not prove the key of its certificate." "Treat it as suspect.";
+    PartnerUnknown "partner-unknown" Error "The certificate is valid and belongs to no configured partner." "Configure the partner, or unknown_partners.";
+    PartnerDisabled "partner-disabled" Error "The partner is disabled." "Enable it if it may connect.";
+    PartnerSessionsFull "partner-sessions-full" Error "The partner already has as many sessions as it may." "Raise max_sessions of the partner if that is meant.";
+    SignatureReplayed "handshake-signature-replayed" Error "The proxyserver presented a handshake signature a second time." "Treat the DMZ host as suspect.";
+    // Sessions after pairing
+    SessionEnded "session-ended" Info "A session ended in order." "Nothing to do.";
+    SessionAborted "session-aborted" Error "A session ended before its time." "See who ended it and with which reason.";
+    SessionTimeout "session-timeout" Error "A session was ended because nothing came any more." "See which side was silent.";
+    ProtocolViolation "oftp2-protocol-violation" Error "A peer broke a rule of RFC 5024; its message was not passed on." "Tell the partner (or the maker of the station) rule and section.";
+    SsidCodeRefused "ssid-code-refused" Error "The identification code in SSID is not one of the partner's." "Add it to ssid_codes if the partner may use it.";
+    DeviationTolerated "oftp2-deviation-tolerated" Note "A peer deviates from RFC 5024 in a way that is tolerated; the message was passed on." "Nothing to do; `conformance: strict` would refuse it.";
+    DaemonUnreachable "receive-daemon-unreachable" Error "The receive daemon cannot be reached." "See whether it runs, and host and port of receive_daemon.";
+    DaemonLost "receive-daemon-lost" Error "The receive daemon closed a session before its end." "See the receive daemon's own log.";
+    PartnerLost "partner-lost" Error "The partner closed a session before its end." "The partner restarts the file; see its log if it repeats.";
+    DataConnectionLost "data-connection-lost" Error "The data connection between the two daemons broke." "See whether the network between them works.";
+    SessionStopped "session-stopped" Info "A session was ended because the daemon ends." "Nothing to do; the partner resumes later.";
+    SessionWithdrawn "session-withdrawn" Error "A running session was ended because its partner no longer stands in the configuration." "Nothing to do if that was meant.";
+    // Reports
+    SpoolFull "spool-full" Error "Reports were dropped because the spool is full." "Bring the backend back; the numbers tell what is missing.";
+    SpoolUnwritable "spool-unwritable" Error "Reports cannot be kept on disk." "See space and rights of the state directory.";
+    SessionRecorded "session-recorded" Note "A session record was handed over." "Nothing to do.";
+    OutgoingOff "outgoing-off" Note "Outgoing sessions are off." "Nothing to do.";
+}
+
+impl Situation {
+    /// Writes the situation to the log, at the level of its severity. `text` says who, what was seen, what was expected;
+    /// what comes from a peer must be escaped in it. A process that serves one session names it in every line by itself.
+    pub fn tell(self, text: impl fmt::Display) {
+        let code = self.code();
+        match self.severity() {
+            Severity::Note | Severity::Info => log::info!(code = code; "{text}"),
+            Severity::Error => log::error!(code = code; "{text}"),
+            Severity::Fatal => log::error!(target: "FATAL", code = code; "{text}"),
+        }
+    }
+
+    /// As [`Situation::tell`], for a process that serves many sessions.
+    pub fn tell_of(self, session: SessionId, text: impl fmt::Display) {
+        let code = self.code();
+        let session = session.to_string();
+        match self.severity() {
+            Severity::Note | Severity::Info => log::info!(code = code, session = session.as_str(); "{text}"),
+            Severity::Error => log::error!(code = code, session = session.as_str(); "{text}"),
+            Severity::Fatal => log::error!(target: "FATAL", code = code, session = session.as_str(); "{text}"),
+        }
+    }
+}
+
+impl fmt::Display for Situation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.code())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_unique_kebab_case_and_lead_back() {
+        for (place, situation) in Situation::ALL.iter().enumerate() {
+            let code = situation.code();
+            assert!(code.bytes().all(|octet| octet.is_ascii_lowercase() || octet == b'-'), "{code}");
+            assert_eq!(Situation::by_code(code), Some(*situation));
+            assert_eq!(postcard::to_allocvec(situation).unwrap(), [u8::try_from(place).unwrap()]);
+            assert!(situation.sentence().ends_with('.') && situation.advice().ends_with('.'), "{code}");
+        }
+    }
+}

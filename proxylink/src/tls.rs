@@ -1,0 +1,245 @@
+//! TLS of the link: version 1.3 only, both ends authenticated by raw public keys (RFC 7250). No certificate authority,
+//! nothing that expires, no resumption.
+
+use std::fmt;
+use std::sync::Arc;
+
+use rustls::client::AlwaysResolvesClientRawPublicKeys;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls13_signature_with_raw_key};
+use rustls::pki_types::{
+    CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, SubjectPublicKeyInfoDer, UnixTime,
+};
+use rustls::server::AlwaysResolvesServerRawPublicKeys;
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::sign::CertifiedKey;
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, Error, ServerConfig, SignatureScheme,
+};
+
+use crate::pairing::KeyHash;
+
+/// The one crypto provider of the project.
+pub fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
+}
+
+/// Name that TLS wants for the server; the key decides, so it means nothing and is not sent.
+pub fn server_name() -> ServerName<'static> {
+    ServerName::IpAddress(std::net::Ipv4Addr::UNSPECIFIED.into())
+}
+
+/// Which keys of the other side TLS itself lets through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Accept {
+    /// Any key, proven: the control connection's server says in a message of the link why it does not take one.
+    Any,
+    /// This key only.
+    Only(KeyHash),
+}
+
+/// The key that the other side proved.
+pub fn proven_key(presented: Option<&[CertificateDer<'_>]>) -> Option<KeyHash> {
+    presented.and_then(<[_]>::first).map(|spki| KeyHash::of_spki(spki))
+}
+
+/// TLS server of the link with the key in `pkcs8`.
+///
+/// # Errors
+/// When the key is none that TLS can use.
+pub fn server(pkcs8: &[u8], accepted: Accept) -> Result<ServerConfig, Error> {
+    let provider = provider();
+    let key = own_key(&provider, pkcs8)?;
+    let mut config = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_client_cert_verifier(Arc::new(ExpectedKeys::new(accepted, &provider)))
+        .with_cert_resolver(Arc::new(AlwaysResolvesServerRawPublicKeys::new(key)));
+    config.send_tls13_tickets = 0;
+    config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
+    config.max_early_data_size = 0;
+    Ok(config)
+}
+
+/// TLS client of the link with the key in `pkcs8`, for the one server whose key is `expected`.
+///
+/// # Errors
+/// When the key is none that TLS can use.
+pub fn client(pkcs8: &[u8], expected: KeyHash) -> Result<ClientConfig, Error> {
+    let provider = provider();
+    let key = own_key(&provider, pkcs8)?;
+    let mut config = ClientConfig::builder_with_provider(Arc::clone(&provider))
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(ExpectedKeys::new(Accept::Only(expected), &provider)))
+        .with_client_cert_resolver(Arc::new(AlwaysResolvesClientRawPublicKeys::new(key)));
+    config.resumption = rustls::client::Resumption::disabled();
+    config.enable_sni = false;
+    Ok(config)
+}
+
+/// A key for one data connection: made for it, gone with its process.
+pub struct SessionKey {
+    pkcs8: Vec<u8>,
+    hash: KeyHash,
+}
+
+impl SessionKey {
+    /// Makes a fresh P-256 key.
+    ///
+    /// # Errors
+    /// When the system has no random numbers.
+    pub fn generate() -> Result<Self, Error> {
+        use aws_lc_rs::encoding::AsDer;
+        use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair};
+        let failed = |_| Error::FailedToGetRandomBytes;
+        let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).map_err(failed)?;
+        let pkcs8 = pair.to_pkcs8v1().map_err(failed)?.as_ref().to_vec();
+        let spki: aws_lc_rs::encoding::PublicKeyX509Der<'_> = pair.public_key().as_der().map_err(failed)?;
+        Ok(Self { pkcs8, hash: KeyHash::of_spki(spki.as_ref()) })
+    }
+
+    /// What the other side must expect.
+    pub const fn hash(&self) -> KeyHash {
+        self.hash
+    }
+
+    /// TLS server of a data connection, for exactly this client.
+    ///
+    /// # Errors
+    /// When TLS cannot be set up.
+    pub fn server(&self, expected: KeyHash) -> Result<ServerConfig, Error> {
+        server(&self.pkcs8, Accept::Only(expected))
+    }
+
+    /// TLS client of a data connection, for exactly this server.
+    ///
+    /// # Errors
+    /// When TLS cannot be set up.
+    pub fn client(&self, expected: KeyHash) -> Result<ClientConfig, Error> {
+        client(&self.pkcs8, expected)
+    }
+}
+
+impl fmt::Debug for SessionKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SessionKey").field("hash", &self.hash).finish_non_exhaustive()
+    }
+}
+
+fn own_key(provider: &CryptoProvider, pkcs8: &[u8]) -> Result<Arc<CertifiedKey>, Error> {
+    let der = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(pkcs8.to_vec()));
+    let key = provider.key_provider.load_private_key(der)?;
+    let spki = key.public_key().ok_or_else(|| Error::General("the key does not tell its public half".to_owned()))?;
+    Ok(Arc::new(CertifiedKey::new(vec![CertificateDer::from(spki.to_vec())], key)))
+}
+
+/// Accepts the raw public keys that it was made for.
+#[derive(Debug)]
+struct ExpectedKeys {
+    accepted: Accept,
+    algorithms: WebPkiSupportedAlgorithms,
+}
+
+impl ExpectedKeys {
+    fn new(accepted: Accept, provider: &CryptoProvider) -> Self {
+        Self { accepted, algorithms: provider.signature_verification_algorithms }
+    }
+
+    fn check(&self, presented: &CertificateDer<'_>) -> Result<(), Error> {
+        let stands = match self.accepted {
+            Accept::Any => true,
+            Accept::Only(key) => key == KeyHash::of_spki(presented),
+        };
+        if stands { Ok(()) } else { Err(CertificateError::ApplicationVerificationFailure.into()) }
+    }
+
+    fn check_signature(
+        &self,
+        message: &[u8],
+        presented: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let spki = SubjectPublicKeyInfoDer::from(presented.as_ref());
+        verify_tls13_signature_with_raw_key(message, &spki, signed, &self.algorithms)
+    }
+}
+
+impl ServerCertVerifier for ExpectedKeys {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        self.check(end_entity).map(|()| ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _message: &[u8],
+        _cert: &CertificateDer<'_>,
+        _dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Err(Error::General("the link speaks TLS 1.3 only".to_owned()))
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.check_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
+    }
+
+    fn requires_raw_public_keys(&self) -> bool {
+        true
+    }
+}
+
+impl ClientCertVerifier for ExpectedKeys {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        self.check(end_entity).map(|()| ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _message: &[u8],
+        _cert: &CertificateDer<'_>,
+        _dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Err(Error::General("the link speaks TLS 1.3 only".to_owned()))
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.check_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
+    }
+
+    fn requires_raw_public_keys(&self) -> bool {
+        true
+    }
+}

@@ -253,28 +253,10 @@ impl<'a> Command<'a> {
         conformance: Conformance,
     ) -> Result<(Self, Deviations), DecodeError> {
         let mut fields = Fields::of(name, exchange_buffer, conformance);
-        let agreed = level.unwrap_or(Level::L5);
-        let command = match name {
-            CommandName::Ssrm => Self::Ssrm(Ssrm::read(&mut fields)?),
-            CommandName::Ssid => Self::Ssid(Ssid::read(&mut fields)?),
-            CommandName::Sfid => Self::Sfid(Box::new(Sfid::read(&mut fields, agreed)?)),
-            CommandName::Sfpa => Self::Sfpa(Sfpa::read(&mut fields, agreed)?),
-            CommandName::Sfna => Self::Sfna(Sfna::read(&mut fields, agreed)?),
-            CommandName::Data => return Data::read(exchange_buffer).map(|data| (Self::Data(data), Deviations::NONE)),
-            CommandName::Cdt => Self::Cdt(Cdt::read(&mut fields)?),
-            CommandName::Efid => Self::Efid(Efid::read(&mut fields, agreed)?),
-            CommandName::Efpa => Self::Efpa(Efpa::read(&mut fields)?),
-            CommandName::Efna => Self::Efna(Efna::read(&mut fields, agreed)?),
-            CommandName::Esid => Self::Esid(Esid::read(&mut fields, level)?),
-            CommandName::Cd => Self::Cd(Cd::read(&mut fields)?),
-            CommandName::Eerp => Self::Eerp(Box::new(Eerp::read(&mut fields, agreed)?)),
-            CommandName::Nerp => Self::Nerp(Box::new(Nerp::read(&mut fields, agreed)?)),
-            CommandName::Rtr => Self::Rtr(Rtr::read(&mut fields)?),
-            CommandName::Secd => Self::Secd(Secd::read(&mut fields)?),
-            CommandName::Auch => Self::Auch(Auch::read(&mut fields)?),
-            CommandName::Aurp => Self::Aurp(Aurp::read(&mut fields)?),
-        };
-        Ok((command, fields.end()?))
+        match Self::read_fields(name, level, &mut fields) {
+            Ok(command) => Ok((command, fields.end()?)),
+            Err(error) => Err(fields.wrong_length_before(error)),
+        }
     }
 
     /// Appends the command to `out` in the formats of `level`, as an Exchange Buffer without stream header.
@@ -319,6 +301,30 @@ impl<'a> Command<'a> {
             Self::Auch(_) => CommandName::Auch,
             Self::Aurp(_) => CommandName::Aurp,
         }
+    }
+
+    fn read_fields(name: CommandName, level: Option<Level>, fields: &mut Fields<'a>) -> Result<Self, DecodeError> {
+        let agreed = level.unwrap_or(Level::L5);
+        Ok(match name {
+            CommandName::Ssrm => Self::Ssrm(Ssrm::read(fields)?),
+            CommandName::Ssid => Self::Ssid(Ssid::read(fields)?),
+            CommandName::Sfid => Self::Sfid(Box::new(Sfid::read(fields, agreed)?)),
+            CommandName::Sfpa => Self::Sfpa(Sfpa::read(fields, agreed)?),
+            CommandName::Sfna => Self::Sfna(Sfna::read(fields, agreed)?),
+            CommandName::Data => Self::Data(Data::read(fields)?),
+            CommandName::Cdt => Self::Cdt(Cdt::read(fields)?),
+            CommandName::Efid => Self::Efid(Efid::read(fields, agreed)?),
+            CommandName::Efpa => Self::Efpa(Efpa::read(fields)?),
+            CommandName::Efna => Self::Efna(Efna::read(fields, agreed)?),
+            CommandName::Esid => Self::Esid(Esid::read(fields, level)?),
+            CommandName::Cd => Self::Cd(Cd::read(fields)?),
+            CommandName::Eerp => Self::Eerp(Box::new(Eerp::read(fields, agreed)?)),
+            CommandName::Nerp => Self::Nerp(Box::new(Nerp::read(fields, agreed)?)),
+            CommandName::Rtr => Self::Rtr(Rtr::read(fields)?),
+            CommandName::Secd => Self::Secd(Secd::read(fields)?),
+            CommandName::Auch => Self::Auch(Auch::read(fields)?),
+            CommandName::Aurp => Self::Aurp(Aurp::read(fields)?),
+        })
     }
 
     fn write_fields(&self, level: Level, out: &mut Vec<u8>) -> Result<(), EncodeError> {

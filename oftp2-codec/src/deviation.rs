@@ -136,7 +136,7 @@ deviations! {
         "the ESID has a reason that is not in the table; it counts as an abort";
     RestartRaised "D55" Warn NEGOTIATION,
         "the Responder answers restart Y to N; the session goes on without";
-    ModeNotNarrowed "D56" Accept NEGOTIATION,
+    ModeNotNarrowed "D56" Accept None,
         "the Responder answers B to an Initiator that only sends or only receives";
     EmptyDataBuffer "D57" Warn None,
         "a data buffer without any subrecord uses up credit";

@@ -19,7 +19,7 @@ impl Cdt {
         fields.require_length(|octets| matches!(octets, 1 | 3), "3 octets expected")?;
         if fields.is_at_end() {
             // Tolerated: the reserved octets are left out (D05).
-            fields.tolerate(Deviation::CreditCutShort, "CDTRSV1", 1, "two spaces expected", b"")?;
+            fields.tolerate(Deviation::CreditCutShort, "CDTRSV1", 1, "two spaces expected", b"");
         } else {
             fields.reserved("CDTRSV1", 2)?;
         }

@@ -2,7 +2,7 @@
 
 use super::CommandName;
 use crate::{
-    field::{DecodeError, FieldWriter},
+    field::{DecodeError, FieldWriter, Fields},
     reason::SessionEndReason,
     subrecord,
 };
@@ -33,9 +33,8 @@ impl<'a> Data<'a> {
         self.subrecords
     }
 
-    pub(super) fn read(exchange_buffer: &'a [u8]) -> Result<Self, DecodeError> {
-        let subrecords = exchange_buffer.get(1..).unwrap_or_default();
-        Self::new(subrecords).map_err(torn)
+    pub(super) fn read(fields: &mut Fields<'a>) -> Result<Self, DecodeError> {
+        Self::new(fields.rest()).map_err(torn)
     }
 
     pub(super) fn write(&self, fields: &mut FieldWriter<'_>) {

@@ -63,7 +63,7 @@ impl Eerp {
                     106,
                     "hash and signature, or neither, expected",
                     b"",
-                )?;
+                );
             }
         }
         Ok(Self { dataset, date, time, user, destination, originator, hash, signature })

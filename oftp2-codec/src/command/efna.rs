@@ -33,13 +33,7 @@ impl Efna {
         if !reason.exists_at_end(level) {
             // Tolerated: codes of other commands or levels (D29).
             let seen = format!("{code:02}");
-            fields.tolerate(
-                Deviation::ReasonNotListed,
-                "EFNAREAS",
-                1,
-                "a code of the table expected",
-                seen.as_bytes(),
-            )?;
+            fields.tolerate(Deviation::ReasonNotListed, "EFNAREAS", 1, "a code of the table expected", seen.as_bytes());
         }
         let text = match level {
             Level::L5 => fields.free_text("EFNAREASL", "EFNAREAST")?,

@@ -43,10 +43,10 @@ impl Esid {
                     0,
                     "at least 7 octets expected",
                     b"4 octets",
-                )?;
+                );
             }
             Some(Level::L1 | Level::L2 | Level::L4) if !is_short => {
-                fields.tolerate(Deviation::SessionEndOfOtherLevel, "length", 0, "4 octets expected", b"more octets")?;
+                fields.tolerate(Deviation::SessionEndOfOtherLevel, "length", 0, "4 octets expected", b"more octets");
             }
             _ => {}
         }
@@ -62,7 +62,7 @@ impl Esid {
                 1,
                 "a code of the table expected",
                 seen.as_bytes(),
-            )?;
+            );
         }
         let text = if is_short { FreeText::default() } else { fields.free_text("ESIDREASL", "ESIDREAST")? };
         fields.carriage_return("ESIDCR")?;

@@ -68,7 +68,7 @@ impl Nerp {
                 126,
                 "a code of the table expected",
                 seen.as_bytes(),
-            )?;
+            );
         }
         let (mut text, mut hash, mut signature) = Default::default();
         if level == Level::L5 {
@@ -83,7 +83,7 @@ impl Nerp {
                     131,
                     "hash and signature, or neither, expected",
                     b"",
-                )?;
+                );
             }
         }
         Ok(Self { dataset, date, time, destination, originator, creator, reason, text, hash, signature })

@@ -197,7 +197,7 @@ impl Sfid {
                 LRECL,
                 "00000 for formats U and T expected",
                 seen.as_bytes(),
-            )?;
+            );
         }
         let mut sfid = Self {
             dataset,
@@ -249,7 +249,7 @@ impl Sfid {
                 SIGN,
                 "N without a cipher suite expected",
                 b"Y",
-            )?;
+            );
         }
         Protection::new(security, cipher_suite, compressed, enveloped, signed_response).map_err(|error| match error {
             Inconsistent::CipherSuite => {

@@ -35,13 +35,7 @@ impl Sfna {
         if !reason.exists_at_start(level) {
             // Tolerated: codes of other commands or levels (D29).
             let seen = format!("{code:02}");
-            fields.tolerate(
-                Deviation::ReasonNotListed,
-                "SFNAREAS",
-                1,
-                "a code of the table expected",
-                seen.as_bytes(),
-            )?;
+            fields.tolerate(Deviation::ReasonNotListed, "SFNAREAS", 1, "a code of the table expected", seen.as_bytes());
         }
         let retry = fields.yes_or_no("SFNARRTR")?;
         let text = match level {

@@ -120,7 +120,7 @@ impl Ssid {
         let special_logic = fields.yes_or_no("SSIDSPEC")?;
         if special_logic {
             // Tolerated: stations that always say Y; on TCP it has no meaning (D18).
-            fields.tolerate(Deviation::SpecialLogicWanted, "SSIDSPEC", 43, "N expected", b"Y")?;
+            fields.tolerate(Deviation::SpecialLogicWanted, "SSIDSPEC", 43, "N expected", b"Y");
         }
         let credit = fields.credit("SSIDCRED")?;
         let authentication = Self::read_authentication(level, fields)?;
@@ -150,7 +150,7 @@ impl Ssid {
         let authentication = match fields.octet("SSIDAUTH")? {
             b' ' => {
                 // Tolerated: a blank for N, as the lower levels have it (D51).
-                fields.tolerate(Deviation::AuthenticationBlank, "SSIDAUTH", 47, YesOrNo::EXPECTED, b" ")?;
+                fields.tolerate(Deviation::AuthenticationBlank, "SSIDAUTH", 47, YesOrNo::EXPECTED, b" ");
                 false
             }
             octet => {

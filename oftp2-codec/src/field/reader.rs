@@ -62,12 +62,13 @@ pub(crate) struct Fields<'a> {
     position: usize,
     conformance: Conformance,
     deviations: Deviations,
+    refusal: Option<DecodeError>,
 }
 
 impl<'a> Fields<'a> {
     /// The fields behind the command octet, which has been judged already.
     pub(crate) fn of(command: CommandName, exchange_buffer: &'a [u8], conformance: Conformance) -> Self {
-        Self { command, octets: exchange_buffer, position: 1, conformance, deviations: Deviations::NONE }
+        Self { command, octets: exchange_buffer, position: 1, conformance, deviations: Deviations::NONE, refusal: None }
     }
 
     /// Octets of the whole command.
@@ -110,9 +111,9 @@ impl<'a> Fields<'a> {
         // Tolerated: odd characters and blanks inside, as in ODETTE_CERTIFICATE_DELIVER (D10).
         if !text.is_within_set() || text.has_inner_blanks() {
             let allowed = "0-9, A-Z, / - . & ( ) without blanks inside expected";
-            self.tolerate(Deviation::CharacterOutsideSet, field, position, allowed, text.octets())?;
+            self.tolerate(Deviation::CharacterOutsideSet, field, position, allowed, text.octets());
         }
-        self.left_justified(field, position, &text)?;
+        self.left_justified(field, position, &text);
         Ok(text)
     }
 
@@ -127,9 +128,9 @@ impl<'a> Fields<'a> {
                 position,
                 "0-9, A-Z, / - . & ( ) expected",
                 text.octets(),
-            )?;
+            );
         }
-        self.left_justified(field, position, &text)?;
+        self.left_justified(field, position, &text);
         let code = IdentificationCode::from_text(text);
         // Tolerated: codes that only look like Odette's, and blank ones; whose they are is the configuration's matter (D11).
         if !text.has_leading_blanks() && !code.is_well_formed() {
@@ -139,19 +140,22 @@ impl<'a> Fields<'a> {
                 position,
                 "O and four digits, or a code of one's own, expected",
                 text.octets(),
-            )?;
+            );
         }
         Ok(code)
     }
 
     /// X(8), a password: like any text, but nothing of it is ever shown.
     pub(crate) fn password(&mut self, field: &'static str) -> Result<Password, DecodeError> {
-        self.text::<8>(field).map(Password::from_text).map_err(|mut error| {
-            if error.reason == SessionEndReason::InvalidData {
+        let hide = |mut error: DecodeError| {
+            if error.field == field && error.reason == SessionEndReason::InvalidData {
                 error.seen = "***".to_owned();
             }
             error
-        })
+        };
+        let password = self.text::<8>(field);
+        self.refusal = self.refusal.take().map(hide);
+        password.map(Password::from_text).map_err(hide)
     }
 
     /// 9(N).
@@ -179,7 +183,7 @@ impl<'a> Fields<'a> {
         };
         // Tolerated: blanks in the place of leading zeros, or of the whole number (D06).
         if !blanks.is_empty() {
-            self.tolerate(Deviation::NumberWithBlanks, field, position, "leading zeros expected", octets)?;
+            self.tolerate(Deviation::NumberWithBlanks, field, position, "leading zeros expected", octets);
         }
         Decimal::new(number).map_err(|error| self.wrong_content(field, position, error.expected, octets))
     }
@@ -246,7 +250,7 @@ impl<'a> Fields<'a> {
             .map_err(|error| self.wrong_content(field, position, error.expected, octets))?;
         // Tolerated: a counter that starts at 0000 (D13).
         if time.has_counter_zero() {
-            self.tolerate(Deviation::CounterZero, field, position, "a counter from 0001 expected", octets)?;
+            self.tolerate(Deviation::CounterZero, field, position, "a counter from 0001 expected", octets);
         }
         Ok(time)
     }
@@ -267,7 +271,7 @@ impl<'a> Fields<'a> {
             .map_err(|error| self.wrong_content(field, position, error.expected, octets))?;
         // Tolerated: texts in another encoding, Latin-1 mostly (D30).
         if !text.is_utf8() {
-            self.tolerate(Deviation::TextNotUtf8, field, position, "UTF-8 expected", octets)?;
+            self.tolerate(Deviation::TextNotUtf8, field, position, "UTF-8 expected", octets);
         }
         Ok(text)
     }
@@ -308,15 +312,31 @@ impl<'a> Fields<'a> {
         let position = self.position;
         if self.is_at_end() {
             // Tolerated: some implementations leave the last octet out (D03).
-            return self.tolerate(Deviation::CarriageReturnMissing, field, position, "carriage return expected", b"");
+            self.tolerate(Deviation::CarriageReturnMissing, field, position, "carriage return expected", b"");
+            return Ok(());
         }
         let octets = self.take(field, 1)?;
         match octets {
             [0x0D | 0x8D] => Ok(()),
             // Tolerated: LF in its place (D04).
-            [0x0A] => self.tolerate(Deviation::LineFeed, field, position, "carriage return expected", octets),
+            [0x0A] => {
+                self.tolerate(Deviation::LineFeed, field, position, "carriage return expected", octets);
+                Ok(())
+            }
             _ => Err(self.wrong_content(field, position, "carriage return expected", octets)),
         }
+    }
+
+    /// All that is left.
+    pub(crate) fn rest(&mut self) -> &'a [u8] {
+        let rest = self.octets.get(self.position..).unwrap_or_default();
+        self.position = self.octets.len();
+        rest
+    }
+
+    /// Of an error and a length refused before it, the one to be told.
+    pub(crate) fn wrong_length_before(self, error: DecodeError) -> DecodeError {
+        self.refusal.filter(|refusal| refusal.reason == SessionEndReason::ExchangeBufferSize).unwrap_or(error)
     }
 
     /// Nothing may be left.
@@ -325,10 +345,11 @@ impl<'a> Fields<'a> {
             let expected = Cow::Owned(format!("{} octets expected", self.position));
             return Err(self.wrong_length(expected));
         }
-        Ok(self.deviations)
+        self.refusal.map_or(Ok(self.deviations), Err)
     }
 
-    /// Lets a deviation pass and notes it; refuses it when the RFC's word is insisted on and forbids it.
+    /// Lets a deviation pass and notes it. Where the RFC's word is insisted on and forbids it, the command will be
+    /// refused at its end: a length that is wrong further on is told first.
     pub(crate) fn tolerate(
         &mut self,
         deviation: Deviation,
@@ -336,21 +357,19 @@ impl<'a> Fields<'a> {
         position: usize,
         expected: &'static str,
         seen: &[u8],
-    ) -> Result<(), DecodeError> {
-        match (self.conformance, deviation.strict()) {
-            (Conformance::Strict, Some(reason)) => Err(DecodeError {
-                command: Some(self.command),
-                field,
-                position,
-                expected: Cow::Borrowed(expected),
-                seen: escaped(seen),
-                reason,
-            }),
-            _ => {
-                self.deviations.insert(deviation);
-                Ok(())
-            }
-        }
+    ) {
+        let (Conformance::Strict, Some(reason)) = (self.conformance, deviation.strict()) else {
+            self.deviations.insert(deviation);
+            return;
+        };
+        self.refusal.get_or_insert_with(|| DecodeError {
+            command: Some(self.command),
+            field,
+            position,
+            expected: Cow::Borrowed(expected),
+            seen: escaped(seen),
+            reason,
+        });
     }
 
     /// A field that has been read and does not go together with another one.
@@ -402,7 +421,7 @@ impl<'a> Fields<'a> {
             return Ok(false);
         }
         // Tolerated: older products leave zero lengths out at the end of a command (D07).
-        self.tolerate(Deviation::LengthLeftOut, length_field, self.position, "a length expected", b"")?;
+        self.tolerate(Deviation::LengthLeftOut, length_field, self.position, "a length expected", b"");
         Ok(true)
     }
 
@@ -414,17 +433,11 @@ impl<'a> Fields<'a> {
         Ok((position, text))
     }
 
-    fn left_justified<const N: usize>(
-        &mut self,
-        field: &'static str,
-        position: usize,
-        text: &Text<N>,
-    ) -> Result<(), DecodeError> {
+    fn left_justified<const N: usize>(&mut self, field: &'static str, position: usize, text: &Text<N>) {
         // Tolerated: right-justified text (D09).
         if text.has_leading_blanks() {
-            self.tolerate(Deviation::LeadingBlanks, field, position, "text at the left expected", text.octets())?;
+            self.tolerate(Deviation::LeadingBlanks, field, position, "text at the left expected", text.octets());
         }
-        Ok(())
     }
 
     fn wrong_content(&self, field: &'static str, position: usize, expected: &'static str, seen: &[u8]) -> DecodeError {

@@ -93,7 +93,7 @@ impl Violation {
             Deviation::EarlyCredit => "9.10 P",
             Deviation::CreditAfterEndOfFile => "9.10 C",
             Deviation::EndOfFileWithoutCredit => "9.11 E",
-            Deviation::SpecialLogicAgreed | Deviation::RestartRaised | Deviation::ModeNotNarrowed => "9.8 D",
+            Deviation::SpecialLogicAgreed | Deviation::RestartRaised => "9.8 D",
             Deviation::CompressionNotAgreed | Deviation::OctetsAfterEndOfRecord | Deviation::LastRecordNotEnded => {
                 "7.3"
             }

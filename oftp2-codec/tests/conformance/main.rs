@@ -1,0 +1,9 @@
+//! The codec and the monitor against what RFC 5024 says: vectors and dialogues in plain text under `tests/` of the
+//! workspace, and properties that hold for everything.
+
+mod citations;
+mod corpus;
+mod dialogues;
+mod odd;
+mod session_end;
+mod vectors;

@@ -1,0 +1,108 @@
+//! Malformed and misplaced messages, each with its verdict at strict and at standard conformance.
+
+use crate::corpus::{beginning, message, peer, text};
+use oftp2_codec::{
+    Conformance, Deviation, Deviations,
+    monitor::{Monitor, Notice, Pass, Peer, Settings, Violation},
+    stb::HEADER_LENGTH,
+};
+use std::collections::BTreeSet;
+
+/// What became of a message, written as `odd.txt` writes it.
+fn verdict(monitor: &mut Monitor, from: Peer, stream: &[u8]) -> Result<String, Violation> {
+    let (header, rest) = stream.split_first_chunk::<HEADER_LENGTH>().unwrap();
+    let header = monitor.stream_header(from, *header)?;
+    let Some(exchange_buffer) = rest.get(..header.exchange_buffer_length()) else { return Ok("waits".to_owned()) };
+    let judgement = monitor.judge(from, exchange_buffer)?;
+    let word = match (judgement.pass, judgement.notice) {
+        (Pass::Drop, _) => "drops",
+        (Pass::Forward, Notice::SessionEnded { .. }) => "ends",
+        (Pass::Forward, _) => "passes",
+    };
+    Ok([word.to_owned(), numbers(judgement.deviations)].join(" ").trim_end().to_owned())
+}
+
+fn numbers(deviations: Deviations) -> String {
+    let numbers: BTreeSet<&str> = deviations.iter().map(Deviation::number).collect();
+    numbers.into_iter().collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn every_odd_message_has_its_verdict() {
+    let text = text("dialogues", "odd");
+    let mut failures = Vec::new();
+    let mut cases = 0;
+    for line in text.lines().filter(|line| line.contains(" | ")) {
+        let [name, before, sent, strict, standard, _what] = line
+            .splitn(6, '|')
+            .map(str::trim)
+            .collect::<Vec<_>>()
+            .try_into()
+            .unwrap_or_else(|_| panic!("six columns expected: {line}"));
+        let (side, sent) = sent.split_once(": ").expect("side and message");
+        cases += 1;
+        for (conformance, expected) in [(Conformance::Strict, strict), (Conformance::Standard, standard)] {
+            let mut monitor = Monitor::new(Settings { conformance, ..Settings::default() });
+            for (from, stream) in beginning(before) {
+                // A beginning may hold a deviation that is not forbidden, never more.
+                verdict(&mut monitor, from, &stream).unwrap_or_else(|violation| panic!("{name}: {violation}"));
+            }
+            let (seen, sentence) = match verdict(&mut monitor, peer(side), &message(sent)) {
+                Ok(verdict) => (verdict, String::new()),
+                Err(violation) => {
+                    assert_eq!(violation.offender, peer(side), "{name}");
+                    assert!(monitor.has_ended(), "{name}");
+                    (format!("{:02}", violation.reason.code()), violation.to_string())
+                }
+            };
+            if seen != expected {
+                failures.push(format!("{name} {conformance:?}: expected {expected}, was {seen} ({sentence})"));
+            }
+        }
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+    assert!(cases >= 108, "{cases} cases");
+}
+
+#[test]
+fn a_violation_names_command_field_and_place_in_one_sentence() {
+    let sentence = |before: &str, side: &str, sent: &str| {
+        let mut monitor = Monitor::new(Settings::default());
+        for (from, stream) in beginning(before) {
+            verdict(&mut monitor, from, &stream).unwrap();
+        }
+        verdict(&mut monitor, peer(side), &message(sent)).unwrap_err().to_string()
+    };
+    assert_eq!(
+        sentence("ready", "I", "SSID V05 SSIDCRED=\"0A4\""),
+        "Initiator broke RFC 5024, 5.3.2: SSIDCRED at 44 of SSID is \"0A4\", decimal digits expected; ESID 06"
+    );
+    assert_eq!(
+        sentence("file offered", "I", "DATA V17"),
+        "Initiator broke RFC 5024, 9.12 B: DATA in OPOP, nothing but ESID expected from this side; ESID 02"
+    );
+}
+
+#[test]
+fn a_password_is_never_shown() {
+    // Once with an octet that nobody lets pass, once with letters that strict conformance refuses.
+    for (conformance, password) in [(Conformance::Standard, "5345435245543000"), (Conformance::Strict, "\"SECRETx \"")]
+    {
+        let mut monitor = Monitor::new(Settings { conformance, ..Settings::default() });
+        for (from, stream) in beginning("ready") {
+            verdict(&mut monitor, from, &stream).unwrap();
+        }
+        let ssid = message(&format!("SSID V05 SSIDPSWD={password}"));
+        let violation = verdict(&mut monitor, Peer::Initiator, &ssid).unwrap_err();
+        for shown in [violation.to_string(), format!("{violation:?}"), violation.text_for_offender()] {
+            assert!(!shown.contains("SECRET"), "{shown}");
+        }
+        assert_eq!(violation.seen, "***");
+        assert!(!format!("{monitor:?}").contains("SECRET"));
+    }
+    let mut monitor = Monitor::new(Settings::default());
+    for (from, stream) in beginning("session offered") {
+        verdict(&mut monitor, from, &stream).unwrap();
+    }
+    assert!(!format!("{monitor:?}").contains("SECRET01"));
+}

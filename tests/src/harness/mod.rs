@@ -4,14 +4,18 @@
 //! were started here, and what descends from them, are ever ended.
 
 mod binaries;
+mod chain;
 mod ports;
 mod process;
 mod scratch;
+pub mod scripted_backend;
 pub mod table;
 mod trouble;
 
 pub use binaries::binary;
+pub use chain::{Backend, Chain, INSIDE_CODE, INSIDE_PASSWORD, Partner, Plan};
 pub use ports::free_port;
-pub use process::{Mark, PATIENCE, Process};
+pub use process::{Mark, PATIENCE, Process, until};
 pub use scratch::Scratch;
+pub use scripted_backend::ScriptedBackend;
 pub use trouble::Trouble;

@@ -143,14 +143,7 @@ impl Process {
     }
 
     fn ends_within(&self, patience: Duration) -> Option<ExitStatus> {
-        let end = Instant::now() + patience;
-        loop {
-            match self.status() {
-                Some(status) => return Some(status),
-                None if Instant::now() >= end => return None,
-                None => thread::sleep(Duration::from_millis(5)),
-            }
-        }
+        until(patience, || self.status())
     }
 
     fn trouble(&self, what: &str, lines: &[String]) -> Trouble {
@@ -174,6 +167,7 @@ impl Drop for Process {
             // It may have ended by itself since.
             let _ = kill(Pid::from_raw(left.pid), Signal::SIGKILL);
         }
+        until(Duration::from_secs(3), || below.iter().all(|left| !left.still_there()).then_some(()));
     }
 }
 
@@ -189,6 +183,18 @@ impl Said {
             self.lock().push(String::from_utf8_lossy(&line).trim_end().to_owned());
             self.more.notify_all();
             line.clear();
+        }
+    }
+}
+
+/// Looks again and again whether something has happened that nobody can tell us.
+pub fn until<T>(patience: Duration, happened: impl Fn() -> Option<T>) -> Option<T> {
+    let end = Instant::now() + patience;
+    loop {
+        match happened() {
+            Some(found) => return Some(found),
+            None if Instant::now() >= end => return None,
+            None => thread::sleep(Duration::from_millis(5)),
         }
     }
 }

@@ -1,0 +1,377 @@
+//! The whole chain on loopback: backend, receive daemon, proxyserver, proxyclient, and partners that may call.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use super::{Mark, PATIENCE, Process, Scratch, ScriptedBackend, Trouble, binary, free_port};
+use crate::pki::{self, Authority, Wanted};
+use crate::station::{self, Identity, OutgoingFile, Report, Security, Settings, TlsSettings, TlsVersions, Trust};
+
+/// SSIDCODE of the receive daemon.
+pub const INSIDE_CODE: &str = "O0013000000INSIDE";
+/// SSIDPSWD of the receive daemon.
+pub const INSIDE_PASSWORD: &str = "INSIDE";
+
+type Edit = Box<dyn FnOnce(&mut Value)>;
+
+/// What is to be started. Everything has a usual value.
+pub struct Plan {
+    partners: Vec<String>,
+    edits: Vec<Edit>,
+    receive_daemon: Option<SocketAddr>,
+    seon_backend: bool,
+}
+
+/// A trading partner.
+#[derive(Clone)]
+pub struct Partner {
+    /// Its name in the configuration.
+    pub name: String,
+    /// Its SSIDCODE.
+    pub code: String,
+    /// Its certificate.
+    pub identity: Identity,
+}
+
+/// Who gives the proxyclient its configuration.
+pub enum Backend {
+    /// `seon_backend`.
+    Seon {
+        /// The program.
+        process: Process,
+        /// For `-U`.
+        url: String,
+    },
+    /// One that does what a scenario wants.
+    Scripted(ScriptedBackend),
+}
+
+/// The chain. What runs is ended when it is dropped, and nothing is left.
+pub struct Chain {
+    /// The proxyclient, while it runs.
+    pub client: Option<Process>,
+    /// The proxyserver, while it runs.
+    pub server: Option<Process>,
+    /// The receive daemon that was started; none when the plan named another one.
+    pub receive_daemon: Option<Process>,
+    /// The backend.
+    pub backend: Backend,
+    /// The partners of the plan.
+    pub partners: Vec<Partner>,
+    /// Who issues the partners' certificates and the proxy's.
+    pub authority: Authority,
+    /// The configuration as it was made, after all edits.
+    pub config: Value,
+    /// What the proxyserver prints with `-L`.
+    pub proxy_id: String,
+    /// Where the receive daemon listens.
+    pub receive_address: SocketAddr,
+    link_port: u16,
+    partner_port: u16,
+    /// The last to go: the others have their files in it.
+    pub scratch: Scratch,
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        Self { partners: vec!["ACME".into()], edits: Vec::new(), receive_daemon: None, seon_backend: false }
+    }
+}
+
+impl Plan {
+    /// One partner, ACME; `oftp2_station receive` as receive daemon; the scripted backend.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// These partners instead.
+    pub fn partners(mut self, names: &[&str]) -> Self {
+        self.partners = names.iter().map(|name| (*name).to_owned()).collect();
+        self
+    }
+
+    /// A change of the configuration (the JSON of the contract) before it is first fetched.
+    pub fn configure(mut self, edit: impl FnOnce(&mut Value) + 'static) -> Self {
+        self.edits.push(Box::new(edit));
+        self
+    }
+
+    /// The scenario's own receive daemon.
+    pub fn receive_daemon_at(mut self, address: SocketAddr) -> Self {
+        self.receive_daemon = Some(address);
+        self
+    }
+
+    /// `seon_backend` instead of the scripted one.
+    pub fn with_seon_backend(mut self) -> Self {
+        self.seon_backend = true;
+        self
+    }
+
+    /// Makes all files, starts backend and receive daemon, and neither of the proxy's daemons.
+    pub fn prepare(self) -> Result<Chain, Trouble> {
+        let scratch = Scratch::new()?;
+        let authority = Authority::new("Certificate Authority of the Partners")?;
+        let (link_port, partner_port) = (free_port()?, free_port()?);
+        let partner = |name: String| {
+            let identity = authority.issue(&Wanted { name: &name, ..Wanted::default() })?;
+            Ok(Partner { code: format!("O0013000000{name}"), name, identity })
+        };
+        let partners: Vec<Partner> = self.partners.into_iter().map(partner).collect::<Result<_, Trouble>>()?;
+        let (receive_daemon, receive_address) = match self.receive_daemon {
+            Some(address) => (None, address),
+            None => {
+                let (process, address) = receive_daemon(&scratch)?;
+                (Some(process), address)
+            }
+        };
+        let proxy_id = proxy_id(&scratch)?;
+        let proxy =
+            authority.issue(&Wanted { name: "Proxy", hosts: &["localhost", "127.0.0.1"], ..Wanted::default() })?;
+        let mut config = configuration(&proxy_id, partner_port, receive_address, &proxy, &authority, &partners);
+        for edit in self.edits {
+            edit(&mut config);
+        }
+        let backend = scripted(&scratch, &config)?;
+        licence(&scratch, &proxy_id)?;
+        Ok(Chain {
+            client: None,
+            server: None,
+            receive_daemon,
+            backend,
+            partners,
+            authority,
+            config,
+            proxy_id,
+            receive_address,
+            link_port,
+            partner_port,
+            scratch,
+        })
+    }
+
+    /// Starts everything and waits until partners can connect.
+    pub fn start(self) -> Result<Chain, Trouble> {
+        let mut chain = self.prepare()?;
+        chain.start_server()?;
+        chain.start_client()?;
+        chain.wait_until_open(Mark::default())?;
+        Ok(chain)
+    }
+}
+
+impl Chain {
+    /// The usual chain, ready for partners.
+    pub fn start() -> Result<Self, Trouble> {
+        Plan::new().start()
+    }
+
+    /// Starts the proxyserver and waits until it waits for its client.
+    pub fn start_server(&mut self) -> Result<(), Trouble> {
+        let server = Process::start("proxyserver", &mut self.server_command()?)?;
+        server.wait_for_text(" link-listening ")?;
+        self.server = Some(server);
+        Ok(())
+    }
+
+    /// Starts the proxyclient; it links in its own time.
+    pub fn start_client(&mut self) -> Result<(), Trouble> {
+        self.client = Some(Process::start("proxyclient", &mut self.client_command()?)?);
+        Ok(())
+    }
+
+    /// Waits until the proxyserver says that partners can connect.
+    pub fn wait_until_open(&self, since: Mark) -> Result<(), Trouble> {
+        self.server().wait_after(since, "partner-port-open", |line| line.contains(" partner-port-open "))?;
+        Ok(())
+    }
+
+    /// The command line that starts the proxyserver.
+    pub fn server_command(&self) -> Result<Command, Trouble> {
+        let mut command = Command::new(self.scratch.install(&binary(SERVER)?, "proxyserver")?);
+        command.arg("-d").args(["-i", &self.link_address()]).arg("-l").arg(self.scratch.path().join(LICENCE));
+        command.arg("--state-dir").arg(self.scratch.directory(SERVER_STATE)?).args(self.scratch.user_options());
+        Ok(command)
+    }
+
+    /// The command line that starts the proxyclient.
+    pub fn client_command(&self) -> Result<Command, Trouble> {
+        let mut command = Command::new(self.scratch.install(&binary(CLIENT)?, "proxyclient")?);
+        command.arg("-d").args(["-U", &self.backend.url(), "-S", &self.link_address(), "-T", &token(&self.scratch)]);
+        command.arg("--ca-file").arg(self.scratch.path().join(BACKEND_CA));
+        command.arg("--state-dir").arg(self.scratch.directory(CLIENT_STATE)?).args(self.scratch.user_options());
+        Ok(command)
+    }
+
+    /// The proxyserver, which must have been started.
+    pub fn server(&self) -> &Process {
+        self.server.as_ref().expect("the proxyserver was started")
+    }
+
+    /// The proxyclient, which must have been started.
+    pub fn client(&self) -> &Process {
+        self.client.as_ref().expect("the proxyclient was started")
+    }
+
+    /// The scripted backend, which the plan must not have replaced.
+    pub fn scripted_backend(&self) -> &ScriptedBackend {
+        match &self.backend {
+            Backend::Scripted(backend) => backend,
+            Backend::Seon { .. } => panic!("this plan has seon_backend"),
+        }
+    }
+
+    /// Where partners connect.
+    pub fn partner_address(&self) -> String {
+        format!("127.0.0.1:{}", self.partner_port)
+    }
+
+    /// Where the proxyclient connects.
+    pub fn link_address(&self) -> String {
+        format!("127.0.0.1:{}", self.link_port)
+    }
+
+    /// How the first partner protects its calls: its certificate, and trust in the common authority.
+    pub fn security(&self) -> Security {
+        self.security_with(self.partners.first().map(|partner| partner.identity.clone()), TlsVersions::Both)
+    }
+
+    /// How somebody with that certificate protects its calls.
+    pub fn security_with(&self, identity: Option<Identity>, versions: TlsVersions) -> Security {
+        Security::Tls(TlsSettings { identity, trust: Trust::Authorities(self.authority.certificate_pem()), versions })
+    }
+
+    /// What the first partner says of itself, and whom it expects.
+    pub fn settings(&self) -> Settings {
+        let code = self.partners.first().map_or("O0013000000NOBODY", |partner| &partner.code);
+        Settings { peer_code: Some(INSIDE_CODE.into()), patience: PATIENCE, ..Settings::new(code, "PARTNER") }
+    }
+
+    /// The first partner sends files to the receive daemon through the proxy.
+    pub fn send(&self, files: Vec<OutgoingFile>) -> Report {
+        station::send(&self.partner_address(), &self.security(), &self.settings(), files)
+    }
+
+    /// Where the receive daemon that was started puts its files.
+    pub fn received(&self, dataset: &str) -> PathBuf {
+        self.scratch.path().join(RECEIVED).join(dataset)
+    }
+
+    /// Waits for a line with that code in the proxyserver's log.
+    pub fn server_says(&self, code: &str) -> Result<String, Trouble> {
+        self.server().wait_for_text(&format!(" {code} "))
+    }
+
+    /// Waits for a line with that code in the proxyclient's log.
+    pub fn client_says(&self, code: &str) -> Result<String, Trouble> {
+        self.client().wait_for_text(&format!(" {code} "))
+    }
+}
+
+impl Backend {
+    /// What the proxyclient takes with `-U`.
+    pub fn url(&self) -> String {
+        match self {
+            Self::Seon { url, .. } => url.clone(),
+            Self::Scripted(backend) => backend.url(),
+        }
+    }
+}
+
+const SERVER: &str = "seon_proxyserver2";
+const CLIENT: &str = "seon_proxyclient2";
+const LICENCE: &str = "seon_proxy.lic";
+const SERVER_STATE: &str = "state/proxyserver";
+const CLIENT_STATE: &str = "state/proxyclient";
+const RECEIVED: &str = "received";
+const BACKEND_CA: &str = "backend-ca.pem";
+const TOKEN: &str = "token";
+
+/// The configuration as the contract has it.
+fn configuration(
+    proxy_id: &str,
+    partner_port: u16,
+    receive_daemon: SocketAddr,
+    proxy: &Identity,
+    authority: &Authority,
+    partners: &[Partner],
+) -> Value {
+    let partner = |partner: &Partner| {
+        json!({
+            "name": partner.name,
+            "certificate_sha256": [pki::fingerprint(&partner.identity)],
+            "ssid_codes": [partner.code],
+        })
+    };
+    json!({
+        "version": 1,
+        "proxy_id": proxy_id,
+        "listen": { "addresses": ["127.0.0.1"], "tls_port": partner_port },
+        "receive_daemon": { "host": receive_daemon.ip().to_string(), "port": receive_daemon.port() },
+        "identity": { "certificate_chain_pem": proxy.chain_pem, "private_key_pem": proxy.key_pem },
+        "trust": { "anchors_pem": [authority.certificate_pem()], "revocation": "off" },
+        "partners": partners.iter().map(partner).collect::<Vec<_>>(),
+    })
+}
+
+fn receive_daemon(scratch: &Scratch) -> Result<(Process, SocketAddr), Trouble> {
+    let mut command = Command::new(binary("oftp2_station")?);
+    command.args([
+        "receive",
+        "--listen",
+        "127.0.0.1:0",
+        "--eerp",
+        "--code",
+        INSIDE_CODE,
+        "--password",
+        INSIDE_PASSWORD,
+    ]);
+    command.args(["--buffer-size", "99999", "--credit", "999"]).arg("--directory").arg(scratch.directory(RECEIVED)?);
+    let process = Process::start("receive daemon", &mut command)?;
+    let line = process.wait_for_text("listening on ")?;
+    let address = line.rsplit(' ').next().and_then(|address| address.parse().ok());
+    let address = address.ok_or_else(|| Trouble(format!("no address in \"{line}\"")))?;
+    Ok((process, address))
+}
+
+fn proxy_id(scratch: &Scratch) -> Result<String, Trouble> {
+    let mut command = Command::new(scratch.install(&binary(SERVER)?, "proxyserver")?);
+    command.arg("-L").arg("--state-dir").arg(scratch.directory(SERVER_STATE)?).args(scratch.user_options());
+    Ok(Process::run("seon_proxyserver2 -L", &mut command)?.trim().to_owned())
+}
+
+/// Issues a licence for that Proxy ID and the client whose token lies in the scratch directory.
+fn licence(scratch: &Scratch, proxy_id: &str) -> Result<(), Trouble> {
+    let mut command = Command::new(scratch.install(&binary(CLIENT)?, "proxyclient")?);
+    command.args(["--print-client-line", "-T", &token(scratch)]);
+    let client_line = Process::run("seon_proxyclient2 --print-client-line", &mut command)?;
+    let issuer = Path::new(env!("CARGO_MANIFEST_DIR")).join("../etc/seon_community_issuer.key");
+    let mut command = Command::new(binary("seon_license")?);
+    command.args(["issue", "--licensee", "Harness", "--from", "2020-01-01", "--until", "2099-12-31"]);
+    command.args(["--proxy-id", proxy_id, "--client", client_line.trim()]).arg("--issuer-key").arg(issuer);
+    let licence = Process::run("seon_license issue", &mut command)?;
+    scratch.write(LICENCE, licence)?;
+    Ok(())
+}
+
+fn token(scratch: &Scratch) -> String {
+    format!("@{}", scratch.path().join(TOKEN).display())
+}
+
+fn https(scratch: &Scratch) -> Result<Identity, Trouble> {
+    let authority = Authority::new("Certificate Authority of the Backend")?;
+    scratch.write(BACKEND_CA, authority.certificate_pem())?;
+    let hosts = &["localhost", "127.0.0.1"];
+    Ok(authority.issue(&Wanted { name: "Backend", hosts, purpose: pki::Purpose::Server, ..Wanted::default() })?)
+}
+
+fn scripted(scratch: &Scratch, config: &Value) -> Result<Backend, Trouble> {
+    let token = license::SecurityToken::new_random().map_err(|error| Trouble(error.to_string()))?;
+    scratch.write(TOKEN, token.reveal())?;
+    let backend = ScriptedBackend::start(https(scratch)?, token.reveal())?;
+    backend.set_config(config.clone());
+    Ok(Backend::Scripted(backend))
+}

@@ -1,0 +1,130 @@
+//! Who may know whom, held over what cargo says: the import graph of ARCHITECTURE.md.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::process::Command;
+
+use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Package};
+
+/// Each crate of ours and those of ours that it may import.
+const MAY_IMPORT: [(&str, &[&str]); 12] = [
+    ("oftp2-codec", &[]),
+    ("verification", &[]),
+    ("seonapi-client", &[]),
+    ("proxydaemon", &[]),
+    ("license", &[]),
+    ("proxylink", &["verification", "license"]),
+    ("relay", &["oftp2-codec", "proxylink", "proxydaemon"]),
+    ("seonapi-backend", &["seonapi-client", "verification", "license"]),
+    ("proxyserver", &["relay", "oftp2-codec", "proxylink", "proxydaemon", "verification", "license"]),
+    ("proxyclient", &["relay", "oftp2-codec", "proxylink", "proxydaemon", "verification", "license", "seonapi-client"]),
+    (
+        "tests",
+        &[
+            "oftp2-codec",
+            "verification",
+            "seonapi-client",
+            "proxydaemon",
+            "license",
+            "proxylink",
+            "relay",
+            "seonapi-backend",
+            "proxyserver",
+            "proxyclient",
+        ],
+    ),
+    ("fuzz", &["oftp2-codec", "verification", "proxylink"]),
+];
+
+/// Never in any program: other TLS libraries and a second provider of cryptography.
+const NOWHERE: [&str; 4] = ["openssl", "openssl-sys", "native-tls", "ring"];
+
+/// Never in the program that stands in the DMZ: HTTP, JSON over it, a database.
+const NOT_IN_THE_DMZ: [&str; 7] = ["reqwest", "hyper", "http", "axum", "rusqlite", "seonapi-client", "seonapi-backend"];
+
+fn metadata() -> Metadata {
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../Cargo.toml");
+    // What is for other systems alone need not be here.
+    let platform = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
+    let options = vec!["--offline".to_owned(), "--filter-platform".to_owned(), platform];
+    MetadataCommand::new().manifest_path(manifest).other_options(options).exec().unwrap()
+}
+
+fn ours(metadata: &Metadata) -> BTreeMap<String, &Package> {
+    metadata.workspace_packages().into_iter().map(|package| (package.name.to_string(), package)).collect()
+}
+
+/// All crates that are built into `package`, by name. `cargo tree` tells them: the graph of `cargo metadata` also has
+/// those that a feature merely mentions (`ring?/alloc`).
+fn tree(package: &str) -> BTreeSet<String> {
+    let output = Command::new(env!("CARGO"))
+        .args(["tree", "--offline", "--edges", "normal,build", "--prefix", "none", "--format", "{p}", "--package"])
+        .arg(package)
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success() && !said.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+    said.lines().filter_map(|line| line.split(' ').next()).map(str::to_owned).collect()
+}
+
+#[test]
+fn every_crate_imports_only_whom_it_may() {
+    let metadata = metadata();
+    let ours = ours(&metadata);
+    for (name, package) in &ours {
+        let (_, allowed) = MAY_IMPORT
+            .iter()
+            .find(|(known, _)| known == name)
+            .unwrap_or_else(|| panic!("{name} is new: say what it may"));
+        for dependency in &package.dependencies {
+            let imports_one_of_ours = ours.contains_key(&dependency.name);
+            let allowed = allowed.contains(&dependency.name.as_str());
+            // What tests of a crate use says nothing about the crate.
+            let of_tests = dependency.kind == DependencyKind::Development;
+            assert!(!imports_one_of_ours || allowed || of_tests, "{name} imports {}", dependency.name);
+        }
+    }
+}
+
+#[test]
+fn the_program_in_the_dmz_has_no_http_and_no_database() {
+    let tree = tree("proxyserver");
+    assert!(tree.contains("rustls"), "the tree is read: {tree:?}");
+    for name in NOT_IN_THE_DMZ {
+        assert!(!tree.contains(name), "proxyserver depends on {name}");
+    }
+}
+
+#[test]
+fn codec_and_judgement_have_no_input_and_output_of_their_own() {
+    for name in ["oftp2-codec", "verification"] {
+        let tree = tree(name);
+        for foreign in ["tokio", "mio", "nix", "log4rs"] {
+            assert!(!tree.contains(foreign), "{name} depends on {foreign}");
+        }
+    }
+}
+
+#[test]
+fn one_provider_of_cryptography_and_no_other_tls() {
+    for name in ours(&metadata()).into_keys() {
+        let tree = tree(&name);
+        for foreign in NOWHERE {
+            assert!(!tree.contains(foreign), "{name} depends on {foreign}");
+        }
+    }
+}
+
+/// `[lints] workspace = true` brings `unsafe_code = "forbid"`; one crate alone has rules of its own.
+#[test]
+fn unsafe_is_forbidden_in_all_crates_but_one() {
+    let metadata = metadata();
+    let workspace = std::fs::read_to_string(metadata.workspace_root.join("Cargo.toml")).unwrap();
+    assert!(workspace.contains("unsafe_code = \"forbid\""));
+    for (name, package) in ours(&metadata) {
+        let manifest = std::fs::read_to_string(&package.manifest_path).unwrap();
+        let forbids = manifest.contains("[lints]\nworkspace = true");
+        assert_eq!(forbids, name != "proxydaemon", "{name}: {}", package.manifest_path);
+    }
+}

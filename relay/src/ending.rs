@@ -1,0 +1,142 @@
+//! How a session ends, and what is told to whom.
+
+use std::{fmt, io};
+
+use oftp2_codec::monitor::Violation;
+use oftp2_codec::reason::SessionEndReason;
+use proxylink::closing::Closing;
+use proxylink::situation::Situation;
+
+use crate::Which;
+use crate::loss::Loss;
+use crate::orders::EndOrder;
+
+/// How a session ended.
+#[derive(Debug)]
+pub enum Ending {
+    /// In order: ESID 00 has passed.
+    Completed,
+    /// A peer ended it with another ESID, which was passed on.
+    Aborted {
+        /// Who sent the ESID.
+        by: Which,
+        /// Its reason.
+        reason: SessionEndReason,
+    },
+    /// A peer broke a rule of RFC 5024; what it sent was not passed on.
+    Violation {
+        /// Who broke it.
+        offender: Which,
+        /// Rule and place.
+        violation: Violation,
+    },
+    /// Something did not come in time.
+    TimedOut(Wait),
+    /// A connection was lost before the session had ended.
+    Lost {
+        /// Whose.
+        side: Which,
+        /// How.
+        loss: Loss,
+    },
+    /// Our own daemon had it ended.
+    Ordered(EndOrder),
+    /// The session process of the other daemon ended it and told why, and no ESID had passed.
+    PeerSession(Closing),
+    /// This process could not go on: no memory, or the kernel refused to wait.
+    Failed(io::Error),
+}
+
+/// What was waited for in vain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wait {
+    /// Any octet of either peer ([`Limits::inactivity`](crate::Limits::inactivity)).
+    Activity,
+    /// The rest of an Exchange Buffer ([`Limits::buffer_whole`](crate::Limits::buffer_whole)).
+    Buffer {
+        /// Who had begun to send it.
+        from: Which,
+    },
+}
+
+/// What a session came to.
+#[derive(Debug)]
+pub struct Outcome {
+    /// How it ended, as this process saw it.
+    pub ending: Ending,
+    /// Octets of Stream Transmission Buffers that came from the partner and passed the monitor.
+    pub octets_from_partner: u64,
+    /// Octets of Stream Transmission Buffers for the partner that passed the monitor.
+    pub octets_to_partner: u64,
+    /// What the session process of the other daemon told in its closing frame.
+    pub closing: Option<Closing>,
+}
+
+impl Ending {
+    /// The situation for log, record and closing frame. `link` is the side that is the data link.
+    pub fn situation(&self, link: Which) -> Situation {
+        match self {
+            Self::Completed => Situation::SessionEnded,
+            Self::Aborted { .. } | Self::Failed(_) => Situation::SessionAborted,
+            Self::Violation { violation, .. } if violation_is_of_code(violation) => Situation::SsidCodeRefused,
+            Self::Violation { .. } => Situation::ProtocolViolation,
+            Self::TimedOut(_) => Situation::SessionTimeout,
+            Self::Lost { side, .. } if *side == link => Situation::DataConnectionLost,
+            Self::Lost { side: Which::Partner, .. } => Situation::PartnerLost,
+            Self::Lost { side: Which::Inside, .. } => Situation::DaemonLost,
+            Self::Ordered(EndOrder::StopNow) => Situation::SessionStopped,
+            Self::Ordered(EndOrder::Withdraw) => Situation::SessionWithdrawn,
+            Self::PeerSession(closing) => closing.situation,
+        }
+    }
+
+    /// What the other session process is told.
+    pub(crate) fn closing(&self, link: Which) -> Closing {
+        Closing::new(self.situation(link), self.to_string())
+    }
+
+    /// The reason that the ESID for this peer gives; none when an ESID has passed already, or the peer has gone.
+    pub(crate) fn reason_for(&self, peer: Which, when_inside_is_lost: SessionEndReason) -> Option<SessionEndReason> {
+        match self {
+            Self::Completed | Self::Aborted { .. } => None,
+            Self::Violation { offender, violation } if *offender == peer => Some(violation.reason),
+            Self::Violation { .. } | Self::PeerSession(_) | Self::Failed(_) => Some(SessionEndReason::Unspecified),
+            Self::TimedOut(_) => Some(SessionEndReason::TimeOut),
+            Self::Lost { side, .. } if *side == peer => None,
+            Self::Lost { side: Which::Inside, .. } => Some(when_inside_is_lost),
+            Self::Lost { side: Which::Partner, .. } => Some(SessionEndReason::Unspecified),
+            Self::Ordered(EndOrder::StopNow) => Some(SessionEndReason::EmergencyCloseDown),
+            Self::Ordered(EndOrder::Withdraw) => Some(SessionEndReason::Unspecified),
+        }
+    }
+
+    /// The text of that ESID: to the offender what was wrong, to everybody else nothing about the other side.
+    pub(crate) fn text_for(&self, peer: Which) -> String {
+        match self {
+            Self::Violation { offender, violation } if *offender == peer => violation.text_for_offender(),
+            _ => String::new(),
+        }
+    }
+}
+
+fn violation_is_of_code(violation: &Violation) -> bool {
+    violation.reason == SessionEndReason::UserCodeNotKnown
+}
+
+impl fmt::Display for Ending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Completed => f.write_str("ended in order"),
+            Self::Aborted { by, reason } => write!(f, "the {by} ended the session: ESID {reason}"),
+            Self::Violation { offender, violation } => write!(f, "from the {offender}: {violation}"),
+            Self::TimedOut(Wait::Activity) => f.write_str("nothing came from either side; ESID 09 sent"),
+            Self::TimedOut(Wait::Buffer { from }) => {
+                write!(f, "an Exchange Buffer of the {from} did not become whole in time; ESID 09 sent")
+            }
+            Self::Lost { side, loss } => write!(f, "the {side}: {loss}"),
+            Self::Ordered(order) => write!(f, "ended by order: {order}"),
+            Self::PeerSession(closing) => f.write_str(&closing.text),
+            Self::Failed(error) => write!(f, "the session process could not go on: {error}"),
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! One leg of a session: the connection to one peer, and what came from it.
+
+use std::io;
+use std::time::Instant;
+
+use oftp2_codec::monitor::{Monitor, Peer};
+
+use crate::Which;
+use crate::inbound::{Fault, Found, Inbound};
+use crate::loss::Loss;
+use crate::observer::Observer;
+use crate::side::Side;
+use crate::tls::Reading;
+use crate::wait::Interest;
+
+pub(crate) struct Leg {
+    pub(crate) which: Which,
+    pub(crate) peer: Peer,
+    pub(crate) is_link: bool,
+    pub(crate) side: Side,
+    pub(crate) inbound: Inbound,
+}
+
+impl Leg {
+    pub(crate) fn new(which: Which, peer: Peer, is_link: bool, side: Side) -> io::Result<Self> {
+        side.prepare()?;
+        Ok(Self { which, peer, is_link, side, inbound: Inbound::new()? })
+    }
+
+    /// Reads no more while what came before waits: the peer is held back by TCP, and memory stays bounded.
+    pub(crate) fn wants_to_read(&self) -> bool {
+        self.inbound.run().is_empty()
+    }
+
+    /// Whether reading is wanted and gives something without waiting for the socket.
+    pub(crate) fn has_kept(&self) -> bool {
+        self.wants_to_read() && self.side.has_kept()
+    }
+
+    /// Has the monitor judge what was read.
+    pub(crate) fn judge(
+        &mut self,
+        now: Instant,
+        monitor: &mut Monitor,
+        observer: &mut dyn Observer,
+    ) -> Result<Found, Fault> {
+        let before = self.inbound.passed();
+        let begun = self.side.has_partial();
+        let found = self.inbound.judge(self.peer, self.is_link, begun, now, monitor, observer);
+        let octets = self.inbound.passed() - before;
+        if octets > 0 {
+            observer.data(self.peer, octets);
+        }
+        found
+    }
+
+    /// Reads once.
+    pub(crate) fn read(&mut self) -> Result<Reading, Loss> {
+        self.side.read(&mut self.inbound.area)
+    }
+
+    /// How the end of the stream is to be taken when the session has not ended.
+    pub(crate) fn loss_at_end(&self, orderly: bool) -> Loss {
+        if self.inbound.has_partial() {
+            Loss::MidBuffer
+        } else if orderly {
+            Loss::Closed
+        } else {
+            Loss::Truncated
+        }
+    }
+
+    /// Whether memory is held for nothing.
+    pub(crate) fn holds_memory(&self) -> bool {
+        self.inbound.area.is_idle() || self.side.holds_memory()
+    }
+
+    pub(crate) fn give_back(&mut self) {
+        self.inbound.area.give_back();
+        self.side.give_back();
+    }
+}
+
+/// Hands judged octets on, as far as `to` takes them. True when it took any.
+pub(crate) fn forward(from: &mut Leg, to: &mut Leg) -> Result<bool, Loss> {
+    let mut moved = false;
+    while !from.inbound.run().is_empty() {
+        let taken = to.side.write(from.inbound.run())?;
+        if taken == 0 {
+            break;
+        }
+        from.inbound.sent(taken);
+        moved = true;
+    }
+    Ok(moved)
+}
+
+/// What is waited for on `leg`, when octets of `other` may wait for it.
+pub(crate) fn interest(leg: &Leg, other: &Leg) -> Interest {
+    Interest { read: leg.wants_to_read(), write: leg.side.has_output() || !other.inbound.run().is_empty() }
+}

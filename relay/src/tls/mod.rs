@@ -1,0 +1,252 @@
+//! TLS on a non-blocking socket, driven by `poll`: the transport under a session.
+//!
+//! It stands on the unbuffered interface of rustls, which decrypts in our buffer and encrypts into it; the caller says
+//! when to read and write. Early data and resumption are the configuration's business and are expected to be off.
+//!
+//! One rule holds everywhere: whatever was read is decrypted at once, so that what remains in the buffer is never a
+//! whole record. Only then may octets be encrypted, because rustls hands out both through the same call and insists
+//! on seeing the remainder each time (it remembers how far it has looked into it).
+
+mod connection;
+mod handshake;
+
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::os::fd::{AsFd, BorrowedFd};
+
+use proxylink::pairing::TlsFacts;
+use rustls::pki_types::CertificateDer;
+
+pub use handshake::HandshakeError;
+
+use crate::area::Area;
+use crate::loss::Loss;
+use connection::{Connection, Speak, Step};
+
+/// Octets of ciphertext read in one go; beyond this little is gained.
+pub(crate) const LARGEST_READ: usize = 128 * 1024;
+
+/// Octets of plaintext encrypted in one go. With what TLS adds they still fit what is sent in one go.
+const LARGEST_RUN: usize = 160 * 1024;
+
+/// Room for one whole TLS record of ours (alert, handshake message) beside a full run.
+const RECORD_ROOM: usize = 20 * 1024;
+
+/// Room for a run's record headers, tags and nonces: at most 40 octets for each of its records of 16 KiB.
+const OVERHEAD: usize = 4 * 1024;
+
+/// Result of reading from a peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reading {
+    /// Something came (perhaps not one octet of plaintext yet).
+    Some,
+    /// Nothing is there now.
+    Nothing,
+    /// The peer says no more; `orderly` when it said so in TLS (always on plain TCP).
+    End { orderly: bool },
+}
+
+/// An established TLS connection, as client or as server.
+pub struct Tls {
+    socket: TcpStream,
+    connection: Box<Connection>,
+    /// Ciphertext: less than a whole record between two calls.
+    incoming: Area,
+    /// Ciphertext on its way to the socket.
+    outgoing: Area,
+    /// Plaintext that came with the end of the handshake.
+    kept: Vec<u8>,
+    peer_closed: bool,
+    end_told: bool,
+    said_goodbye: bool,
+}
+
+impl Tls {
+    fn new(socket: TcpStream, connection: Connection) -> io::Result<Self> {
+        socket.set_nonblocking(true)?;
+        socket.set_nodelay(true)?;
+        Ok(Self {
+            socket,
+            connection: Box::new(connection),
+            incoming: Area::new(LARGEST_READ)?,
+            outgoing: Area::new(LARGEST_RUN + OVERHEAD + RECORD_ROOM)?,
+            kept: Vec::new(),
+            peer_closed: false,
+            end_told: false,
+            said_goodbye: false,
+        })
+    }
+
+    /// What the handshake agreed on, by the names of the IANA registry.
+    pub fn facts(&self) -> TlsFacts {
+        let common = self.connection.common();
+        let version = common.protocol_version().and_then(|version| version.as_str());
+        let suite = common.negotiated_cipher_suite().and_then(|suite| suite.suite().as_str());
+        let group = common.negotiated_key_exchange_group().and_then(|group| group.name().as_str());
+        TlsFacts {
+            version: version.unwrap_or("unknown").replace("TLSv1_", "TLSv1."),
+            cipher_suite: suite.unwrap_or("unknown").replacen("TLS13_", "TLS_", 1),
+            key_exchange: group.unwrap_or("unknown").to_owned(),
+        }
+    }
+
+    /// The certificates that the peer showed, end entity first; with raw public keys its SubjectPublicKeyInfo alone.
+    pub fn peer_certificates(&self) -> &[CertificateDer<'static>] {
+        self.connection.common().peer_certificates().unwrap_or_default()
+    }
+
+    /// The socket below.
+    pub fn descriptor(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+
+    pub(crate) fn socket(&self) -> &TcpStream {
+        &self.socket
+    }
+
+    /// Whether plaintext, or the peer's `close_notify`, is here without reading from the socket.
+    pub(crate) fn has_kept(&self) -> bool {
+        !self.kept.is_empty() || self.peer_closed && !self.end_told
+    }
+
+    /// Whether a record, or plaintext, has begun to arrive and is not complete.
+    pub(crate) fn has_partial(&self) -> bool {
+        !self.incoming.is_empty() && !self.peer_closed
+    }
+
+    /// Reads once from the socket and adds what it decrypts to to `into`.
+    ///
+    /// Reads no more than `into` has room for, as plaintext is never longer than its ciphertext.
+    ///
+    /// # Errors
+    /// The connection is of no more use: see [`Loss`]. An alert for the peer has been sent if TLS has one.
+    pub(crate) fn read(&mut self, into: &mut Area) -> Result<Reading, Loss> {
+        if !self.kept.is_empty() {
+            let fitting = self.kept.len().min(into.room());
+            into.add(&self.kept[..fitting]);
+            self.kept.drain(..fitting);
+            return Ok(Reading::Some);
+        }
+        if self.peer_closed {
+            self.end_told = true;
+            return Ok(Reading::End { orderly: true });
+        }
+        let most = into.room().saturating_sub(self.incoming.len()).min(self.incoming.room());
+        if most == 0 {
+            // Only handshake messages without end can fill the buffer, as everything else is taken out of it.
+            return Err(if self.incoming.room() == 0 { Loss::Endless } else { return Ok(Reading::Nothing) });
+        }
+        let spare = self.incoming.spare(most);
+        match self.socket.read(&mut spare[..most]) {
+            Ok(0) => Ok(Reading::End { orderly: false }),
+            Ok(octets) => {
+                self.incoming.added(octets);
+                self.process(Speak::Nothing, &mut |plaintext| into.add(plaintext))?;
+                Ok(Reading::Some)
+            }
+            Err(error) if is_for_later(&error) => Ok(Reading::Nothing),
+            Err(error) => Err(Loss::Io(error)),
+        }
+    }
+
+    /// Encrypts the beginning of `octets` and writes it, as far as the socket takes it. Returns how many octets of
+    /// plaintext were taken: none while ciphertext waits.
+    ///
+    /// # Errors
+    /// The connection is of no more use.
+    pub(crate) fn write(&mut self, octets: &[u8]) -> Result<usize, Loss> {
+        if !self.flush()? || octets.is_empty() {
+            return Ok(0);
+        }
+        let run = &octets[..octets.len().min(LARGEST_RUN)];
+        self.say(Speak::Octets(run))?;
+        self.flush()?;
+        Ok(run.len())
+    }
+
+    /// Writes what waits; true when nothing waits any more.
+    pub(crate) fn flush(&mut self) -> Result<bool, Loss> {
+        while !self.outgoing.is_empty() {
+            match self.socket.write(self.outgoing.filled()) {
+                Ok(octets) => self.outgoing.take(octets),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if is_for_later(&error) => return Ok(false),
+                Err(error) => return Err(Loss::Io(error)),
+            }
+        }
+        Ok(true)
+    }
+
+    /// Whether ciphertext waits for the socket.
+    pub(crate) fn has_output(&self) -> bool {
+        !self.outgoing.is_empty()
+    }
+
+    /// Says `close_notify` (once) and, when everything is written, ends the sending direction. True when that is done.
+    pub(crate) fn finish(&mut self) -> Result<bool, Loss> {
+        if !self.said_goodbye {
+            self.said_goodbye = true;
+            self.say(Speak::CloseNotify)?;
+        }
+        let done = self.flush()?;
+        if done {
+            // Fails only when the peer has gone already.
+            let _ = self.socket.shutdown(Shutdown::Write);
+        }
+        Ok(done)
+    }
+
+    /// Gives memory back that an idle connection does not need.
+    pub(crate) fn give_back(&mut self) {
+        self.incoming.give_back();
+        self.outgoing.give_back();
+        self.kept = Vec::new();
+    }
+
+    /// Whether there is memory to give back.
+    pub(crate) fn holds_memory(&self) -> bool {
+        self.incoming.is_idle() || self.outgoing.is_idle()
+    }
+
+    /// Encrypts something for the peer. Plaintext that turns up on the way is kept for the next reading.
+    fn say(&mut self, speak: Speak<'_>) -> Result<(), Loss> {
+        let mut kept = std::mem::take(&mut self.kept);
+        let result = self.process(speak, &mut |plaintext| kept.extend_from_slice(plaintext));
+        self.kept = kept;
+        result
+    }
+
+    /// Lets rustls work until it wants more ciphertext; then, if asked, speaks.
+    fn process(&mut self, speak: Speak<'_>, plaintext: &mut dyn FnMut(&[u8])) -> Result<(), Loss> {
+        loop {
+            let (discard, step) =
+                self.connection.step(self.incoming.filled_mut(), speak, &mut self.outgoing, plaintext);
+            self.incoming.take(discard);
+            match step {
+                Ok(Step::Again) => {}
+                Ok(Step::PeerClosed) => {
+                    self.peer_closed = true;
+                    // "Any data received after a closure alert has been received MUST be ignored" (RFC 8446, 6.1).
+                    self.incoming.clear();
+                }
+                Ok(Step::Rest) => return Ok(()),
+                Err(error) => {
+                    self.queue_alert();
+                    let _ = self.flush();
+                    return Err(Loss::Tls(error));
+                }
+            }
+        }
+    }
+
+    /// After an error rustls hands out the alert for the peer, if there is one, when it is called once more.
+    fn queue_alert(&mut self) {
+        let (discard, _) =
+            self.connection.step(self.incoming.filled_mut(), Speak::Nothing, &mut self.outgoing, &mut |_| {});
+        self.incoming.take(discard);
+    }
+}
+
+fn is_for_later(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+}

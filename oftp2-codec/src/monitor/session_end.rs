@@ -59,7 +59,7 @@ impl Monitor {
                 }
                 _ => seen.insert(Deviation::NormalEndOutOfTurn),
             }
-        } else if self.phase == Phase::IWfRm {
+        } else if self.phase == Phase::IWfRm && by == Peer::Responder {
             // Tolerated: a Responder that cannot take the call says so at once (D23).
             seen.insert(Deviation::EndInsteadOfReady);
         }

@@ -166,18 +166,30 @@ fn words(text: &str) -> Vec<String> {
     words
 }
 
-/// A legal beginning, as `odd.txt` names it: who sent what.
+/// A legal beginning of `beginnings.txt`: who sent what.
 pub fn beginning(name: &str) -> Vec<(Peer, Vec<u8>)> {
-    let line = text("dialogues", "odd");
-    let line = line.lines().filter_map(|line| line.strip_prefix("beginning ")).find_map(|line| {
+    let text = text("dialogues", "beginnings");
+    let line = text.lines().find_map(|line| {
         let (found, messages) = line.split_once(':')?;
-        (found == name).then(|| messages.to_owned())
+        (found.trim_end_matches(" (standard)") == name).then_some(messages)
     });
     let line = line.unwrap_or_else(|| panic!("no beginning {name}"));
     line.split_whitespace()
         .map(|word| {
             let (side, expression) = word.split_once(':').expect("side and vector");
             (peer(side), message(&expression.replace('{', " ").replace('}', "")))
+        })
+        .collect()
+}
+
+/// The names of all beginnings, and whether strict conformance lets them pass too.
+pub fn beginnings() -> Vec<(String, bool)> {
+    let text = text("dialogues", "beginnings");
+    text.lines()
+        .filter_map(|line| line.split_once(':'))
+        .map(|(name, _)| match name.strip_suffix(" (standard)") {
+            Some(name) => (name.to_owned(), false),
+            None => (name.to_owned(), true),
         })
         .collect()
 }

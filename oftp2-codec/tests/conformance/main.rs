@@ -5,5 +5,7 @@ mod citations;
 mod corpus;
 mod dialogues;
 mod odd;
+mod permitted;
+mod rows;
 mod session_end;
 mod vectors;

@@ -30,7 +30,8 @@ pub enum ForkError {
 /// Forks a child that runs `role` and ends with its exit code, and returns the child's PID.
 ///
 /// The child gets a process group of its own (a terminal's signals reach the gate alone), the title `name` and the
-/// signal mask of the parent. It ends by `_exit` in every case; after a panic with [`ExitCode::Panic`].
+/// signal mask of the parent. It ends by `_exit` in every case; after a panic with [`ExitCode::Panic`]. What `role` took by
+/// value is dropped in the parent on return, so a descriptor moved into it stays open in the child alone.
 ///
 /// # Errors
 /// The calling process has more than one thread, or the kernel refuses a process.

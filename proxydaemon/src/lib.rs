@@ -19,11 +19,13 @@ pub mod credentials;
 pub mod descriptors;
 pub mod exit;
 pub mod fork;
+pub mod launch;
 pub mod logging;
 pub mod memory;
 pub mod notify;
 pub mod pid_file;
 pub mod signals;
+pub mod state_directory;
 pub mod title;
 pub mod user;
 

@@ -197,9 +197,11 @@ fn forbidden_to_roles(gate: bool) -> Result<Rules, BackendError> {
     #[cfg(target_arch = "x86_64")]
     rules.extend([libc::SYS_iopl, libc::SYS_ioperm, libc::SYS_modify_ldt, libc::SYS_uselib].map(|call| (call, vec![])));
 
-    let thread = u64::from(libc::CLONE_THREAD.cast_unsigned());
-    let clone = if gate { (thread, thread) } else { (thread, 0) };
-    let mut clones = vec![Rule::new(vec![word(0, Op::MaskedEq(clone.0), clone.1)?])?];
+    let mut clones = Vec::new();
+    if !gate {
+        // No process; a thread, for name resolution. The gate itself never has one, but its children inherit this.
+        clones.push(Rule::new(vec![word(0, Op::MaskedEq(integer(libc::CLONE_THREAD)), 0)?])?);
+    }
     for namespace in [
         libc::CLONE_NEWNS,
         libc::CLONE_NEWUSER,

@@ -127,9 +127,7 @@ impl ChildSink {
         if lost == 0 {
             return;
         }
-        let mut record = Record::builder();
-        let record =
-            record.level(log::Level::Debug).target(module_path!()).args(format_args!("this process ends")).build();
+        let record = Record::builder().target(module_path!()).build();
         // A gate that is gone, or stuck for so long, is not told.
         let _ = self.channel.send_by(Instant::now() + LAST_WORD, &ChildRecord::of(&record, lost).encode(), &[]);
     }

@@ -134,6 +134,9 @@ impl GateLog {
                     ))
                     .build(),
             );
+            if record.message.is_empty() {
+                return;
+            }
         }
         let origin = origin(record.code.clone());
         let target = if record.level == Threshold::Fatal { FATAL } else { &record.target };

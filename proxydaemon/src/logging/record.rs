@@ -40,7 +40,7 @@ pub struct ChildRecord {
     pub session: Option<String>,
     /// The kebab-case code of the situation.
     pub code: Option<String>,
-    /// The text. Not escaped yet.
+    /// The text. Not escaped yet. Empty with `lost` in the last record of a child, which says nothing else.
     pub message: String,
 }
 

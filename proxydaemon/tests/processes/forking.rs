@@ -1,0 +1,181 @@
+//! Forking, and what a child has and does not have.
+
+use std::os::fd::AsFd;
+use std::sync::mpsc;
+
+use nix::libc;
+use nix::sys::signal::{Signal, raise};
+use nix::unistd::{getpgid, getppid};
+use proxydaemon::Pid;
+use proxydaemon::descriptors::{Channel, close_all_but};
+use proxydaemon::exit::ExitCode;
+use proxydaemon::fork::{Ending, ForkError, fork_role, threads};
+use proxydaemon::pid_file::{PidFile, PidFileError, Stale};
+
+use crate::Test;
+use crate::family::{Family, soon};
+
+pub const TESTS: &[Test] = tests![
+    a_child_has_its_own_group_and_ends_with_its_code,
+    a_panic_ends_the_child_with_a_code_of_its_own,
+    a_second_thread_forbids_to_fork,
+    crashes_are_told_from_other_ends,
+    two_hundred_children_are_all_reaped,
+    no_destructor_of_the_parent_runs_in_a_child,
+    a_child_keeps_the_descriptors_it_names_alone,
+    a_pid_file_outlives_the_children,
+    a_running_process_of_the_same_title_keeps_its_pid_file,
+];
+
+fn a_child_has_its_own_group_and_ends_with_its_code() {
+    let mut family = Family::new();
+    let own = Pid::this();
+    let (ours, theirs) = Channel::pair().unwrap();
+    let pid = family.fork(|| {
+        let alone = getpgid(None) == Ok(Pid::this()) && getppid() == own;
+        theirs.send(if alone { b"alone" } else { b"not alone" }, &[]).unwrap();
+        ExitCode::SessionPeer
+    });
+    let mut buffer = [0; 16];
+    let received = ours.receive_by(soon(), &mut buffer).unwrap().unwrap();
+    assert_eq!(&buffer[..received.len], b"alone");
+    assert_eq!(family.ending(pid), Ending::Exited(ExitCode::SessionPeer.number()));
+    assert_ne!(getpgid(None), Ok(pid));
+}
+
+fn a_panic_ends_the_child_with_a_code_of_its_own() {
+    let ending = Family::new().ending_of(|| panic!("meant"));
+    assert_eq!(ending, Ending::Exited(ExitCode::Panic.number()));
+}
+
+fn a_second_thread_forbids_to_fork() {
+    assert_eq!(threads().unwrap(), 1);
+    let (end, ended) = mpsc::channel::<()>();
+    let other = std::thread::spawn(move || ended.recv());
+    assert_eq!(threads().unwrap(), 2);
+    assert_eq!(std::fs::read_dir("/proc/self/task").unwrap().count(), 2);
+    let refused = fork_role("test: never", || ExitCode::Ok).unwrap_err();
+    assert!(matches!(refused, ForkError::Threads(2)), "{refused}");
+    drop(end);
+    assert!(other.join().unwrap().is_err());
+}
+
+fn crashes_are_told_from_other_ends() {
+    let mut family = Family::new();
+    for (signal, crash) in [
+        (Signal::SIGSEGV, true),
+        (Signal::SIGBUS, true),
+        (Signal::SIGILL, true),
+        (Signal::SIGFPE, true),
+        (Signal::SIGSYS, true),
+        (Signal::SIGKILL, false),
+        (Signal::SIGUSR1, false),
+    ] {
+        let ending = family.ending_of(|| {
+            // Rust handles SEGV and BUS to report a stack overflow; a real fault returns to the default as this does.
+            // SAFETY: restores the default action.
+            unsafe { libc::signal(signal as i32, libc::SIG_DFL) };
+            raise(signal).unwrap();
+            ExitCode::Ok
+        });
+        assert_eq!(ending, Ending::Killed(signal as i32));
+        assert_eq!(ending.is_crash(), crash, "{signal}");
+    }
+    let aborted = family.ending_of(|| std::process::abort());
+    assert!(aborted.is_crash(), "{aborted}");
+    let number = libc::SIGRTMIN() + 9; // a real-time signal that nobody handles
+    let killed = family.ending_of(|| {
+        // SAFETY: passes a valid signal.
+        unsafe { libc::raise(number) };
+        ExitCode::Ok
+    });
+    assert_eq!(killed, Ending::Killed(number));
+}
+
+fn two_hundred_children_are_all_reaped() {
+    let mut family = Family::new();
+    let children: Vec<Pid> = (0..200).map(|_| family.fork(|| ExitCode::Ok)).collect();
+    for pid in children {
+        assert_eq!(family.ending(pid), Ending::Exited(0));
+    }
+}
+
+fn no_destructor_of_the_parent_runs_in_a_child() {
+    struct Leaves(Channel);
+    impl Drop for Leaves {
+        fn drop(&mut self) {
+            self.0.send(b"dropped", &[]).unwrap();
+        }
+    }
+    let mut family = Family::new();
+    let (ours, theirs) = Channel::pair().unwrap();
+    let leaves = Leaves(theirs);
+    assert_eq!(family.ending_of(|| ExitCode::Ok), Ending::Exited(0));
+    assert_eq!(ours.try_receive(&mut [0; 16]).unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+    drop(leaves);
+    assert!(ours.try_receive(&mut [0; 16]).unwrap().is_some());
+}
+
+fn a_child_keeps_the_descriptors_it_names_alone() {
+    let mut family = Family::new();
+    let (ours, theirs) = Channel::pair().unwrap();
+    let (first, _second) = Channel::pair().unwrap();
+    let file = tempfile::tempfile().unwrap();
+    let pid = family.fork(|| {
+        close_all_but(&[theirs.as_fd(), first.as_fd()]).unwrap();
+        let mut open: Vec<String> = std::fs::read_dir("/proc/self/fd")
+            .unwrap()
+            .map(|entry| entry.unwrap())
+            .filter(|entry| !std::fs::read_link(entry.path()).is_ok_and(|target| target.ends_with("fd")))
+            .map(|entry| entry.file_name().into_string().unwrap())
+            .collect();
+        open.sort();
+        theirs.send(open.join(" ").as_bytes(), &[]).unwrap();
+        ExitCode::Ok
+    });
+    let mut buffer = [0; 256];
+    let received = ours.receive_by(soon(), &mut buffer).unwrap().unwrap();
+    let mut expected = ["0".to_owned(), "1".into(), "2".into()].to_vec();
+    expected.extend([&theirs, &first].map(|channel| std::os::fd::AsRawFd::as_raw_fd(channel).to_string()));
+    expected.sort();
+    assert_eq!(std::str::from_utf8(&buffer[..received.len]).unwrap(), expected.join(" "));
+    assert_eq!(family.ending(pid), Ending::Exited(0));
+    assert!(file.metadata().is_ok(), "the parent keeps its own");
+}
+
+fn a_pid_file_outlives_the_children() {
+    let mut family = Family::new();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("seon.pid");
+    let mut file = Some(PidFile::create(&path, "test", Stale::Refuse).unwrap());
+    let ending = family.ending_of(|| {
+        drop(file.take()); // the child's copy
+        ExitCode::Ok
+    });
+    assert_eq!(ending, Ending::Exited(0));
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), format!("{}\n", Pid::this()));
+}
+
+fn a_running_process_of_the_same_title_keeps_its_pid_file() {
+    proxydaemon::title::prepare().unwrap();
+    let mut family = Family::new();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("seon.pid");
+    let (ours, theirs) = Channel::pair().unwrap();
+    let pid = fork_role("seon_test2: gate", || {
+        theirs.send(b"there", &[]).unwrap();
+        let _ = theirs.receive(&mut [0; 8]);
+        ExitCode::Ok
+    })
+    .unwrap();
+    ours.receive_by(soon(), &mut [0; 8]).unwrap().unwrap();
+    std::fs::write(&path, pid.to_string()).unwrap();
+    let refused = PidFile::create(&path, "seon_test2", Stale::Replace).unwrap_err();
+    assert!(matches!(refused, PidFileError::Running { pid: running, .. } if running == pid), "{refused}");
+    let other = PidFile::create(&path, "another_program", Stale::Refuse).unwrap_err().to_string();
+    assert!(other.contains("seon_test2"), "{other}");
+    ours.send(b"end", &[]).unwrap();
+    assert_eq!(family.ending(pid), Ending::Exited(0));
+    let gone = PidFile::create(&path, "seon_test2", Stale::Refuse).unwrap_err();
+    assert!(gone.to_string().contains("there is no process"), "{gone}");
+}

@@ -1,0 +1,248 @@
+//! The log of a whole daemon: what children say, and what the gate writes.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+
+use nix::libc;
+use nix::poll::PollFlags;
+use proxydaemon::Pid;
+use proxydaemon::descriptors::wait_ready;
+use proxydaemon::exit::ExitCode;
+use proxydaemon::fork::Ending;
+use proxydaemon::logging::{
+    ChildLog, FromChild, GateLog, LogError, LogSocket, Threshold, binary_directory, change_level, level, set_level,
+    set_session,
+};
+use proxydaemon::{fatal, signals};
+
+use crate::Test;
+use crate::family::{Family, next_signal, soon};
+
+pub const TESTS: &[Test] = tests![
+    fifty_busy_processes_tear_no_line_and_lose_none_untold,
+    columns_come_from_the_record_and_the_gate,
+    one_process_alone_changes_its_level,
+    without_logrc_there_is_a_default_and_a_note,
+    a_broken_logrc_names_line_and_column,
+    the_directory_is_that_of_the_binary,
+    logging_starts_no_thread,
+];
+
+const LOGRC: &str = "\
+appenders:
+  day:
+    kind: seon_appender
+    path: day.log
+root:
+  level: info
+  appenders: [day]
+";
+
+struct Gate {
+    folder: tempfile::TempDir,
+    log: GateLog,
+    socket: LogSocket,
+    family: Family,
+}
+
+impl Gate {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("seon_test.logrc"), LOGRC).unwrap();
+        let log = GateLog::start("seon_test", folder.path(), false).unwrap();
+        assert_eq!(log.note(), None);
+        drop(std::panic::take_hook()); // a failed assertion shall be seen on the terminal, not in the log
+        Self { folder, log, socket: LogSocket::new().unwrap(), family: Family::new() }
+    }
+
+    /// A child that logs through this gate.
+    fn fork(&self, life: impl FnOnce()) -> Pid {
+        self.family.fork(|| {
+            let _log = ChildLog::start(self.socket.child_end().unwrap());
+            life();
+            ExitCode::Ok
+        })
+    }
+
+    /// Writes what has come.
+    fn write_all(&mut self) {
+        while let Some(came) = self.socket.receive().unwrap() {
+            let FromChild::Record { pid, record } = came else { panic!("{came:?}") };
+            self.log.write(pid, "session", &record);
+        }
+    }
+
+    fn lines(&self) -> Vec<String> {
+        let text: String =
+            files(self.folder.path(), "day").iter().map(|path| std::fs::read_to_string(path).unwrap()).collect();
+        assert!(text.ends_with('\n'));
+        text.lines().map(str::to_owned).collect()
+    }
+}
+
+/// The dated files of a log, in their order; there are two when midnight passes.
+fn files(folder: &Path, stem: &str) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let dated = format!("{stem}-");
+    let mut files: Vec<PathBuf> =
+        entries.filter(|path| path.file_name().unwrap().to_str().unwrap().starts_with(&dated)).collect();
+    files.sort();
+    files
+}
+
+/// A line without its time.
+fn untimed(line: &str) -> String {
+    let (time, rest) = line.split_once(' ').unwrap();
+    assert!(time.len() >= 29 && time.as_bytes()[10] == b'T', "{line}");
+    rest.to_owned()
+}
+
+fn fifty_busy_processes_tear_no_line_and_lose_none_untold() {
+    const CHILDREN: usize = 50;
+    const LINES: usize = 200;
+    let mut gate = Gate::new();
+    let children: HashSet<Pid> = (0..CHILDREN)
+        .map(|child| {
+            gate.fork(|| {
+                let long = "x".repeat(if child % 2 == 0 { 50 } else { 3000 });
+                for line in 0..LINES {
+                    log::info!(code = "busy"; "line {line} of {child} {long}.");
+                }
+            })
+        })
+        .collect();
+    let mut running = children.clone();
+    while !running.is_empty() {
+        wait_ready(&gate.socket, PollFlags::POLLIN, Some(std::time::Instant::now())).unwrap();
+        gate.write_all();
+        for (pid, ending) in proxydaemon::fork::reap() {
+            assert_eq!(ending, Ending::Exited(0));
+            running.remove(&pid);
+        }
+    }
+    gate.write_all();
+    let (mut written, mut lost) = (0, 0);
+    for line in gate.lines() {
+        let rest = untimed(&line);
+        let words: Vec<&str> = rest.split_whitespace().collect();
+        let pid = words[1].strip_prefix("session[").unwrap().strip_suffix(']').unwrap().parse().unwrap();
+        assert!(children.contains(&Pid::from_raw(pid)), "{line}");
+        match words[3] {
+            "busy" => {
+                assert!(line.ends_with('.') && words[4] == "line", "{line}");
+                written += 1;
+            }
+            "log-records-dropped" => lost += words[4].parse::<usize>().unwrap(),
+            _ => panic!("{line}"),
+        }
+    }
+    assert_eq!(written + lost, CHILDREN * LINES, "{written} written, {lost} told as lost");
+}
+
+fn columns_come_from_the_record_and_the_gate() {
+    let mut gate = Gate::new();
+    log::info!(code = "server-started"; "version 1");
+    let child = gate.fork(|| {
+        log::info!(code = "link-up", session = "s-17"; "two\nlines");
+        set_session("s-18");
+        log::warn!("careful");
+        fatal!(code = "licence-invalid"; "ends here");
+        log::error!(session = "a b"; "{}", "y".repeat(10_000));
+    });
+    assert_eq!(gate.family.ending(child), Ending::Exited(0));
+    gate.write_all();
+    let lines: Vec<String> = gate.lines().iter().map(|line| untimed(line)).collect();
+    let own = Pid::this();
+    assert_eq!(
+        lines[..4],
+        [
+            format!("INFO  gate[{own}] - server-started version 1"),
+            format!("INFO  session[{child}] s-17 link-up two\\nlines"),
+            format!("WARN  session[{child}] s-18 - careful"),
+            format!("FATAL session[{child}] s-18 licence-invalid ends here"),
+        ]
+    );
+    assert!(lines[4].starts_with(&format!("ERROR session[{child}] a_b - yyy")), "{}", lines[4]);
+    assert!(lines[4].ends_with("y [cut]") && lines[4].len() < 4096);
+    assert_eq!(lines.len(), 5);
+}
+
+fn one_process_alone_changes_its_level() {
+    let mut gate = Gate::new();
+    log::debug!("not seen");
+    let child = gate.fork(|| {
+        assert_eq!(level(), Threshold::Info);
+        log::debug!("not seen either");
+        let signals = signals::Signals::block().unwrap().descriptor().unwrap();
+        loop {
+            match next_signal(&signals).signal {
+                signals::Signal::Level(threshold) => change_level(threshold, None),
+                signals::Signal::End { .. } => return,
+                other => panic!("{other:?}"),
+            }
+            log::debug!("detail");
+            log::error!("error");
+        }
+    });
+    for number in [21, 24] {
+        // SAFETY: passes a PID and a valid signal.
+        assert_eq!(unsafe { libc::kill(child.as_raw(), number) }, 0);
+    }
+    signals::order_end(child, 0).unwrap();
+    assert_eq!(gate.family.ending(child), Ending::Exited(0));
+    gate.write_all();
+    log::debug!("the gate's own level stands");
+    let lines: Vec<String> = gate.lines().iter().map(|line| untimed(line)).collect();
+    let expected = [
+        "DEBUG session[] - log-level-changed the log level is DEBUG now",
+        "DEBUG session[] - - detail",
+        "ERROR session[] - - error",
+        "FATAL session[] - log-level-changed the log level is FATAL now",
+    ];
+    assert_eq!(lines, expected.map(|line| line.replace("[]", &format!("[{child}]"))));
+    set_level(Threshold::Debug);
+    log::debug!("seen");
+    assert_eq!(gate.lines().len(), expected.len() + 1);
+}
+
+fn without_logrc_there_is_a_default_and_a_note() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = GateLog::start("seon_test", folder.path(), false).unwrap();
+    let note = log.note().unwrap();
+    assert!(note.contains("seon_test.logrc") && note.contains("seon_test.log "), "{note}");
+    log::info!("written");
+    let [file] = files(folder.path(), "seon_test").try_into().unwrap();
+    assert!(std::fs::read_to_string(file).unwrap().ends_with(" - - written\n"));
+
+    let log = GateLog::start("seon_test", folder.path(), true).unwrap();
+    assert!(log.note().unwrap().contains("standard error"));
+
+    let nowhere = GateLog::start("seon_test", Path::new("/proc/self"), false).unwrap_err();
+    assert!(matches!(nowhere, LogError::Unwritable { .. }));
+    assert!(nowhere.to_string().contains("/proc/self/seon_test.logrc"), "{nowhere}");
+}
+
+fn a_broken_logrc_names_line_and_column() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("seon_test.logrc");
+    std::fs::write(&path, LOGRC.replace("kind: seon_appender", "kind: rolling_file")).unwrap();
+    let broken = GateLog::start("seon_test", folder.path(), false).unwrap_err();
+    assert!(broken.to_string().starts_with(&format!("{}:2:3: appender day: ", path.display())), "{broken}");
+    std::fs::write(&path, LOGRC.replace("root:", "root: [")).unwrap();
+    let broken = GateLog::start("seon_test", folder.path(), false).unwrap_err();
+    assert!(matches!(broken, LogError::Logrc(ref place) if place.line >= 5), "{broken}");
+    std::fs::write(&path, [0xff, 0xfe]).unwrap();
+    assert!(matches!(GateLog::start("seon_test", folder.path(), false), Err(LogError::Unreadable { .. })));
+}
+
+fn the_directory_is_that_of_the_binary() {
+    std::env::set_current_dir("/").unwrap();
+    assert_eq!(binary_directory().unwrap(), std::env::current_exe().unwrap().parent().unwrap());
+}
+
+fn logging_starts_no_thread() {
+    let gate = Gate::new();
+    log::info!("one line");
+    assert!(wait_ready(&gate.socket, PollFlags::POLLOUT, Some(soon())).unwrap());
+    assert_eq!(proxydaemon::fork::threads().unwrap(), 1);
+}

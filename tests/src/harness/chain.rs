@@ -6,7 +6,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use super::{Mark, PATIENCE, Process, Scratch, ScriptedBackend, Trouble, binary, free_port};
+use super::{Mark, PATIENCE, Process, Scratch, ScriptedBackend, Trouble, binary, free_port, seon_backend};
 use crate::pki::{self, Authority, Wanted};
 use crate::station::{self, Identity, OutgoingFile, Report, Security, Settings, TlsSettings, TlsVersions, Trust};
 
@@ -135,7 +135,7 @@ impl Plan {
         for edit in self.edits {
             edit(&mut config);
         }
-        let backend = scripted(&scratch, &config)?;
+        let backend = if self.seon_backend { seon(&scratch, &config)? } else { scripted(&scratch, &config)? };
         licence(&scratch, &proxy_id)?;
         Ok(Chain {
             client: None,
@@ -272,6 +272,14 @@ impl Chain {
 }
 
 impl Backend {
+    /// The program; none when it is scripted.
+    pub fn process(&self) -> Option<&Process> {
+        match self {
+            Self::Seon { process, .. } => Some(process),
+            Self::Scripted(_) => None,
+        }
+    }
+
     /// What the proxyclient takes with `-U`.
     pub fn url(&self) -> String {
         match self {
@@ -366,6 +374,12 @@ fn https(scratch: &Scratch) -> Result<Identity, Trouble> {
     scratch.write(BACKEND_CA, authority.certificate_pem())?;
     let hosts = &["localhost", "127.0.0.1"];
     Ok(authority.issue(&Wanted { name: "Backend", hosts, purpose: pki::Purpose::Server, ..Wanted::default() })?)
+}
+
+fn seon(scratch: &Scratch, config: &Value) -> Result<Backend, Trouble> {
+    let (process, url, token) = seon_backend::start(scratch, &https(scratch)?, config)?;
+    scratch.write(TOKEN, token)?;
+    Ok(Backend::Seon { process, url })
 }
 
 fn scripted(scratch: &Scratch, config: &Value) -> Result<Backend, Trouble> {

@@ -5,17 +5,20 @@
 
 mod binaries;
 mod chain;
+mod log_line;
 mod ports;
 mod process;
 mod scratch;
 pub mod scripted_backend;
+mod seon_backend;
 pub mod table;
 mod trouble;
 
 pub use binaries::binary;
 pub use chain::{Backend, Chain, INSIDE_CODE, INSIDE_PASSWORD, Partner, Plan};
+pub use log_line::LogLine;
 pub use ports::free_port;
-pub use process::{Mark, PATIENCE, Process, until};
+pub use process::{Mark, PATIENCE, Process, interrupt, is_interrupted, until};
 pub use scratch::Scratch;
 pub use scripted_backend::ScriptedBackend;
 pub use trouble::Trouble;

@@ -2,11 +2,12 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{SigSet, Signal, kill};
 use nix::unistd::Pid;
 
 use super::{Trouble, table};
@@ -16,6 +17,18 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How often a wait looks whether the program has ended without a last word.
 const LOOK: Duration = Duration::from_millis(50);
+
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+/// Makes every wait for a program end with trouble, so that all that was started is ended in order.
+pub fn interrupt() {
+    INTERRUPTED.store(true, Ordering::SeqCst);
+}
+
+/// Whether [`interrupt`] was called.
+pub fn is_interrupted() -> bool {
+    INTERRUPTED.load(Ordering::SeqCst)
+}
 
 /// A started program. It is ended, with all that it has started itself, when this is dropped.
 pub struct Process {
@@ -36,12 +49,20 @@ struct Said {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Mark(usize);
 
+impl Mark {
+    /// So many lines later.
+    pub fn after(self, lines: usize) -> Self {
+        Self(self.0 + lines)
+    }
+}
+
 impl Process {
     /// Starts `command` in a process group of its own, so that a Ctrl-C in the terminal is the harness's to answer.
     pub fn start(name: &str, command: &mut Command) -> Result<Self, Trouble> {
         use std::os::unix::process::CommandExt;
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
-        let mut child = command.spawn().map_err(Trouble::io(format!("start {name}: {command:?}")))?;
+        let mut child =
+            with_default_signals(|| command.spawn()).map_err(Trouble::io(format!("start {name}: {command:?}")))?;
         let said = Arc::new(Said::default());
         let streams: [Option<Box<dyn Read + Send>>; 2] = [
             child.stdout.take().map(|stream| Box::new(stream) as _),
@@ -72,7 +93,12 @@ impl Process {
 
     /// All lines so far, of both its outputs.
     pub fn lines(&self) -> Vec<String> {
-        self.said.lock().clone()
+        self.lines_after(Mark::default())
+    }
+
+    /// All lines after `mark`.
+    pub fn lines_after(&self, mark: Mark) -> Vec<String> {
+        self.said.lock().iter().skip(mark.0).cloned().collect()
     }
 
     /// This moment: only lines after it count in [`Self::wait_after`].
@@ -103,6 +129,9 @@ impl Process {
             looked_at = lines.len();
             if let Some(status) = ended {
                 return Err(self.trouble(&format!("ended ({status}) without \"{what}\""), &lines));
+            }
+            if is_interrupted() {
+                return Err(Trouble("interrupted".into()));
             }
             if Instant::now() >= end {
                 let seconds = PATIENCE.as_secs();
@@ -185,6 +214,18 @@ impl Said {
             line.clear();
         }
     }
+}
+
+/// A program inherits which signals are blocked; one that cannot be told to end would have to be killed.
+fn with_default_signals<T>(start: impl FnOnce() -> T) -> T {
+    let before = SigSet::thread_get_mask();
+    let unblocked = SigSet::from_iter([Signal::SIGTERM, Signal::SIGHUP]).thread_unblock();
+    let started = start();
+    if let (Ok(before), Ok(())) = (before, unblocked) {
+        // It was in force a moment ago.
+        let _ = before.thread_set_mask();
+    }
+    started
 }
 
 /// Looks again and again whether something has happened that nobody can tell us.

@@ -285,7 +285,7 @@ fn stamp(moment: SystemTime) -> (String, String) {
     (moment.format("%Y%m%d").to_string(), format!("{}{counter:04}", moment.format("%H%M%S")))
 }
 
-pub(super) fn hex(octets: &[u8]) -> String {
+pub(crate) fn hex(octets: &[u8]) -> String {
     octets.iter().map(|octet| format!("{octet:02x}")).collect()
 }
 

@@ -37,6 +37,7 @@ pub use command::{Command, Eerp, FileId, Level, Nerp, Sfid, Ssid, Transfers};
 pub use connection::{Connection, Tamper};
 pub use event::{Event, Observer};
 pub use failure::{Failure, Malformed};
+pub(crate) use files::hex;
 pub use files::{Content, Format, OutgoingFile, Store, sha256};
 pub use negotiation::Agreement;
 pub use receiver::Receiver;

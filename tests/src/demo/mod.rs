@@ -1,0 +1,214 @@
+//! The demonstration: the whole chain on this machine, and one file through it.
+
+mod bar;
+
+use std::fs::File;
+use std::io::{self, BufWriter, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use aws_lc_rs::digest::{Context, SHA256};
+
+use crate::harness::{
+    Chain, INSIDE_CODE, INSIDE_PASSWORD, LogLine, Mark, Plan, Process, Trouble, binary, is_interrupted, until,
+};
+use crate::station::{self, Event, OutgoingFile, Report, Settings};
+use bar::Bar;
+
+const MADE_SIZE: u64 = 64 * 1024 * 1024;
+
+/// Runs the demonstration with `file`, or with one made of 64 MiB. With `stay` everything runs on afterwards until it
+/// is interrupted. True: the file arrived as it was sent.
+pub fn run(file: Option<&Path>, stay: bool) -> Result<bool, Trouble> {
+    say("Building the programs");
+    binary("seon_proxyserver2")?;
+    let chain = Plan::new().with_seon_backend().prepare()?;
+    let chain = start(chain)?;
+    let file = match file {
+        Some(file) => file.to_owned(),
+        None => make_file(&chain)?,
+    };
+    let mut outgoing = OutgoingFile::from_path(&file).map_err(trouble_with(&file))?;
+    outgoing.description = "cargo demo".into();
+    let received = chain.received(&outgoing.dataset);
+    let report = send(&chain, outgoing)?;
+    show_what_was_seen(&chain, &report)?;
+    let well = compare(&report, &received)?;
+    if stay {
+        remain(&chain)?;
+    }
+    Ok(well)
+}
+
+fn start(mut chain: Chain) -> Result<Chain, Trouble> {
+    say(&format!("Scratch folder with certificates, token, licence: {}", chain.scratch.path().display()));
+    chain.start_server()?;
+    chain.start_client()?;
+    chain.wait_until_open(Mark::default())?;
+    let pid = |process: Option<&Process>| process.map_or(0, Process::pid);
+    let row = |name: &str, pid: i32, what: String| say(&format!("  {name:<15}{pid:>8}  {what}"));
+    row("backend", chain.backend.process().map_or(0, Process::pid), chain.backend.url());
+    row("receive daemon", pid(chain.receive_daemon.as_ref()), format!("{} (plain TCP)", chain.receive_address));
+    row(
+        "proxyserver",
+        pid(chain.server.as_ref()),
+        format!("partners {}, link {}", chain.partner_address(), chain.link_address()),
+    );
+    row("proxyclient", pid(chain.client.as_ref()), format!("linked with {}", short(&chain.proxy_id)));
+    Ok(chain)
+}
+
+/// Octets that do not repeat, so that nothing on the way can make less of them.
+fn make_file(chain: &Chain) -> Result<PathBuf, Trouble> {
+    let path = chain.scratch.write("DEMO-64-MIB", "")?;
+    let mut to = BufWriter::new(File::create(&path).map_err(trouble_with(&path))?);
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    for _ in 0..MADE_SIZE / 8 {
+        // xorshift64
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        to.write_all(&state.to_le_bytes()).map_err(trouble_with(&path))?;
+    }
+    to.flush().map_err(trouble_with(&path))?;
+    Ok(path)
+}
+
+fn send(chain: &Chain, file: OutgoingFile) -> Result<Report, Trouble> {
+    let (dataset, bar) = (file.dataset.clone(), Arc::new(Bar::new()));
+    let shown = bar.clone();
+    let observer = move |event: &Event| {
+        if is_interrupted() {
+            return Err("interrupted".into());
+        }
+        if let Event::Progress { done, octets, .. } = event {
+            shown.show(*done, *octets);
+        }
+        Ok(())
+    };
+    let settings =
+        Settings { observer: Some(Arc::new(observer)), buffer_size: 65_536, credit: 100, ..chain.settings() };
+    say(&format!("\nA partner, {}, sends {dataset} over mutual TLS", settings.code));
+    let begun = Instant::now();
+    let report = station::send(&chain.partner_address(), &chain.security(), &settings, vec![file]);
+    bar.end();
+    match &report.failure {
+        None => {
+            say(&format!("  {}; sent and answered in {:.1} s", report.protection, begun.elapsed().as_secs_f64()));
+            Ok(report)
+        }
+        Some(failure) => {
+            let logs = |process: &Process| process.last_lines(15);
+            let (server, client) = (logs(chain.server()), logs(chain.client()));
+            Err(Trouble(format!(
+                "the partner's session failed: {failure}\nproxyserver:\n{server}proxyclient:\n{client}"
+            )))
+        }
+    }
+}
+
+/// The lines of the session in both logs, and the session record.
+fn show_what_was_seen(chain: &Chain, report: &Report) -> Result<(), Trouble> {
+    chain.client_says("session-ended")?;
+    if let Some(agreed) = &report.agreement {
+        let (level, size, credit) = (agreed.level as u8, agreed.buffer_size, agreed.credit);
+        say("\nWhat the partner saw");
+        say(&format!("  {} answered: level {level}, Exchange Buffers of {size}, credit {credit}", agreed.peer_code));
+    }
+    for (name, process) in [("proxyserver, in the DMZ", chain.server()), ("proxyclient, inside", chain.client())] {
+        say(&format!("\nWhat the {name}, saw"));
+        for line in process.lines().iter().filter_map(|line| of_session(line)) {
+            say(&format!("  {line}"));
+        }
+    }
+    if let Some(process) = &chain.receive_daemon {
+        say("\nWhat the receive daemon saw");
+        for line in process.lines().iter().filter(|line| !line.starts_with("listening")) {
+            say(&format!("  {line}"));
+        }
+    }
+    Ok(())
+}
+
+/// Role, code and message of a log line that belongs to a session.
+fn of_session(line: &str) -> Option<String> {
+    let LogLine { role, pid, session: Some(_), code, message, .. } = LogLine::read(line)? else { return None };
+    Some(format!("{:<20} {}: {message}", format!("{role}[{pid}]"), code.unwrap_or_default()))
+}
+
+fn compare(report: &Report, received: &Path) -> Result<bool, Trouble> {
+    let sent = report.sent.first().and_then(|file| file.sha256.clone()).unwrap_or_default();
+    let arrived = sha256_of(received).map_err(trouble_with(received))?;
+    say(&format!("\nSHA-256 sent      {sent}\nSHA-256 received  {arrived}"));
+    let well = sent == arrived && report.went_well(true);
+    say(if well {
+        "The file has arrived byte for byte, and its End to End Response came back."
+    } else {
+        "NOT the same."
+    });
+    Ok(well)
+}
+
+fn remain(chain: &Chain) -> Result<(), Trouble> {
+    let partner = chain.partners.first().ok_or_else(|| Trouble("no partner".into()))?;
+    let file = |name: &str, content: &str| chain.scratch.write(name, content).map(|path| path.display().to_string());
+    let ca = file("partner-ca.pem", &chain.authority.certificate_pem())?;
+    let cert = file("partner.pem", &partner.identity.chain_pem)?;
+    let key = file("partner.key", &partner.identity.key_pem)?;
+    let (address, code) = (chain.partner_address(), &partner.code);
+    let station = binary("oftp2_station")?.display().to_string();
+    say(&format!(
+        "\nEverything runs on. To point your own OFTP2 software at it:
+  address           {address}, TLS 1.2 or 1.3, from this machine
+  your code         {code}, any password
+  your certificate  {cert}
+  your key          {key}
+  you trust         {ca}
+  other code        {INSIDE_CODE}, password {INSIDE_PASSWORD}
+  files arrive in   {}
+For example:
+  {station} send --to {address} --tls --ca {ca} --cert {cert} --key {key} --code {code} FILE
+Ctrl-C ends it. The logs of both daemons from here on:",
+        chain.received("").display(),
+    ));
+    let daemons = [("server", chain.server()), ("client", chain.client())];
+    let mut seen = daemons.map(|(_, daemon)| daemon.mark());
+    while !is_interrupted() {
+        for ((name, daemon), seen) in daemons.iter().zip(&mut seen) {
+            let lines = daemon.lines_after(*seen);
+            *seen = seen.after(lines.len());
+            lines.iter().for_each(|line| say(&format!("  {name}  {line}")));
+            if let Some(status) = daemon.status() {
+                return Err(Trouble(format!("the proxy{name} has ended: {status}")));
+            }
+        }
+        until(Duration::from_millis(200), || is_interrupted().then_some(()));
+    }
+    Ok(())
+}
+
+fn sha256_of(path: &Path) -> io::Result<String> {
+    let mut file = File::open(path)?;
+    let (mut context, mut octets) = (Context::new(&SHA256), vec![0; 1024 * 1024]);
+    loop {
+        match file.read(&mut octets)? {
+            0 => return Ok(station::hex(context.finish().as_ref())),
+            count => context.update(octets.get(..count).unwrap_or_default()),
+        }
+    }
+}
+
+fn short(proxy_id: &str) -> String {
+    format!("Proxy ID {}…px", proxy_id.get(..12).unwrap_or(proxy_id))
+}
+
+fn trouble_with(path: &Path) -> impl Fn(io::Error) -> Trouble {
+    let path = path.display().to_string();
+    move |error| Trouble(format!("{path}: {error}"))
+}
+
+fn say(line: &str) {
+    // Whoever read our lines may have gone; what was started is ended all the same.
+    let _ = writeln!(io::stdout(), "{line}");
+}

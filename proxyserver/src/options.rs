@@ -1,0 +1,87 @@
+//! The command line of `seon_proxyserver2`.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+
+use clap::Parser;
+
+/// OFTP2 smart proxy, DMZ side: ends the partners' TLS, judges certificates and messages, keeps no key.
+#[derive(Debug, Parser)]
+#[command(name = "seon_proxyserver2", disable_version_flag = true, max_term_width = 100)]
+pub struct Options {
+    /// Print name, build date and version, and end.
+    #[arg(short = 'v', long)]
+    pub version: bool,
+
+    /// Address and port where the proxyclient connects; without IP all addresses.
+    #[arg(short = 'i', long, value_name = "[IP]:PORT", default_value = ":2878", value_parser = link_address)]
+    pub listen: LinkAddress,
+
+    /// Print the Proxy ID, which a licence is made for, and end.
+    #[arg(short = 'L', long)]
+    pub proxy_id: bool,
+
+    /// Licence file.
+    #[arg(short = 'l', long, value_name = "FILE", default_value = "/etc/seon_proxy.lic")]
+    pub licence: PathBuf,
+
+    /// Print until when the licence is valid, and end.
+    #[arg(short = 'V', long)]
+    pub validity: bool,
+
+    /// Stay in the foreground.
+    #[arg(short = 'd', long, help_heading = "Beyond the original")]
+    pub foreground: bool,
+
+    /// User to run as when started as root.
+    #[arg(short = 'u', long, value_name = "USER", help_heading = "Beyond the original")]
+    pub user: Option<String>,
+
+    /// Directory of the identity key.
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/seon_proxy", help_heading = "Beyond the original")]
+    pub state_dir: PathBuf,
+
+    /// PID file; by default seon_proxyserver2.pid beside the program.
+    #[arg(long, value_name = "FILE", help_heading = "Beyond the original")]
+    pub pid_file: Option<PathBuf>,
+}
+
+/// Where the link is listened for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LinkAddress {
+    /// One address, or the wildcards of both families.
+    pub addresses: Vec<SocketAddr>,
+}
+
+fn link_address(text: &str) -> Result<LinkAddress, String> {
+    let (ip, port) = text.rsplit_once(':').ok_or("an address has the form [IP]:PORT, for example :2878")?;
+    let port: u16 = port.parse().map_err(|_| format!("{port:?} is no port (0 to 65535)"))?;
+    let ip = ip.trim_start_matches('[').trim_end_matches(']');
+    let addresses = if ip.is_empty() {
+        vec![(IpAddr::from(Ipv4Addr::UNSPECIFIED), port).into(), (IpAddr::from(Ipv6Addr::UNSPECIFIED), port).into()]
+    } else {
+        let ip: IpAddr = ip.parse().map_err(|_| format!("{ip:?} is no IP address"))?;
+        vec![(ip, port).into()]
+    };
+    Ok(LinkAddress { addresses })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Options::command().debug_assert();
+    }
+
+    #[test]
+    fn an_address_may_leave_out_the_ip() {
+        assert_eq!(link_address(":2878").unwrap().addresses.len(), 2);
+        assert_eq!(link_address("[::1]:1").unwrap().addresses, ["[::1]:1".parse().unwrap()]);
+        assert_eq!(link_address("127.0.0.1:1").unwrap().addresses, ["127.0.0.1:1".parse().unwrap()]);
+        assert!(link_address("2878").is_err());
+        assert!(link_address("host:2878").is_err());
+    }
+}

@@ -1,0 +1,135 @@
+//! What a session of the DMZ tells: its lines in the log, its record when it ends before pairing. The record of a paired
+//! session is the inside's; what only this side saw reaches it in the closing frame.
+
+use std::fmt::Write as _;
+use std::sync::{Arc, Mutex};
+
+use oftp2_codec::Deviations;
+use oftp2_codec::monitor::{Notice, Peer};
+use proxydaemon::exit::ExitCode;
+use proxylink::message::Refused;
+use proxylink::pairing::Direction;
+use proxylink::record::{SessionOutcome, SessionReport, UnixMillis};
+use proxylink::situation::{Severity, Situation};
+use relay::{Outcome, Which};
+
+use super::Around;
+use super::partner_tls::{Answered, Unanswered};
+use super::questions::Questions;
+
+/// The account of one session.
+pub struct Account<'a> {
+    around: &'a Around,
+}
+
+impl<'a> Account<'a> {
+    /// Opens it.
+    pub const fn new(around: &'a Around) -> Self {
+        Self { around }
+    }
+
+    /// The partner's handshake failed, or the judgement refused it.
+    pub fn refused(&self, questions: &Arc<Mutex<Questions>>, why: &Unanswered) -> ExitCode {
+        let mut text = format!("peer={}: {}", self.around.peer, why.refused.text);
+        if let Some(shown) = &why.shown {
+            let _ = write!(text, "; shown was {shown}");
+        }
+        self.end_unpaired(questions, why.refused.situation, text, |record| {
+            record.certificate = why.shown.as_ref().map(|shown| *shown.fingerprint.as_bytes());
+        })
+    }
+
+    /// This side's judgement let the partner through.
+    pub fn verified(&self, partner: &Answered) {
+        log::debug!(
+            "peer={} partner={}: verified here, {} {}; asking the inside",
+            self.around.peer,
+            partner.partner.name().unwrap_or("(unknown)"),
+            partner.facts.version,
+            partner.facts.cipher_suite
+        );
+    }
+
+    /// The inside refused, or could not be reached.
+    pub fn unpaired(&self, questions: &Arc<Mutex<Questions>>, partner: &Answered, refused: Refused) -> ExitCode {
+        let name = partner.partner.name().map(str::to_owned);
+        let shown = name.as_deref().unwrap_or("(unknown)");
+        let text = format!("peer={} partner={shown}: {}", self.around.peer, refused.text);
+        self.end_unpaired(questions, refused.situation, text, |record| {
+            record.partner = name;
+            record.certificate = Some(*partner.partner.fingerprint().as_bytes());
+            record.tls = Some(partner.facts.clone());
+        })
+    }
+
+    /// The relay has ended.
+    pub fn ended(&self, outcome: &Outcome) -> ExitCode {
+        let situation = outcome.ending.situation(Which::Inside);
+        situation.tell(format_args!(
+            "peer={}: {}; {} octets from the partner, {} to it",
+            self.around.peer, outcome.ending, outcome.octets_from_partner, outcome.octets_to_partner
+        ));
+        match situation.severity() {
+            Severity::Note | Severity::Info => ExitCode::Ok,
+            Severity::Error | Severity::Fatal => ExitCode::SessionPeer,
+        }
+    }
+
+    fn end_unpaired(
+        &self,
+        questions: &Arc<Mutex<Questions>>,
+        situation: Situation,
+        text: String,
+        fill: impl FnOnce(&mut SessionReport),
+    ) -> ExitCode {
+        situation.tell(&text);
+        let mut record = SessionReport {
+            id: self.around.session,
+            direction: Direction::Incoming,
+            partner: None,
+            ssid_code: None,
+            peer: self.around.peer,
+            certificate: None,
+            tls: None,
+            started: self.around.started,
+            ended: now(),
+            outcome: match situation {
+                Situation::HandshakeTimeout => SessionOutcome::Timeout,
+                _ => SessionOutcome::Refused,
+            },
+            situation,
+            detail: text,
+            octets_from_partner: 0,
+            octets_to_partner: 0,
+            files: Vec::new(),
+        };
+        fill(&mut record);
+        if let Ok(mut questions) = questions.lock() {
+            questions.refused(record);
+        }
+        ExitCode::SessionPeer
+    }
+}
+
+/// Tells the log what the monitor noticed.
+#[derive(Debug)]
+pub struct Told;
+
+impl relay::Observer for Told {
+    fn notice(&mut self, from: Peer, notice: &Notice) {
+        log::debug!("{from}: {notice:?}");
+    }
+
+    fn deviations(&mut self, from: Peer, deviations: Deviations) {
+        for deviation in deviations.iter() {
+            Situation::DeviationTolerated.tell(format_args!("{from}: {deviation}"));
+        }
+    }
+
+    fn data(&mut self, _from: Peer, _octets: u64) {}
+}
+
+/// The time for records.
+fn now() -> UnixMillis {
+    crate::switchboard::now()
+}

@@ -1,0 +1,135 @@
+//! What a session may ask of the switchboard until it is paired, each with a deadline. After that it needs nobody.
+
+use std::io;
+use std::net::TcpStream;
+use std::time::Instant;
+
+use proxydaemon::descriptors::Channel;
+use proxylink::message::{Refused, SignRequest};
+use proxylink::pairing::{KeyHash, PairingRequest};
+use proxylink::record::SessionReport;
+use proxylink::situation::Situation;
+
+use crate::between::{FromSession, LARGEST, ToSession};
+
+/// A session's end of its socket pair with the switchboard.
+#[derive(Debug)]
+pub struct Questions {
+    channel: Channel,
+    deadline: Instant,
+    /// Why the last signature was not given; TLS carries only a text.
+    failure: Option<Refused>,
+}
+
+impl Questions {
+    /// Questions to be answered until `deadline`.
+    pub const fn new(channel: Channel, deadline: Instant) -> Self {
+        Self { channel, deadline, failure: None }
+    }
+
+    /// Sets the deadline of what is asked from now on.
+    pub const fn until(&mut self, deadline: Instant) {
+        self.deadline = deadline;
+    }
+
+    /// Asks the inside for a signature in the partner's handshake.
+    ///
+    /// # Errors
+    /// What stands in its way.
+    pub fn sign(&mut self, request: SignRequest) -> Result<Vec<u8>, Refused> {
+        let signature = self.ask_signature(request);
+        self.failure = signature.as_ref().err().cloned();
+        signature
+    }
+
+    /// Why the last signature was not given.
+    pub const fn take_failure(&mut self) -> Option<Refused> {
+        self.failure.take()
+    }
+
+    fn ask_signature(&mut self, request: SignRequest) -> Result<Vec<u8>, Refused> {
+        self.tell(&FromSession::Sign(request))?;
+        match self.answer()? {
+            (ToSession::Signed(signature), _) => signature.map(serde_bytes::ByteBuf::into_vec),
+            (other, _) => Err(unexpected(&other)),
+        }
+    }
+
+    /// Asks the inside to judge the partner and to send a session of its own: its key.
+    ///
+    /// # Errors
+    /// What stands in its way.
+    pub fn pair(&mut self, request: PairingRequest) -> Result<KeyHash, Refused> {
+        self.tell(&FromSession::Pair(Box::new(request)))?;
+        match self.answer()? {
+            (ToSession::Paired(key), _) => Ok(key),
+            (other, _) => Err(unexpected(&other)),
+        }
+    }
+
+    /// Waits for a data connection that brought the token.
+    ///
+    /// # Errors
+    /// When none comes in time.
+    pub fn data_connection(&mut self) -> Result<TcpStream, Refused> {
+        match self.answer()? {
+            (ToSession::DataConnection, Some(socket)) => Ok(socket),
+            (other, _) => Err(unexpected(&other)),
+        }
+    }
+
+    /// Tells that the data connection stands, so that the token is spent.
+    ///
+    /// # Errors
+    /// When the switchboard is gone.
+    pub fn linked(&mut self) -> Result<(), Refused> {
+        self.tell(&FromSession::Linked)
+    }
+
+    /// Hands over the record of a session that never came to be. Nobody to hand it to is no fault of the session's.
+    pub fn refused(&mut self, record: SessionReport) {
+        if let Err(gone) = self.tell(&FromSession::Refused(Box::new(record))) {
+            log::debug!("the record of the refusal could not be handed over: {}", gone.text);
+        }
+    }
+
+    fn tell(&mut self, message: &FromSession) -> Result<(), Refused> {
+        let octets = postcard::to_allocvec(message).map_err(|error| failed(error.to_string()))?;
+        if octets.len() > LARGEST {
+            return Err(failed(format!("a message of {} octets is too large", octets.len())));
+        }
+        self.channel.send_by(self.deadline, &octets, &[]).map_err(|error| lost(&error))
+    }
+
+    fn answer(&mut self) -> Result<(ToSession, Option<TcpStream>), Refused> {
+        let mut octets = vec![0; LARGEST];
+        let received = self.channel.receive_by(self.deadline, &mut octets).map_err(|error| lost(&error))?;
+        let received = received.ok_or_else(|| lost(&io::ErrorKind::UnexpectedEof.into()))?;
+        let message = proxylink::frame::decode(octets.get(..received.len).unwrap_or_default())
+            .map_err(|error| failed(error.to_string()))?;
+        if let ToSession::Refused(refused) = message {
+            return Err(refused);
+        }
+        Ok((message, received.descriptors.into_iter().next().map(TcpStream::from)))
+    }
+}
+
+fn lost(error: &io::Error) -> Refused {
+    match error.kind() {
+        io::ErrorKind::TimedOut => {
+            Refused { situation: Situation::PairingTimeout, text: "the inside did not answer in time".to_owned() }
+        }
+        _ => Refused {
+            situation: Situation::LinkDown,
+            text: format!("the switchboard cannot be asked any more: {error}"),
+        },
+    }
+}
+
+fn failed(text: String) -> Refused {
+    Refused { situation: Situation::PairingRefused, text }
+}
+
+fn unexpected(message: &ToSession) -> Refused {
+    failed(format!("the switchboard answered out of turn: {message:?}"))
+}

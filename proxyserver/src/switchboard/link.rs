@@ -1,0 +1,202 @@
+//! The link's port: accepts, reads exactly the preamble, authenticates control connections, hands data connections on.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use license::ValidLicence;
+use proxylink::control::{ControlEnd, Outbox};
+use proxylink::frame;
+use proxylink::message::{ClientHello, FromClient, FromServer, Goodbye, ServerHello};
+use proxylink::pairing::{KeyHash, Token};
+use proxylink::preamble::{self, Preamble};
+use proxylink::situation::Situation;
+use proxylink::tls::proven_key;
+use rustls::ServerConfig;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use super::Event;
+
+const MOST_UNAUTHENTICATED: usize = 32;
+const MOST_OF_ONE_ADDRESS: usize = 8;
+const PREAMBLE_DEADLINE: Duration = Duration::from_secs(5);
+const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
+/// After accept failed for lack of descriptors, so that it does not spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+
+/// What every connection on the link's port needs to know.
+pub struct LinkPort {
+    /// TLS with the identity key; any client key is let through and judged here.
+    pub tls: Arc<ServerConfig>,
+    /// Who may link.
+    pub licence: Arc<ValidLicence>,
+    /// Our introduction.
+    pub hello: ServerHello,
+    /// Where what comes goes.
+    pub events: mpsc::Sender<Event>,
+    /// Connections without authentication, by address.
+    pub open: Mutex<HashMap<IpAddr, usize>>,
+}
+
+/// A control connection whose client is authenticated and licensed.
+#[derive(Debug)]
+pub struct Control {
+    /// Its key.
+    pub key: KeyHash,
+    /// Its introduction.
+    pub hello: ClientHello,
+    /// Where it comes from.
+    pub from: SocketAddr,
+    /// Ways out and in.
+    pub outbox: Outbox<FromServer>,
+    /// Messages; an error is the last.
+    pub inbox: mpsc::Receiver<Result<FromClient, ControlEnd>>,
+}
+
+/// Accepts for ever. Each connection is a task of its own with deadlines.
+pub async fn accept(listener: TcpListener, port: Arc<LinkPort>) {
+    loop {
+        let (socket, from) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                log::error!("accepting on the link's port failed: {error}");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        match Place::take(&port, from.ip()) {
+            Some(place) => {
+                tokio::spawn(async move {
+                    let port = Arc::clone(&place.port);
+                    if let Err(refusal) = serve(socket, from, &port, place).await {
+                        refusal.tell(from);
+                    }
+                });
+            }
+            None => Situation::LinkRefused.tell(format_args!(
+                "peer={from}: too many connections without authentication ({MOST_UNAUTHENTICATED} in all, \
+                 {MOST_OF_ONE_ADDRESS} of one address)"
+            )),
+        }
+    }
+}
+
+/// A connection's place among those without authentication, given back when dropped.
+struct Place {
+    port: Arc<LinkPort>,
+    address: IpAddr,
+}
+
+impl Place {
+    fn take(port: &Arc<LinkPort>, address: IpAddr) -> Option<Self> {
+        let mut open = port.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let all: usize = open.values().sum();
+        let of_address = open.get(&address).copied().unwrap_or(0);
+        if all >= MOST_UNAUTHENTICATED || of_address >= MOST_OF_ONE_ADDRESS {
+            return None;
+        }
+        open.insert(address, of_address + 1);
+        drop(open);
+        Some(Self { port: Arc::clone(port), address })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut open = self.port.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = open.get_mut(&self.address) {
+            *count -= 1;
+            if *count == 0 {
+                open.remove(&self.address);
+            }
+        }
+    }
+}
+
+/// Why a connection was refused; one line in the log.
+struct Refusal {
+    situation: Situation,
+    text: String,
+}
+
+impl Refusal {
+    fn new(situation: Situation, text: impl ToString) -> Self {
+        Self { situation, text: text.to_string() }
+    }
+
+    fn tell(&self, from: SocketAddr) {
+        self.situation.tell(format_args!("peer={from}: {}", self.text));
+    }
+}
+
+async fn serve(mut socket: TcpStream, from: SocketAddr, port: &LinkPort, place: Place) -> Result<(), Refusal> {
+    let refused = |text: String| Refusal::new(Situation::LinkRefused, text);
+    let mut octets = [0; preamble::LENGTH];
+    match timeout(PREAMBLE_DEADLINE, socket.read_exact(&mut octets)).await {
+        Ok(Ok(_)) => {}
+        Ok(Err(error)) => return Err(refused(format!("no preamble came: {error}"))),
+        Err(_) => return Err(refused(format!("no preamble came within {} s", PREAMBLE_DEADLINE.as_secs()))),
+    }
+    let _ = socket.set_nodelay(true);
+    match Preamble::read(&octets).map_err(|error| refused(error.to_string()))? {
+        Preamble::Control => control(socket, from, port).await,
+        Preamble::Data(token) => data(socket, from, token, port).await,
+    }?;
+    drop(place);
+    Ok(())
+}
+
+async fn data(socket: TcpStream, from: SocketAddr, token: Token, port: &LinkPort) -> Result<(), Refusal> {
+    let socket = socket.into_std().map_err(|error| Refusal::new(Situation::LinkRefused, error))?;
+    // The switchboard ends when its receiver is gone; nobody is left to tell then.
+    let _ = port.events.send(Event::Data { token, socket, from }).await;
+    Ok(())
+}
+
+async fn control(socket: TcpStream, from: SocketAddr, port: &LinkPort) -> Result<(), Refusal> {
+    let refused = |text: String| Refusal::new(Situation::LinkRefused, text);
+    let acceptor = TlsAcceptor::from(Arc::clone(&port.tls));
+    let handshake = async {
+        let mut tls = acceptor.accept(socket).await.map_err(|error| refused(format!("TLS failed: {error}")))?;
+        let key =
+            proven_key(tls.get_ref().1.peer_certificates()).ok_or_else(|| refused("no key was proven".to_owned()))?;
+        if !is_licensed(&port.licence, &tls) {
+            let text = format!(
+                "the key {key} stands in no `client:` line of the licence file; `seon_proxyclient2 \
+                 --print-client-line` prints the line to add"
+            );
+            goodbye(&mut tls, Situation::LinkClientUnlicensed, text.clone()).await;
+            return Err(Refusal::new(Situation::LinkClientUnlicensed, text));
+        }
+        frame::write(&mut tls, &FromServer::Hello(port.hello.clone()))
+            .await
+            .map_err(|error| refused(error.to_string()))?;
+        match frame::read(&mut tls).await.map_err(|error| refused(error.to_string()))? {
+            FromClient::Hello(hello) => Ok((tls, key, hello)),
+            other => Err(refused(format!("an introduction was expected, {other:?} came"))),
+        }
+    };
+    let (tls, key, hello) = timeout(HANDSHAKE_DEADLINE, handshake)
+        .await
+        .map_err(|_| refused(format!("not authenticated within {} s", HANDSHAKE_DEADLINE.as_secs())))??;
+    let (outbox, inbox) = proxylink::control::start(tls, FromServer::Ping);
+    let _ = port.events.send(Event::Control(Box::new(Control { key, hello, from, outbox, inbox }))).await;
+    Ok(())
+}
+
+fn is_licensed(licence: &ValidLicence, tls: &TlsStream<TcpStream>) -> bool {
+    let spki = tls.get_ref().1.peer_certificates().and_then(<[_]>::first);
+    spki.is_some_and(|spki| licence.client(spki).is_some())
+}
+
+/// Says why, then closes; the other side may be gone already.
+async fn goodbye(tls: &mut TlsStream<TcpStream>, situation: Situation, text: String) {
+    let _ = frame::write(tls, &FromServer::Goodbye(Goodbye { situation, text })).await;
+    let _ = tls.shutdown().await;
+}

@@ -45,6 +45,8 @@ pub(crate) struct Extensions<'a> {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct BasicConstraints {
     pub(crate) ca: bool,
+    /// CAs that may stand between this one and the end entity.
+    pub(crate) path_length: Option<u8>,
 }
 
 /// RFC 5280, 4.2.1.3. Bit 0 is the highest of the first octet.
@@ -225,9 +227,14 @@ impl BasicConstraints {
     fn read(value: &[u8]) -> Result<Self, Malformed> {
         let mut fields = Reader::new(der::only(value, der::SEQUENCE, "basicConstraints")?);
         let ca = fields.next_is(der::BOOLEAN) && fields.boolean("basicConstraints")?;
-        fields.optional(der::INTEGER, "basicConstraints")?;
+        let path_length = match fields.optional(der::INTEGER, "basicConstraints")? {
+            None => None,
+            Some([length @ 0..=127]) => Some(*length),
+            Some([0, length @ 128..]) => Some(*length),
+            Some(_) => return Err(Malformed("basicConstraints")),
+        };
         fields.end("basicConstraints")?;
-        Ok(Self { ca })
+        Ok(Self { ca, path_length })
     }
 }
 

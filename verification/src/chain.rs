@@ -137,7 +137,8 @@ impl<'a> Path<'a> {
             .map(|((certificate, part), issuer)| (certificate, part, issuer))
     }
 
-    /// What webpki leaves open: strength of keys, keyUsage of CAs, validity of the anchor.
+    /// What webpki leaves open: strength of keys, keyUsage of CAs, and of the anchor its path length and validity. RFC 5280,
+    /// 6.2 leaves those of an anchor to us: what its certificate denies, nobody has in it.
     pub(crate) fn check(&self, clock: Clock) -> Result<(), Refusal> {
         for (certificate, part) in self.certificates().skip(1) {
             let shown = || shown(certificate, part);
@@ -151,7 +152,11 @@ impl<'a> Path<'a> {
                 return Err(Refusal::KeyUsage { certificate: shown(), needed: "keyCertSign" });
             }
         }
-        let AnchorView { not_before, not_after, .. } = self.anchor;
+        let AnchorView { not_before, not_after, path_length, .. } = self.anchor;
+        if path_length != u8::MAX && self.intermediates.len() > usize::from(path_length) {
+            let certificate = shown(self.end_entity, Part::EndEntity);
+            return Err(Refusal::ChainInvalid { certificate, rule: ChainRule::PathLength });
+        }
         check_key(&KeyKind::of(self.anchor.spki), || anchor_shown(&self.anchor))?;
         let now = clock.valid_at;
         if now > not_after {

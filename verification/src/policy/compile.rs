@@ -171,7 +171,11 @@ fn anchors<'a>(
                 None => Reference::NONE,
             });
         }
-        let record = record.u64(certificate.not_before.as_secs()).u64(certificate.not_after.as_secs());
+        let path_length = extensions.basic_constraints.and_then(|constraints| constraints.path_length);
+        let record = record
+            .u64(certificate.not_before.as_secs())
+            .u64(certificate.not_after.as_secs())
+            .u8(path_length.unwrap_or(u8::MAX));
         writer.row(Section::Anchors, record);
         expiries.push(Expiry::of(Expiring::Anchor, &certificate, fingerprint));
         anchors.push(Anchor { fingerprint, certificate, key: index::issuer_key(certificate.subject) });

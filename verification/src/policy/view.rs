@@ -13,7 +13,7 @@ use crate::fingerprint::{Fingerprint, sha256};
 
 /// Widths of the rows.
 pub(crate) const PARTNER_KEY_ROW: usize = 32 + 4;
-pub(crate) const ANCHOR_ROW: usize = 32 + 32 + 3 * 12 + 2 * 8;
+pub(crate) const ANCHOR_ROW: usize = 32 + 32 + 3 * 12 + 2 * 8 + 1;
 pub(crate) const PARTNER_ROW: usize = 12 + 1 + 1 + 4 + 6 * 12;
 pub(crate) const NETWORK_ROW: usize = 1 + 16 + 16;
 pub(crate) const SETTINGS_ROW: usize = 2;
@@ -145,6 +145,7 @@ impl<'a> Policy<'a> {
                 name_constraints: this.image.heap(row.reference()?),
                 not_before: time(row.u64()?),
                 not_after: time(row.u64()?),
+                path_length: row.u8()?,
             })
         })
     }
@@ -206,6 +207,8 @@ pub(crate) struct AnchorView<'a> {
     pub(crate) name_constraints: Option<&'a [u8]>,
     pub(crate) not_before: UnixTime,
     pub(crate) not_after: UnixTime,
+    /// CAs that may stand below it; 255 is any number.
+    pub(crate) path_length: u8,
 }
 
 impl<'a> AnchorView<'a> {

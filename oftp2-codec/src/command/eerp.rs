@@ -54,7 +54,7 @@ impl Eerp {
         let (mut hash, mut signature) = (LongBinary::default(), LongBinary::default());
         if level == Level::L5 {
             hash = fields.binary("EERPHSHL", "EERPHSH")?;
-            signature = fields.binary("EERPSIGL", "EERPSIG")?;
+            signature = fields.signature("EERPSIGL", "EERPSIG", &hash)?;
             if hash.is_empty() != signature.is_empty() {
                 // Tolerated: one without the other; who verifies it will see (D53).
                 fields.tolerate(

@@ -74,7 +74,7 @@ impl Nerp {
         if level == Level::L5 {
             text = fields.free_text("NERPREASL", "NERPREAST")?;
             hash = fields.binary("NERPHSHL", "NERPHSH")?;
-            signature = fields.binary("NERPSIGL", "NERPSIG")?;
+            signature = fields.signature("NERPSIGL", "NERPSIG", &hash)?;
             if hash.is_empty() != signature.is_empty() {
                 // Tolerated: one without the other; who verifies it will see (D53).
                 fields.tolerate(

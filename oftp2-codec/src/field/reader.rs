@@ -288,6 +288,16 @@ impl<'a> Fields<'a> {
         self.challenge(length_field, field)
     }
 
+    /// The signature behind a hash. Only where there is no hash has its length ever been seen left out.
+    pub(crate) fn signature(
+        &mut self,
+        length_field: &'static str,
+        field: &'static str,
+        hash: &LongBinary,
+    ) -> Result<LongBinary, DecodeError> {
+        if hash.is_empty() { self.binary(length_field, field) } else { self.challenge(length_field, field) }
+    }
+
     /// Octets behind their length in two octets, which is never left out.
     pub(crate) fn challenge(
         &mut self,

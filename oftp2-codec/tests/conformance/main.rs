@@ -3,7 +3,9 @@
 
 mod citations;
 mod corpus;
+mod credit;
 mod dialogues;
+mod mutation;
 mod odd;
 mod permitted;
 mod rows;

@@ -41,6 +41,9 @@ fn every_vector_is_read_word_by_word_and_written_again_octet_for_octet() {
 /// What is left when a message is cut short and still passes: the tolerances for octets that are left out at the end.
 fn may_be_cut_to(message: &Message, length: usize) -> Option<Deviation> {
     let whole = message.octets.len();
+    let is_signed = ["EERPSIG", "NERPSIG"]
+        .iter()
+        .any(|name| message.fields.iter().any(|field| field.name == *name && !field.at.is_empty()));
     let starts = |field: &str| message.fields.iter().any(|f| f.name == field && f.at.start == length);
     match message.command {
         // A session that ends at level 5 may do so in the form of the lower levels, here without its carriage return.
@@ -52,8 +55,8 @@ fn may_be_cut_to(message: &Message, length: usize) -> Option<Deviation> {
         CommandName::Sfid if starts("SFIDDESCL") => Some(Deviation::LengthLeftOut),
         CommandName::Sfna if starts("SFNAREASL") => Some(Deviation::LengthLeftOut),
         CommandName::Efna if starts("EFNAREASL") => Some(Deviation::LengthLeftOut),
-        CommandName::Eerp if starts("EERPHSHL") || starts("EERPSIGL") => Some(Deviation::LengthLeftOut),
-        CommandName::Nerp if starts("NERPREASL") || starts("NERPHSHL") || starts("NERPSIGL") => {
+        CommandName::Eerp if starts("EERPHSHL") || (starts("EERPSIGL") && !is_signed) => Some(Deviation::LengthLeftOut),
+        CommandName::Nerp if starts("NERPREASL") || starts("NERPHSHL") || (starts("NERPSIGL") && !is_signed) => {
             Some(Deviation::LengthLeftOut)
         }
         _ => None,

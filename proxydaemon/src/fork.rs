@@ -53,6 +53,7 @@ where
         }
         ForkResult::Child => {
             let _ = setpgid(Pid::from_raw(0), Pid::from_raw(0));
+            logging::leave_to_parent();
             title::set_title(name);
             let code = catch_unwind(AssertUnwindSafe(role)).unwrap_or(ExitCode::Panic);
             logging::tell_lost();
@@ -87,11 +88,15 @@ pub enum Ending {
 }
 
 impl Ending {
-    /// Whether it died as a process does that was attacked or is broken: by SEGV, BUS, ILL, ABRT, FPE or SYS.
+    /// Whether it died as a process does that was attacked or is broken: by SEGV, BUS, ILL, ABRT, FPE or SYS, or by a panic,
+    /// which is our own way to abort.
     pub fn is_crash(self) -> bool {
         const CRASHES: [i32; 6] =
             [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGABRT, libc::SIGFPE, libc::SIGSYS];
-        matches!(self, Self::Killed(signal) if CRASHES.contains(&signal))
+        match self {
+            Self::Killed(signal) => CRASHES.contains(&signal),
+            Self::Exited(code) => code == ExitCode::Panic.number(),
+        }
     }
 }
 
@@ -145,6 +150,7 @@ mod tests {
             assert_eq!(Ending::Killed(signal).is_crash(), expected, "signal {signal}");
         }
         assert!(!Ending::Exited(11).is_crash());
+        assert!(Ending::Exited(ExitCode::Panic.number()).is_crash());
     }
 
     #[test]

@@ -12,6 +12,7 @@
 #[cfg(not(target_os = "linux"))]
 compile_error!("the proxy confines its processes with means of the Linux kernel and runs on Linux only");
 
+pub mod anew;
 pub mod asynchronous;
 pub mod background;
 pub mod confine;

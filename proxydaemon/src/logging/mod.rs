@@ -207,11 +207,21 @@ enum Sink {
 
 static SINK: RwLock<Sink> = RwLock::new(Sink::Nowhere);
 
-fn install(sink: Sink) {
-    static ONCE: Once = Once::new();
+/// In a new child: nothing is logged until it has a log of its own. The descriptors of the parent's log will be closed,
+/// and their numbers may come back as a connection to a peer.
+pub(crate) fn leave_to_parent() {
+    replace(Sink::Nowhere);
+}
+
+fn replace(sink: Sink) {
     let old = std::mem::replace(&mut *SINK.write().unwrap_or_else(PoisonError::into_inner), sink);
     // In a child the old one is the parent's: its destructors must not run here.
     std::mem::forget(old);
+}
+
+fn install(sink: Sink) {
+    static ONCE: Once = Once::new();
+    replace(sink);
     ONCE.call_once(|| {
         // Fails only when a program brought its own logger, which none of ours does.
         let _ = log::set_logger(&Dispatch);

@@ -26,6 +26,7 @@ pub const TESTS: &[Test] = tests![
     a_broken_logrc_names_line_and_column,
     the_directory_is_that_of_the_binary,
     logging_starts_no_thread,
+    a_child_without_a_log_of_its_own_writes_nothing,
 ];
 
 const LOGRC: &str = "\
@@ -245,4 +246,16 @@ fn logging_starts_no_thread() {
     log::info!("one line");
     assert!(wait_ready(&gate.socket, PollFlags::POLLOUT, Some(soon())).unwrap());
     assert_eq!(proxydaemon::fork::threads().unwrap(), 1);
+}
+
+fn a_child_without_a_log_of_its_own_writes_nothing() {
+    let mut gate = Gate::new();
+    log::info!("before");
+    let child = gate.family.fork(|| {
+        log::error!("into a descriptor that may be a connection by now");
+        ExitCode::Ok
+    });
+    assert_eq!(gate.family.ending(child), Ending::Exited(0));
+    log::info!("after");
+    assert_eq!(gate.lines().len(), 2);
 }

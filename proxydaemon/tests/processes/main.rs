@@ -6,10 +6,12 @@ macro_rules! tests {
     ($($function:path),+ $(,)?) => { &[$((stringify!($function), $function as fn()),)+] };
 }
 
+mod anew;
 mod background;
 mod confinement;
 mod family;
 mod forking;
+mod handing;
 mod logging;
 mod roles;
 mod signals;
@@ -35,10 +37,12 @@ type Test = (&'static str, fn());
 const PROGRAMS: &[Test] = tests![background::daemon, title::program_with_secrets];
 
 fn all() -> impl Iterator<Item = Test> {
-    let modules: [&'static [Test]; 8] = [
+    let modules: [&'static [Test]; 10] = [
+        anew::TESTS,
         background::TESTS,
         confinement::TESTS,
         forking::TESTS,
+        handing::TESTS,
         logging::TESTS,
         roles::TESTS,
         signals::TESTS,

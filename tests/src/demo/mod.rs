@@ -3,20 +3,22 @@
 mod bar;
 
 use std::fs::File;
-use std::io::{self, BufWriter, Read, Write};
-use std::path::{Path, PathBuf};
+use std::io::{self, Read, Write};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use aws_lc_rs::digest::{Context, SHA256};
+use serde_json::Value;
 
 use crate::harness::{
-    Chain, INSIDE_CODE, INSIDE_PASSWORD, LogLine, Mark, Plan, Process, Trouble, binary, is_interrupted, until,
+    Chain, INSIDE_CODE, INSIDE_PASSWORD, LogLine, Mark, PATIENCE, Plan, Process, Trouble, binary, is_interrupted,
+    made_octets, until,
 };
 use crate::station::{self, Event, OutgoingFile, Report, Settings};
 use bar::Bar;
 
-const MADE_SIZE: u64 = 64 * 1024 * 1024;
+const MADE_SIZE: usize = 64 * 1024 * 1024;
 
 /// Runs the demonstration with `file`, or with one made of 64 MiB. With `stay` everything runs on afterwards until it
 /// is interrupted. True: the file arrived as it was sent.
@@ -27,7 +29,7 @@ pub fn run(file: Option<&Path>, stay: bool) -> Result<bool, Trouble> {
     let chain = start(chain)?;
     let file = match file {
         Some(file) => file.to_owned(),
-        None => make_file(&chain)?,
+        None => chain.scratch.write("DEMO-64-MIB", made_octets(MADE_SIZE))?,
     };
     let mut outgoing = OutgoingFile::from_path(&file).map_err(trouble_with(&file))?;
     outgoing.description = "cargo demo".into();
@@ -57,22 +59,6 @@ fn start(mut chain: Chain) -> Result<Chain, Trouble> {
     );
     row("proxyclient", pid(chain.client.as_ref()), format!("linked with {}", short(&chain.proxy_id)));
     Ok(chain)
-}
-
-/// Octets that do not repeat, so that nothing on the way can make less of them.
-fn make_file(chain: &Chain) -> Result<PathBuf, Trouble> {
-    let path = chain.scratch.write("DEMO-64-MIB", "")?;
-    let mut to = BufWriter::new(File::create(&path).map_err(trouble_with(&path))?);
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    for _ in 0..MADE_SIZE / 8 {
-        // xorshift64
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        to.write_all(&state.to_le_bytes()).map_err(trouble_with(&path))?;
-    }
-    to.flush().map_err(trouble_with(&path))?;
-    Ok(path)
 }
 
 fn send(chain: &Chain, file: OutgoingFile) -> Result<Report, Trouble> {
@@ -121,6 +107,11 @@ fn show_what_was_seen(chain: &Chain, report: &Report) -> Result<(), Trouble> {
         for line in process.lines().iter().filter_map(|line| of_session(line)) {
             say(&format!("  {line}"));
         }
+    }
+    let records = until(PATIENCE, || chain.backend.session_records().ok().filter(|records| !records.is_empty()));
+    say("\nWhat the backend was told: the session record");
+    for (name, value) in records.iter().flatten().filter_map(Value::as_object).flatten() {
+        say(&format!("  {name:<20} {value}"));
     }
     if let Some(process) = &chain.receive_daemon {
         say("\nWhat the receive daemon saw");

@@ -44,6 +44,8 @@ pub enum Backend {
         process: Process,
         /// For `-U`.
         url: String,
+        /// Its configuration file.
+        config: PathBuf,
     },
     /// One that does what a scenario wants.
     Scripted(ScriptedBackend),
@@ -272,6 +274,14 @@ impl Chain {
 }
 
 impl Backend {
+    /// The session records that it has been given.
+    pub fn session_records(&self) -> Result<Vec<Value>, Trouble> {
+        match self {
+            Self::Seon { config, .. } => seon_backend::session_records(config),
+            Self::Scripted(backend) => Ok(backend.session_records()),
+        }
+    }
+
     /// The program; none when it is scripted.
     pub fn process(&self) -> Option<&Process> {
         match self {
@@ -377,9 +387,9 @@ fn https(scratch: &Scratch) -> Result<Identity, Trouble> {
 }
 
 fn seon(scratch: &Scratch, config: &Value) -> Result<Backend, Trouble> {
-    let (process, url, token) = seon_backend::start(scratch, &https(scratch)?, config)?;
-    scratch.write(TOKEN, token)?;
-    Ok(Backend::Seon { process, url })
+    let started = seon_backend::start(scratch, &https(scratch)?, config)?;
+    scratch.write(TOKEN, started.token)?;
+    Ok(Backend::Seon { process: started.process, url: started.url, config: started.config })
 }
 
 fn scripted(scratch: &Scratch, config: &Value) -> Result<Backend, Trouble> {

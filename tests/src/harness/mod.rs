@@ -5,9 +5,12 @@
 
 mod binaries;
 mod chain;
+mod held;
 mod log_line;
+mod made;
 mod ports;
 mod process;
+mod recorder;
 mod scratch;
 pub mod scripted_backend;
 mod seon_backend;
@@ -16,9 +19,12 @@ mod trouble;
 
 pub use binaries::binary;
 pub use chain::{Backend, Chain, INSIDE_CODE, INSIDE_PASSWORD, Partner, Plan};
+pub use held::Held;
 pub use log_line::LogLine;
+pub use made::made_octets;
 pub use ports::free_port;
 pub use process::{Mark, PATIENCE, Process, interrupt, is_interrupted, until};
+pub use recorder::Recorder;
 pub use scratch::Scratch;
 pub use scripted_backend::ScriptedBackend;
 pub use trouble::Trouble;

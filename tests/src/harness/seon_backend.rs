@@ -1,5 +1,6 @@
 //! `seon_backend` with a configuration file of its own, made of what the contract calls the configuration.
 
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::{Map, Value, json};
@@ -9,8 +10,19 @@ use crate::station::Identity;
 
 const CONFIG: &str = "seon_backend.toml";
 
-/// Writes the files, makes a security token, and starts it. Returns the program, what goes behind `-U`, and the token.
-pub(super) fn start(scratch: &Scratch, https: &Identity, config: &Value) -> Result<(Process, String, String), Trouble> {
+/// It, running.
+pub(super) struct Started {
+    pub process: Process,
+    /// What goes behind `-U`.
+    pub url: String,
+    /// Its one security token.
+    pub token: String,
+    /// Its configuration file.
+    pub config: PathBuf,
+}
+
+/// Writes the files, makes a security token, and starts it.
+pub(super) fn start(scratch: &Scratch, https: &Identity, config: &Value) -> Result<Started, Trouble> {
     for (name, identity) in [("backend", https), ("proxy", &proxy_identity(config))] {
         scratch.write(&format!("{name}.pem"), &identity.chain_pem)?;
         scratch.write(&format!("{name}.key"), &identity.key_pem)?;
@@ -30,7 +42,15 @@ pub(super) fn start(scratch: &Scratch, https: &Identity, config: &Value) -> Resu
     let line = process.wait_for_text("listening on ")?;
     let address = line.rsplit(' ').next().unwrap_or_default();
     let address = address.trim_start_matches("https://").trim_end_matches('/').to_owned();
-    Ok((process, format!("https://{address}/seonapi/index.php"), token.trim().to_owned()))
+    let url = format!("https://{address}/seonapi/index.php");
+    Ok(Started { process, url, token: token.trim().to_owned(), config })
+}
+
+/// The session records that it lists.
+pub(super) fn session_records(config: &Path) -> Result<Vec<Value>, Trouble> {
+    let mut list = Command::new(binary("seon_backend")?);
+    let said = Process::run("seon_backend sessions", list.args(["sessions", "--json", "--config"]).arg(config))?;
+    said.lines().map(|line| serde_json::from_str(line).map_err(|error| Trouble(format!("{line}: {error}")))).collect()
 }
 
 fn proxy_identity(config: &Value) -> Identity {

@@ -229,8 +229,8 @@ impl BasicConstraints {
         let ca = fields.next_is(der::BOOLEAN) && fields.boolean("basicConstraints")?;
         let path_length = match fields.optional(der::INTEGER, "basicConstraints")? {
             None => None,
-            Some([length @ 0..=127]) => Some(*length),
-            Some([0, length @ 128..]) => Some(*length),
+            Some([length @ ..=127]) => Some(*length),
+            Some([0, length]) => Some(*length),
             Some(_) => return Err(Malformed("basicConstraints")),
         };
         fields.end("basicConstraints")?;

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use rcgen::{
     BasicConstraints, CertificateParams, CidrSubnet, CrlDistributionPoint, CustomExtension, DistinguishedName, DnType,
     DnValue, ExtendedKeyUsagePurpose, GeneralSubtree, IsCa, Issuer, KeyPair, KeyUsagePurpose, NameConstraints,
-    PublicKeyData, RsaKeySize, SanType, SerialNumber,
+    RsaKeySize, SanType, SerialNumber,
 };
 
 use super::{date, fixture, hex, rows};
@@ -40,10 +40,6 @@ impl Forge {
             assert!(recipes.insert(name.clone(), recipe).is_none(), "{name} stands there twice");
         }
         Self { recipes, made: RefCell::default() }
-    }
-
-    pub fn names(&self) -> impl Iterator<Item = &String> {
-        self.recipes.keys()
     }
 
     /// The DER form: of a certificate in the table, or of a fixture (`openssl/NAME`), or octets (`junk:HEX`).
@@ -247,9 +243,4 @@ fn extension(text: &str, critical: bool) -> CustomExtension {
     let mut extension = CustomExtension::from_oid_content(&identifier, hex(value));
     extension.set_criticality(critical);
     extension
-}
-
-/// The DER form of the public key.
-pub fn spki(key: &KeyPair) -> Vec<u8> {
-    key.subject_public_key_info()
 }

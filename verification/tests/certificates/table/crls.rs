@@ -40,7 +40,7 @@ impl Crls {
             next_update: date!(next_update),
             crl_number: SerialNumber::from(number.parse::<u64>().unwrap()),
             issuing_distribution_point: None,
-            revoked_certs: revoked.split_whitespace().map(|entry| revocation(entry)).collect(),
+            revoked_certs: revoked.split_whitespace().map(revocation).collect(),
             key_identifier_method: KeyIdMethod::Sha256,
         };
         for detail in details.split_whitespace() {

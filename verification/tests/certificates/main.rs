@@ -1,0 +1,5 @@
+//! Certificates as data: the tables of the workspace's `tests/certificates`, and what must hold of all their rows.
+
+mod mutations;
+mod rows;
+mod table;

@@ -147,7 +147,8 @@ impl Launched {
 }
 
 fn fail(starter: Starter, pid_file: PidFile, code: ExitCode, text: &str) -> NotLaunched {
-    starter.failed(text, code);
+    // Before the starter ends: whoever waits for that may start the daemon again at once.
     drop(pid_file);
+    starter.failed(text, code);
     NotLaunched { text: String::new(), code }
 }

@@ -12,6 +12,7 @@ mod confinement;
 mod family;
 mod forking;
 mod handing;
+mod launching;
 mod logging;
 mod roles;
 mod signals;
@@ -34,15 +35,16 @@ const AS_NOBODY: &str = "PROXYDAEMON_TEST_AS_NOBODY";
 type Test = (&'static str, fn());
 
 /// Programs that tests start; each ends by itself.
-const PROGRAMS: &[Test] = tests![background::daemon, title::program_with_secrets];
+const PROGRAMS: &[Test] = tests![background::daemon, launching::daemon, title::program_with_secrets];
 
 fn all() -> impl Iterator<Item = Test> {
-    let modules: [&'static [Test]; 10] = [
+    let modules: [&'static [Test]; 11] = [
         anew::TESTS,
         background::TESTS,
         confinement::TESTS,
         forking::TESTS,
         handing::TESTS,
+        launching::TESTS,
         logging::TESTS,
         roles::TESTS,
         signals::TESTS,

@@ -40,6 +40,9 @@ pub(crate) fn depart(
     let mut farewells = legs.each_ref().map(|leg| Farewell::new(told, leg, monitor));
     let mut closing = None;
     for (leg, farewell) in legs.iter_mut().zip(&mut farewells) {
+        if farewell.gone {
+            leg.side.cut();
+        }
         closing = closing.or(farewell.skim(leg));
     }
     loop {
@@ -153,7 +156,7 @@ impl Farewell {
         if self.gone {
             return Interest::default();
         }
-        Interest { read: !self.silent && leg.wants_to_read(), write: !self.spoken || leg.side.has_output() }
+        Interest { read: !self.silent && leg.wants_to_read(), write: !self.spoken || leg.side.output() > 0 }
     }
 
     /// Reads once, and drops it, but for the other session's closing frame.

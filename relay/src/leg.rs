@@ -97,5 +97,5 @@ pub(crate) fn forward(from: &mut Leg, to: &mut Leg) -> Result<bool, Loss> {
 
 /// What is waited for on `leg`, when octets of `other` may wait for it.
 pub(crate) fn interest(leg: &Leg, other: &Leg) -> Interest {
-    Interest { read: leg.wants_to_read(), write: leg.side.has_output() || !other.inbound.run().is_empty() }
+    Interest { read: leg.wants_to_read(), write: leg.side.output() > 0 || !other.inbound.run().is_empty() }
 }

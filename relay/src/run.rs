@@ -155,10 +155,10 @@ impl Relay<'_> {
     /// The leg's connection takes octets again.
     fn write_to(&mut self, place: usize, now: Instant) -> Result<bool, Ending> {
         let (leg, _) = pair(&mut self.legs, place);
-        let waited = leg.side.has_output();
+        let waiting = leg.side.output();
         match leg.side.flush() {
-            Ok(true) => Ok(self.forward_from(1 - place, now)? || waited),
-            Ok(false) => Ok(false),
+            Ok(_) if leg.side.output() > 0 => Ok(leg.side.output() < waiting),
+            Ok(_) => Ok(self.forward_from(1 - place, now)? || waiting > 0),
             Err(loss) => Err(self.last_words(place, loss, now)),
         }
     }

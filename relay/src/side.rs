@@ -86,9 +86,12 @@ impl Side {
         }
     }
 
-    /// Whether octets that were taken wait for the socket.
-    pub(crate) fn has_output(&self) -> bool {
-        matches!(self, Self::Tls(tls) if tls.has_output())
+    /// Octets that were taken and wait for the socket.
+    pub(crate) fn output(&self) -> usize {
+        match self {
+            Self::Tls(tls) => tls.output(),
+            Self::Plain(_) => 0,
+        }
     }
 
     /// Writes what waits; true when nothing waits any more.

@@ -55,6 +55,7 @@ fn a_certificate_that_is_refused_is_told_the_peer_by_an_alert() {
         let answering = std::thread::spawn(move || accept(socket, configuration));
         let mut station = calling_station(other, client_with(&ours, &stranger, version));
         let seen = alert(&mut station);
+        drop(station);
         assert!(matches!(seen, Error::AlertReceived(AlertDescription::UnknownCA)), "{seen:?}");
         match answering.join().unwrap() {
             Err(HandshakeError::Refused(Error::InvalidCertificate(CertificateError::UnknownIssuer))) => {}
@@ -72,6 +73,7 @@ fn a_peer_without_certificate_is_told_so_by_an_alert() {
         let answering = std::thread::spawn(move || accept(socket, configuration));
         let mut station = calling_station(other, client(&ours, version));
         let seen = alert(&mut station);
+        drop(station);
         assert!(matches!(seen, Error::AlertReceived(AlertDescription::CertificateRequired)), "{seen:?}");
         match answering.join().unwrap() {
             Err(HandshakeError::Refused(Error::NoCertificatesPresented)) => {}
@@ -102,6 +104,7 @@ fn a_server_that_is_refused_is_told_so_by_an_alert() {
     let calling = std::thread::spawn(move || connect(socket, configuration));
     let mut station = called_station(other, server(&theirs, TLS13));
     let seen = alert(&mut station);
+    drop(station);
     assert!(matches!(seen, Error::AlertReceived(_)), "{seen:?}");
     match calling.join().unwrap() {
         Err(HandshakeError::Refused(Error::InvalidCertificate(_))) => {}
@@ -267,6 +270,28 @@ fn half_a_handshake_message_behind_the_handshake_does_not_stop_the_other_directi
         panic!("{:?}", outcome.ending)
     };
     assert!(matches!(error, Error::PeerMisbehaved(_)), "{error:?}");
+}
+
+#[test]
+fn handshake_messages_without_end_behind_the_handshake_are_bounded() {
+    let (mut partner, tls) = raw_partner();
+    let mut stage = Scene::default().start((Side::Tls(tls), plain().1), plain());
+    stage.inside.send(&SSRM);
+    partner.expect(&SSRM);
+    // A message of 65,535 octets, in records of one octet each.
+    let mut flood = Vec::new();
+    for octet in [4, 0, 0xFF, 0xFF].into_iter().chain(std::iter::repeat_n(0, 20_000)) {
+        flood.extend(partner.sealed(&[octet], 22));
+    }
+    // The relay may be gone before all is written.
+    let _ = partner.socket.write_all(&flood);
+    stage.inside.expect_session_end(99);
+    let (outcome, _) = stage.outcome();
+    assert!(
+        matches!(outcome.ending, Ending::Lost { side: Which::Partner, loss: Loss::Endless }),
+        "{:?}",
+        outcome.ending
+    );
 }
 
 /// A partner that has the keys of TLS 1.3 in its own hands after the handshake, to send what no library would.

@@ -177,9 +177,9 @@ impl Tls {
         Ok(true)
     }
 
-    /// Whether ciphertext waits for the socket.
-    pub(crate) fn has_output(&self) -> bool {
-        !self.outgoing.is_empty()
+    /// Octets of ciphertext that wait for the socket.
+    pub(crate) fn output(&self) -> usize {
+        self.outgoing.len()
     }
 
     /// Says `close_notify` (once) and, when everything is written, ends the sending direction. True when that is done.
@@ -200,7 +200,7 @@ impl Tls {
     pub(crate) fn give_back(&mut self) {
         self.incoming.give_back();
         self.outgoing.give_back();
-        self.kept = Vec::new();
+        self.kept.shrink_to_fit();
     }
 
     /// Whether there is memory to give back.

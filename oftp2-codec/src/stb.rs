@@ -85,7 +85,7 @@ pub enum StreamHeaderError {
 
 /// Takes a stream apart into Exchange Buffers, however the network has cut it.
 ///
-/// Holds at most one Exchange Buffer, and of that only what has been received.
+/// Holds at most one Exchange Buffer, in memory that grows with what has been received of it, at most to its double.
 #[derive(Default)]
 pub struct Framer {
     header: [u8; HEADER_LENGTH],

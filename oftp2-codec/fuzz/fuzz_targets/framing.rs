@@ -1,0 +1,7 @@
+#![no_main]
+
+#[path = "../promises.rs"]
+#[allow(dead_code)]
+mod promises;
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| promises::framing(input));

@@ -1,2 +1,69 @@
-//! In the making.
-fn main() {}
+//! `seon_backend`: the embedded Seon API backend.
+
+mod configuration;
+mod current;
+mod https;
+mod init;
+mod journal;
+mod listing;
+mod options;
+mod place;
+mod routes;
+mod serve;
+mod store;
+mod tokens;
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use configuration::{Configuration, Inputs};
+use options::{ConfigTask, Options, Task};
+
+/// Why the program ends without success: what to say, one line each.
+struct Failure(Vec<String>);
+
+impl<T: std::fmt::Display> From<T> for Failure {
+    fn from(reason: T) -> Self {
+        Self(vec![reason.to_string()])
+    }
+}
+
+fn main() -> ExitCode {
+    let done = match Options::parse().task {
+        Task::Init { folder, host, listen, proxy_id } => init::run(&folder, &host, listen, proxy_id),
+        Task::Serve { config, database, listen, access_log } => serve::run(&config, database, listen, access_log),
+        Task::Config { task: ConfigTask::Check { file } } => check(&file),
+        Task::Token { task } => tokens::run(task),
+        Task::Events(listing) => listing::events(&listing),
+        Task::Sessions(listing) => listing::sessions(&listing),
+        Task::Status { place, json } => listing::status(&place, json),
+        Task::Fingerprint { file } => listing::fingerprints(&file),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure(lines)) => {
+            lines.iter().for_each(|line| eprintln!("seon_backend: {line}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn check(file: &Path) -> Result<(), Failure> {
+    match Configuration::make(&Inputs::read(file)) {
+        Ok(configuration) => {
+            configuration.warnings.iter().for_each(|warning| eprintln!("seon_backend: warning: {warning}"));
+            let proxy = &configuration.proxy;
+            listing::print(&format!(
+                "{} is good: {} partner(s), {} anchor(s), {} pinned certificate(s), {} CRL(s)\n",
+                file.display(),
+                proxy.partners.len(),
+                proxy.trust.anchors_pem.len(),
+                proxy.trust.pinned_pem.len(),
+                proxy.trust.crls.len(),
+            ))
+        }
+        Err(mistakes) => Err(Failure(mistakes.iter().map(ToString::to_string).collect())),
+    }
+}

@@ -1,0 +1,253 @@
+//! The configuration in force: made from the file and everything it names as a whole, or not at all.
+
+mod inputs;
+mod judgement;
+mod source;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use rustls::crypto::aws_lc_rs::default_provider;
+use rustls::sign::CertifiedKey;
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use seonapi_client::{Fingerprint, Identity, PrivateKeyPem, ProxyConfig, Trust};
+
+pub use inputs::{Inputs, read_crl};
+pub use source::{Backend, Ignore};
+
+use crate::place::{Document, Mistake};
+use judgement::Material;
+use source::{BackendOnly, KeyFiles, Source};
+
+/// A configuration without mistakes.
+pub struct Configuration {
+    /// What the proxy is told; without the CRL URLs that proxyclients told us.
+    pub proxy: ProxyConfig,
+    /// The CRLs in force and their files.
+    pub crls: BTreeMap<Fingerprint, PathBuf>,
+    /// Certificate and key for HTTPS.
+    pub https: Arc<CertifiedKey>,
+    /// Events that are not worth storing.
+    pub ignore: Vec<Ignore>,
+    /// Where to serve.
+    pub listen: SocketAddr,
+    /// The SQLite file.
+    pub database: PathBuf,
+    /// What is no mistake, and still worth telling.
+    pub warnings: Vec<String>,
+}
+
+impl Configuration {
+    /// Makes the configuration of what was read; fails with everything that is wrong.
+    pub fn make(inputs: &Inputs) -> Result<Self, Vec<Mistake>> {
+        let document = inputs.document().map_err(|mistake| vec![mistake])?;
+        let source: Source = document.read().map_err(|mistake| vec![mistake])?;
+        let mut mistakes = unknown_members(&document, &source);
+        let mut warnings = Vec::new();
+        let mut reading = Reading { document: &document, inputs, mistakes: &mut mistakes };
+
+        let https = reading.https(&source.backend);
+        let identity = reading.key_pair("identity", &source.identity);
+        let anchors = reading.certificates("trust.anchors", &source.trust.anchors);
+        let pinned = reading.certificates("trust.pinned", &source.trust.pinned);
+        let crls = reading.crls(source.trust.crls.as_deref(), &mut warnings);
+        // Where a pair is missing there is a mistake already, and what is judged below is told beside it.
+        let (identity, key_text) = identity.map(|pair| (pair.chain, pair.key_text)).unwrap_or_default();
+        let material = Material { identity, anchors, pinned, crls };
+        let pems = |certificates: &[Certificate]| certificates.iter().map(|one| one.pem.clone()).collect::<Vec<_>>();
+
+        let proxy = ProxyConfig {
+            version: 1,
+            proxy_id: source.proxy.proxy_id.to_string(),
+            listen: source.listen,
+            outgoing_ip: source.proxy.outgoing_ip,
+            receive_daemon: source.receive_daemon,
+            tunnels: source.tunnels,
+            clients: source.clients,
+            identity: Identity {
+                certificate_chain_pem: pems(&material.identity).concat(),
+                private_key_pem: PrivateKeyPem::new(key_text),
+            },
+            trust: Trust {
+                anchors_pem: pems(&material.anchors),
+                pinned_pem: pems(&material.pinned),
+                crls: material.crls.iter().map(|(fingerprint, _, _)| *fingerprint).collect(),
+                known_crl_urls: source.trust.known_crl_urls,
+                revocation: source.trust.revocation,
+                min_tls_version: source.trust.min_tls_version,
+            },
+            unknown_partners: source.proxy.unknown_partners,
+            partners: source.partners,
+            limits: source.limits,
+        };
+        judgement::check(&document, &proxy, &material, &mut mistakes, &mut warnings);
+        let (Some(https), true) = (https, mistakes.is_empty()) else { return Err(mistakes) };
+        Ok(Self {
+            proxy,
+            crls: material.crls.into_iter().map(|(fingerprint, file, _)| (fingerprint, file)).collect(),
+            https: Arc::new(https.pair),
+            ignore: source.backend.ignore,
+            listen: source.backend.listen,
+            database: inputs.resolve(&source.backend.database),
+            warnings,
+        })
+    }
+
+    /// Reads only where the backend keeps its things; the rest of the file may have mistakes.
+    pub fn backend_of(file: &Path) -> Result<Backend, Mistake> {
+        let inputs = Inputs::text_only(file);
+        let mut backend = inputs.document()?.read::<BackendOnly>()?.backend;
+        backend.database = inputs.resolve(&backend.database);
+        Ok(backend)
+    }
+
+    /// Whether an event with this message, now, is one to ignore.
+    pub fn ignores(&self, message: &str, now: DateTime<Utc>) -> bool {
+        let message = message.to_lowercase();
+        self.ignore.iter().any(|ignore| {
+            message.contains(&ignore.text.to_lowercase())
+                && ignore.from.is_none_or(|from| from <= now)
+                && ignore.until.is_none_or(|until| now <= until)
+        })
+    }
+}
+
+/// A certificate of a list, and the member of the file that names it.
+pub struct Certificate {
+    /// PEM of this certificate alone.
+    pub pem: String,
+    /// Its DER form.
+    pub der: CertificateDer<'static>,
+    /// The member, as `trust.anchors[0]`.
+    pub field: String,
+}
+
+/// A certificate chain and its private key.
+struct KeyPair {
+    chain: Vec<Certificate>,
+    key_text: String,
+    pair: CertifiedKey,
+}
+
+struct Reading<'a> {
+    document: &'a Document<'a>,
+    inputs: &'a Inputs,
+    mistakes: &'a mut Vec<Mistake>,
+}
+
+impl Reading<'_> {
+    fn https(&mut self, backend: &Backend) -> Option<KeyPair> {
+        let files =
+            KeyFiles { certificate_chain: backend.certificate_chain.clone(), private_key: backend.private_key.clone() };
+        self.key_pair("backend", &files)
+    }
+
+    /// A chain and its key; both must belong together.
+    fn key_pair(&mut self, section: &str, files: &KeyFiles) -> Option<KeyPair> {
+        let chain_field = format!("{section}.certificate_chain");
+        let key_field = format!("{section}.private_key");
+        let chain = self.certificates_of(&chain_field, &files.certificate_chain);
+        let key = self.text(&key_field, &files.private_key).and_then(|text| {
+            match PrivateKeyDer::from_pem_slice(text.as_bytes()) {
+                Ok(key) => Some((text, key)),
+                Err(_) => {
+                    let shown = files.private_key.display();
+                    self.wrong(
+                        &key_field,
+                        format!("{shown} has no unencrypted private key (PEM: PKCS#8, PKCS#1, SEC1)"),
+                    )
+                }
+            }
+        });
+        let (chain, (key_text, key)) = (chain?, key?);
+        let ders = chain.iter().map(|certificate| certificate.der.clone()).collect();
+        match CertifiedKey::from_der(ders, key, &default_provider()) {
+            Ok(pair) => Some(KeyPair { chain, key_text, pair }),
+            Err(rustls::Error::InconsistentKeys(_)) => {
+                self.wrong(&key_field, "the private key is not that of the first certificate in the chain".to_owned())
+            }
+            Err(error) => self.wrong(&key_field, format!("certificate chain and private key cannot be used: {error}")),
+        }
+    }
+
+    fn certificates(&mut self, field: &str, files: &[PathBuf]) -> Vec<Certificate> {
+        let all = files.iter().enumerate().map(|(at, file)| self.certificates_of(&format!("{field}[{at}]"), file));
+        all.flatten().flatten().collect()
+    }
+
+    fn certificates_of(&mut self, field: &str, file: &Path) -> Option<Vec<Certificate>> {
+        let text = self.text(field, file)?;
+        let ders: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(text.as_bytes()).collect();
+        match ders {
+            Ok(ders) if !ders.is_empty() => {
+                let pems = pem_blocks(&text);
+                Some(
+                    ders.into_iter()
+                        .zip(pems)
+                        .map(|(der, pem)| Certificate { pem, der, field: field.to_owned() })
+                        .collect(),
+                )
+            }
+            Ok(_) => self.wrong(field, format!("{} has no certificate (PEM)", file.display())),
+            Err(error) => self.wrong(field, format!("{} is no PEM file: {error}", file.display())),
+        }
+    }
+
+    fn crls(&mut self, folder: Option<&Path>, warnings: &mut Vec<String>) -> Vec<(Fingerprint, PathBuf, Vec<u8>)> {
+        let files = match folder.map(|_| self.inputs.crls()) {
+            None => return Vec::new(),
+            Some(Ok(files)) => files,
+            Some(Err(reason)) => return self.wrong("trust.crls", reason.to_owned()).unwrap_or_default(),
+        };
+        let mut crls = BTreeMap::new();
+        for file in files {
+            match read_crl(file) {
+                Ok(der) => {
+                    crls.insert(Fingerprint::of(&der), (file.clone(), der));
+                }
+                Err(reason) => warnings.push(format!("the CRL {} is left out: {reason}", file.display())),
+            }
+        }
+        crls.into_iter().map(|(fingerprint, (file, der))| (fingerprint, file, der)).collect()
+    }
+
+    fn text(&mut self, field: &str, file: &Path) -> Option<String> {
+        match self.inputs.file(file) {
+            Ok(octets) => match String::from_utf8(octets.to_vec()) {
+                Ok(text) => Some(text),
+                Err(_) => self.wrong(field, format!("{} is no text (PEM)", file.display())),
+            },
+            Err(reason) => self.wrong(field, format!("{} cannot be read: {reason}", file.display())),
+        }
+    }
+
+    fn wrong<T>(&mut self, field: &str, reason: String) -> Option<T> {
+        self.mistakes.push(self.document.mistake(field, reason));
+        None
+    }
+}
+
+fn unknown_members(document: &Document<'_>, source: &Source) -> Vec<Mistake> {
+    match serde_json::to_value(source) {
+        Ok(known) => document.unknown_members(&known),
+        Err(error) => vec![document.mistake("", error)],
+    }
+}
+
+/// The certificates of a PEM file one by one, without what stands between them.
+fn pem_blocks(text: &str) -> Vec<String> {
+    const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
+    const END: &str = "-----END CERTIFICATE-----";
+    let mut blocks = Vec::new();
+    let mut rest = text;
+    while let Some((_, after)) = rest.split_once(BEGIN) {
+        let Some((inner, next)) = after.split_once(END) else { break };
+        blocks.push(format!("{BEGIN}{inner}{END}\n"));
+        rest = next;
+    }
+    blocks
+}

@@ -1,0 +1,125 @@
+//! What was reported, as text for people or JSON for programs.
+
+use std::io::Write;
+use std::path::Path;
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+use seonapi_client::{Event, Fingerprint, LinkState, SessionDirection, SessionRecord};
+use serde::Serialize;
+
+use crate::Failure;
+use crate::journal::escaped;
+use crate::options::{Listing, Place};
+use crate::tokens::open;
+
+/// The system log.
+pub fn events(listing: &Listing) -> Result<(), Failure> {
+    list(&open(&listing.place)?.events(listing.last)?, listing.json, event_line)
+}
+
+/// The ended sessions.
+pub fn sessions(listing: &Listing) -> Result<(), Failure> {
+    list(&open(&listing.place)?.sessions(listing.last)?, listing.json, session_line)
+}
+
+/// The proxyclients.
+pub fn status(place: &Place, json: bool) -> Result<(), Failure> {
+    let statuses = open(place)?.statuses()?;
+    if json {
+        return list(&statuses.iter().map(|(_, status)| status).collect::<Vec<_>>(), true, |_| String::new());
+    }
+    list(&statuses, false, |(received, status)| {
+        let client = &status.client;
+        let link = if status.link == LinkState::Up { "up" } else { "down" };
+        let mut line = format!(
+            "{received} proxyclient {}[{}] {} link {link}",
+            shown(&client.host),
+            client.pid.unwrap_or_default(),
+            shown(&client.version)
+        );
+        if let Some(server) = &status.server {
+            line += &format!(
+                ", proxyserver {}[{}] {} with {} session(s) on {}",
+                shown(&server.proxy_id),
+                server.pid.unwrap_or_default(),
+                shown(&server.version),
+                server.sessions,
+                escaped(&server.listening.join(" "))
+            );
+        }
+        line
+    })
+}
+
+/// The SHA-256 of each certificate in a PEM file.
+pub fn fingerprints(file: &Path) -> Result<(), Failure> {
+    let text = std::fs::read(file).map_err(|error| format!("{} cannot be read: {error}", file.display()))?;
+    let ders: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
+    match ders {
+        Ok(ders) if !ders.is_empty() => {
+            print(&ders.iter().map(|der| format!("{}\n", Fingerprint::of(der))).collect::<String>())
+        }
+        Ok(_) => Err(format!("{} has no certificate (PEM)", file.display()).into()),
+        Err(error) => Err(format!("{} is no PEM file: {error}", file.display()).into()),
+    }
+}
+
+/// Writes to standard output.
+pub fn print(text: &str) -> Result<(), Failure> {
+    let mut out = std::io::stdout();
+    let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    written.map_err(|error| format!("standard output cannot be written: {error}").into())
+}
+
+fn list<T: Serialize>(items: &[T], json: bool, line: impl Fn(&T) -> String) -> Result<(), Failure> {
+    for item in items {
+        let text = if json { serde_json::to_string(item)? } else { line(item) };
+        print(&format!("{text}\n"))?;
+    }
+    Ok(())
+}
+
+fn event_line(event: &Event) -> String {
+    let severity = format!("{:?}", event.severity).to_uppercase();
+    let component = format!("{:?}", event.component).to_lowercase();
+    let mut line = format!("{} {severity:5} {component}[{}]", time(event.time), event.pid);
+    for (name, value) in [("partner", &event.partner), ("peer", &event.peer_address), ("session", &event.session_id)] {
+        if value.is_some() {
+            line += &format!(" {name}={}", shown(value));
+        }
+    }
+    let code = event.code.as_deref().map(|code| format!("{} ", escaped(code))).unwrap_or_default();
+    line + &format!(" {code}{}", escaped(event.message.as_str()))
+}
+
+fn session_line(session: &SessionRecord) -> String {
+    let arrow = match session.direction {
+        SessionDirection::Incoming => "from",
+        SessionDirection::Outgoing => "to",
+    };
+    let outcome = format!("{:?}", session.outcome).to_lowercase();
+    let mut line = format!(
+        "{} {} {outcome:9} {arrow} {} {} {} files, {} octets from the partner, {} to it",
+        time(session.started),
+        time(session.ended),
+        shown(&session.partner),
+        shown(&session.peer_address),
+        session.files.len(),
+        session.bytes_from_partner,
+        session.bytes_to_partner,
+    );
+    if let Some(detail) = &session.detail {
+        line += &format!(": {}", escaped(detail));
+    }
+    line
+}
+
+fn shown(value: &Option<String>) -> String {
+    value.as_deref().map_or_else(|| "-".to_owned(), escaped)
+}
+
+fn time(time: DateTime<Utc>) -> String {
+    time.to_rfc3339_opts(SecondsFormat::Millis, true)
+}

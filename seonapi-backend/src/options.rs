@@ -1,0 +1,153 @@
+//! The command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use license::ProxyId;
+
+/// The Seon API backend that comes with the OFTP2 smart proxy: one binary, one SQLite file.
+///
+/// Exit codes: 0 done, 1 it failed (standard error says why), 2 wrong options.
+#[derive(Parser)]
+#[command(name = "seon_backend", version, arg_required_else_help = true)]
+pub struct Options {
+    /// What to do.
+    #[command(subcommand)]
+    pub task: Task,
+}
+
+/// What to do.
+#[derive(Subcommand)]
+pub enum Task {
+    /// Makes a folder with all that `serve` needs: configuration, HTTPS certificate and its CA, a first identity.
+    Init {
+        /// The folder; it must not exist, or be empty.
+        folder: PathBuf,
+        /// Name or address by which proxyclients reach the backend, beside this very host. May be repeated.
+        #[arg(long, value_name = "NAME")]
+        host: Vec<String>,
+        /// Address and port to serve on.
+        #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8443")]
+        listen: SocketAddr,
+        /// Proxy ID of the proxyserver (`seon_proxyserver2 -L` prints it); without it, it is to be filled in.
+        #[arg(long)]
+        proxy_id: Option<ProxyId>,
+    },
+    /// Serves the Seon API until SIGTERM or SIGINT.
+    Serve {
+        /// The configuration file.
+        #[arg(long, value_name = "FILE", default_value = "seon_backend.toml")]
+        config: PathBuf,
+        /// The SQLite file, instead of the configured one.
+        #[arg(long, value_name = "FILE")]
+        database: Option<PathBuf>,
+        /// Address and port, instead of the configured ones; port 0 takes any free one.
+        #[arg(long, value_name = "ADDRESS:PORT")]
+        listen: Option<SocketAddr>,
+        /// Writes each call to standard error.
+        #[arg(long)]
+        access_log: bool,
+    },
+    /// Works on configuration files.
+    Config {
+        /// What to do.
+        #[command(subcommand)]
+        task: ConfigTask,
+    },
+    /// Works on the security tokens of proxyclients.
+    Token {
+        /// What to do.
+        #[command(subcommand)]
+        task: TokenTask,
+    },
+    /// Lists the system log.
+    Events(Listing),
+    /// Lists the ended sessions.
+    Sessions(Listing),
+    /// Lists the proxyclients and the proxyservers they are linked to.
+    Status {
+        /// Where it is stored.
+        #[command(flatten)]
+        place: Place,
+        /// One JSON object a line, as the contract has it.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Prints the SHA-256 of the certificates in a PEM file, as the configuration names them.
+    Fingerprint {
+        /// The PEM file.
+        file: PathBuf,
+    },
+}
+
+/// What to do with a configuration file.
+#[derive(Subcommand)]
+pub enum ConfigTask {
+    /// Tells every mistake with its line and member.
+    Check {
+        /// The configuration file.
+        file: PathBuf,
+    },
+}
+
+/// What to do with security tokens.
+#[derive(Subcommand)]
+pub enum TokenTask {
+    /// Makes a token and prints it, this once; kept is its hash only.
+    New {
+        /// A name for it, by default the beginning of its hash.
+        #[arg(long)]
+        name: Option<String>,
+        /// Where it is stored.
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Lists the tokens: name, since when, whether enabled, beginning of the hash.
+    List {
+        /// Where they are stored.
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Refuses a token from now on.
+    Disable {
+        /// Its name.
+        name: String,
+        /// Where it is stored.
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Accepts a token again.
+    Enable {
+        /// Its name.
+        name: String,
+        /// Where it is stored.
+        #[command(flatten)]
+        place: Place,
+    },
+}
+
+/// Where the SQLite file is.
+#[derive(Args)]
+pub struct Place {
+    /// The configuration file that names it.
+    #[arg(long, value_name = "FILE", default_value = "seon_backend.toml", conflicts_with = "database")]
+    pub config: PathBuf,
+    /// The SQLite file itself.
+    #[arg(long, value_name = "FILE")]
+    pub database: Option<PathBuf>,
+}
+
+/// A list of what was reported.
+#[derive(Args)]
+pub struct Listing {
+    /// Where it is stored.
+    #[command(flatten)]
+    pub place: Place,
+    /// One JSON object a line, as the contract has it.
+    #[arg(long)]
+    pub json: bool,
+    /// Not more than so many, the newest ones.
+    #[arg(long, value_name = "NUMBER", default_value_t = 100)]
+    pub last: u32,
+}

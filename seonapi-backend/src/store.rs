@@ -1,0 +1,265 @@
+//! The SQLite file: tokens (as hashes), events, session records, status and CRL URLs.
+
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use chrono::{SecondsFormat, Utc};
+use license::SecurityToken;
+use rusqlite::{Connection, OptionalExtension, params};
+use seonapi_client::{CrlUrl, CrlUrlsTaken, Event, EventsTaken, SessionRecord, Status};
+
+/// Version of the tables; a file with a higher one is of a later release.
+const VERSION: i64 = 1;
+const TABLES: &str = "
+    CREATE TABLE token (
+        sha256 TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, created TEXT NOT NULL, enabled INTEGER NOT NULL
+    ) STRICT;
+    CREATE TABLE event (
+        number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, time TEXT NOT NULL, received TEXT NOT NULL,
+        token TEXT NOT NULL, json TEXT NOT NULL
+    ) STRICT;
+    CREATE TABLE session (
+        number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, ended TEXT NOT NULL, received TEXT NOT NULL,
+        token TEXT NOT NULL, json TEXT NOT NULL
+    ) STRICT;
+    CREATE TABLE status (
+        token TEXT NOT NULL, host TEXT NOT NULL, received TEXT NOT NULL, json TEXT NOT NULL,
+        PRIMARY KEY (token, host)
+    ) STRICT;
+    CREATE TABLE crl_url (
+        url TEXT PRIMARY KEY, certificate_sha256 TEXT NOT NULL, issuer TEXT NOT NULL, received TEXT NOT NULL,
+        token TEXT NOT NULL
+    ) STRICT;
+";
+
+/// The opened SQLite file. Its calls wait for the disk: never call them on the runtime's thread.
+pub struct Store(Mutex<Connection>);
+
+/// Why the store did not do what it should.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// SQLite says so.
+    #[error("the database says: {0}")]
+    Sqlite(#[from] rusqlite::Error),
+    /// The file cannot be made or opened.
+    #[error("the database {0} cannot be used: {1}")]
+    File(String, std::io::Error),
+    /// It was written by a later release.
+    #[error("the database has version {0}, and this release knows versions up to {VERSION}")]
+    Newer(i64),
+    /// What was stored is not JSON: a bug, or somebody wrote into the file.
+    #[error("a row of the database is damaged: {0}")]
+    Damaged(#[from] serde_json::Error),
+    /// The name is given already.
+    #[error("there is a token with the name {0:?} already")]
+    NameTaken(String),
+    /// No such token.
+    #[error("there is no token with the name {0:?}; `seon_backend token list` shows them")]
+    NoSuchToken(String),
+}
+
+/// What is known of the token of a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Standing {
+    /// It is known, by this name.
+    Good(String),
+    /// It is known, and disabled.
+    Disabled(String),
+    /// It is not known.
+    Unknown,
+}
+
+/// A token as `token list` shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenLine {
+    /// Its name.
+    pub name: String,
+    /// SHA-256 over its printed form.
+    pub sha256: String,
+    /// When it was made.
+    pub created: String,
+    /// Whether it is accepted.
+    pub enabled: bool,
+}
+
+impl Store {
+    /// Opens the file; makes it, for its owner alone, where there is none.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path);
+        file.map_err(|error| StoreError::File(path.display().to_string(), error))?;
+        let mut connection = Connection::open(path)?;
+        // The commands for tokens work beside a running backend.
+        connection.busy_timeout(Duration::from_secs(10))?;
+        let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+        match transaction.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0))? {
+            0 => {
+                transaction.execute_batch(TABLES)?;
+                transaction.pragma_update(None, "user_version", VERSION)?;
+            }
+            VERSION => {}
+            other => return Err(StoreError::Newer(other)),
+        }
+        transaction.commit()?;
+        Ok(Self(Mutex::new(connection)))
+    }
+
+    /// Stores the hash of a new token under a name; without one, under the beginning of its hash.
+    pub fn add_token(&self, token: &SecurityToken, name: Option<&str>) -> Result<String, StoreError> {
+        let sha256 = token.sha256_hex();
+        let name = name.map_or_else(|| sha256.chars().take(12).collect(), str::to_owned);
+        let added = self.lock().execute(
+            "INSERT INTO token (sha256, name, created, enabled) VALUES (?1, ?2, ?3, 1) ON CONFLICT DO NOTHING",
+            params![sha256, name, now()],
+        )?;
+        if added == 0 { Err(StoreError::NameTaken(name)) } else { Ok(name) }
+    }
+
+    /// All tokens, the oldest first.
+    pub fn tokens(&self) -> Result<Vec<TokenLine>, StoreError> {
+        let connection = self.lock();
+        let mut rows = connection.prepare("SELECT name, sha256, created, enabled FROM token ORDER BY created, name")?;
+        let lines = rows.query_map([], |row| {
+            Ok(TokenLine { name: row.get(0)?, sha256: row.get(1)?, created: row.get(2)?, enabled: row.get(3)? })
+        })?;
+        Ok(lines.collect::<Result<_, _>>()?)
+    }
+
+    /// Enables or disables the token with this name; at once, also for a running backend.
+    pub fn enable_token(&self, name: &str, enabled: bool) -> Result<(), StoreError> {
+        match self.lock().execute("UPDATE token SET enabled = ?2 WHERE name = ?1", params![name, enabled])? {
+            0 => Err(StoreError::NoSuchToken(name.to_owned())),
+            _ => Ok(()),
+        }
+    }
+
+    /// What is known of the token with this hash.
+    pub fn standing(&self, sha256: &str) -> Result<Standing, StoreError> {
+        let connection = self.lock();
+        let mut rows = connection.prepare_cached("SELECT name, enabled FROM token WHERE sha256 = ?1")?;
+        let found = rows.query_row([sha256], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+        Ok(match found {
+            Some((name, true)) => Standing::Good(name),
+            Some((name, false)) => Standing::Disabled(name),
+            None => Standing::Unknown,
+        })
+    }
+
+    /// Stores the events whose `id` is new, all or none; `ignored` were left out before.
+    pub fn add_events(&self, token: &str, events: &[&Event], ignored: u64) -> Result<EventsTaken, StoreError> {
+        let mut taken = EventsTaken { ignored, ..EventsTaken::default() };
+        let mut connection = self.lock();
+        let transaction = connection.transaction()?;
+        for event in events {
+            let time = event.time.to_rfc3339_opts(SecondsFormat::Millis, true);
+            let added = transaction
+                .prepare_cached(
+                    "INSERT INTO event (id, time, received, token, json) VALUES (?1, ?2, ?3, ?4, ?5)
+                     ON CONFLICT DO NOTHING",
+                )?
+                .execute(params![event.id.to_string(), time, now(), token, serde_json::to_string(event)?])?;
+            match added {
+                0 => taken.duplicate += 1,
+                _ => taken.stored += 1,
+            }
+        }
+        transaction.commit()?;
+        Ok(taken)
+    }
+
+    /// Stores the session records whose `id` is new, all or none.
+    pub fn add_sessions(&self, token: &str, sessions: &[SessionRecord]) -> Result<(), StoreError> {
+        let mut connection = self.lock();
+        let transaction = connection.transaction()?;
+        for session in sessions {
+            let ended = session.ended.to_rfc3339_opts(SecondsFormat::Millis, true);
+            transaction
+                .prepare_cached(
+                    "INSERT INTO session (id, ended, received, token, json) VALUES (?1, ?2, ?3, ?4, ?5)
+                     ON CONFLICT DO NOTHING",
+                )?
+                .execute(params![session.id.to_string(), ended, now(), token, serde_json::to_string(session)?])?;
+        }
+        Ok(transaction.commit()?)
+    }
+
+    /// Stores the newest status of a proxyclient.
+    pub fn put_status(&self, token: &str, status: &Status) -> Result<(), StoreError> {
+        let host = status.client.host.as_deref().unwrap_or_default();
+        self.lock().execute(
+            "INSERT OR REPLACE INTO status (token, host, received, json) VALUES (?1, ?2, ?3, ?4)",
+            params![token, host, now(), serde_json::to_string(status)?],
+        )?;
+        Ok(())
+    }
+
+    /// Stores the CRL URLs that are new; `known` are those of the configuration.
+    pub fn add_crl_urls(&self, token: &str, urls: &[CrlUrl], known: &[String]) -> Result<CrlUrlsTaken, StoreError> {
+        let mut taken = CrlUrlsTaken::default();
+        let mut connection = self.lock();
+        let transaction = connection.transaction()?;
+        for url in urls {
+            let added = if known.iter().any(|known| known == url.url()) {
+                0
+            } else {
+                transaction.execute(
+                    "INSERT INTO crl_url (url, certificate_sha256, issuer, received, token) VALUES (?1, ?2, ?3, ?4, ?5)
+                     ON CONFLICT DO NOTHING",
+                    params![url.url(), url.certificate().to_string(), url.issuer(), now(), token],
+                )?
+            };
+            match added {
+                0 => taken.known += 1,
+                _ => taken.added += 1,
+            }
+        }
+        transaction.commit()?;
+        Ok(taken)
+    }
+
+    /// The CRL URLs that proxyclients told us, in the order of their names.
+    pub fn crl_urls(&self) -> Result<Vec<String>, StoreError> {
+        let connection = self.lock();
+        let mut rows = connection.prepare_cached("SELECT url FROM crl_url ORDER BY url")?;
+        let urls = rows.query_map([], |row| row.get(0))?;
+        Ok(urls.collect::<Result<_, _>>()?)
+    }
+
+    /// The last `most` events, the oldest of them first.
+    pub fn events(&self, most: u32) -> Result<Vec<Event>, StoreError> {
+        self.last("SELECT json FROM (SELECT json, time, number FROM event ORDER BY time DESC, number DESC LIMIT ?1) ORDER BY time, number", most)
+    }
+
+    /// The last `most` session records, the oldest of them first.
+    pub fn sessions(&self, most: u32) -> Result<Vec<SessionRecord>, StoreError> {
+        self.last("SELECT json FROM (SELECT json, ended, number FROM session ORDER BY ended DESC, number DESC LIMIT ?1) ORDER BY ended, number", most)
+    }
+
+    /// The newest status of each proxyclient, with the time it was received.
+    pub fn statuses(&self) -> Result<Vec<(String, Status)>, StoreError> {
+        let connection = self.lock();
+        let mut rows = connection.prepare("SELECT received, json FROM status ORDER BY host, token")?;
+        let found = rows.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))?;
+        found
+            .map(|row| row.map_err(StoreError::from).and_then(|(time, json)| Ok((time, serde_json::from_str(&json)?))))
+            .collect()
+    }
+
+    fn last<T: serde::de::DeserializeOwned>(&self, query: &str, most: u32) -> Result<Vec<T>, StoreError> {
+        let connection = self.lock();
+        let mut rows = connection.prepare(query)?;
+        let found = rows.query_map([most], |row| row.get::<_, String>(0))?;
+        found.map(|json| json.map_err(StoreError::from).and_then(|json| Ok(serde_json::from_str(&json)?))).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Connection> {
+        // A transaction of a thread that panicked was rolled back when it was dropped.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn now() -> String {
+    Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true)
+}

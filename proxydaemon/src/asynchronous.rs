@@ -126,3 +126,53 @@ impl LevelSignals {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::AsFd;
+
+    fn within_a_runtime<T>(work: impl Future<Output = T>) -> T {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
+        runtime.block_on(work)
+    }
+
+    #[test]
+    fn messages_cross_with_their_descriptors_until_the_end() {
+        within_a_runtime(async {
+            let (one, other) = Channel::pair().unwrap();
+            let (one, other) = (AsyncChannel::new(one, 64).unwrap(), AsyncChannel::new(other, 64).unwrap());
+            let (kept, _) = Channel::pair().unwrap();
+            let (received, ()) = tokio::join!(other.receive::<(u32, String)>(), async {
+                one.send(&(7_u32, "pair"), &[kept.as_fd()]).unwrap();
+            });
+            let (message, descriptors) = received.unwrap().unwrap();
+            assert_eq!((message, descriptors.len()), ((7, "pair".to_owned()), 1));
+            drop(one);
+            assert!(other.receive::<u8>().await.unwrap().is_none());
+        });
+    }
+
+    #[test]
+    fn what_is_no_message_and_what_is_too_large_is_refused() {
+        within_a_runtime(async {
+            let (raw, other) = Channel::pair().unwrap();
+            let other = AsyncChannel::new(other, 8).unwrap();
+            for octets in [&[0xff; 4][..], &[1, 2, 3], &[1; 9]] {
+                raw.send(octets, &[]).unwrap();
+                assert_eq!(other.receive::<bool>().await.unwrap_err().kind(), io::ErrorKind::InvalidData, "{octets:?}");
+            }
+            assert_eq!(other.send(&[0_u8; 9], &[]).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+        });
+    }
+
+    #[test]
+    fn an_end_that_reads_nothing_is_not_waited_for() {
+        within_a_runtime(async {
+            let (one, _other) = Channel::pair().unwrap();
+            let one = AsyncChannel::new(one, 1024).unwrap();
+            let full = std::iter::repeat_with(|| one.send(&[0_u8; 1000], &[])).find_map(Result::err).unwrap();
+            assert_eq!(full.kind(), io::ErrorKind::WouldBlock);
+        });
+    }
+}

@@ -8,6 +8,8 @@
 //! 2. [`user::for_start`], [`background::enter`], [`pid_file::PidFile::create`], [`user::User::become_user`];
 //! 3. [`logging::GateLog::start`], the listeners ([`descriptors::Listener`]), [`confine::SessionFilter::compile`];
 //! 4. [`confine::confine_role`] for itself, then [`fork::fork_role`] for each role, then [`background::Starter::ready`].
+//!
+//! [`launch::Launch`] does 2 and starts the log, the same for both daemons.
 
 #[cfg(not(target_os = "linux"))]
 compile_error!("the proxy confines its processes with means of the Linux kernel and runs on Linux only");

@@ -35,3 +35,39 @@ pub fn prepare(path: &Path, user: Option<&User>) -> io::Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::unistd::Gid;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn it_is_made_for_its_owner_alone_and_found_again() {
+        let scratch = tempfile::tempdir().unwrap();
+        let path = scratch.path().join("lib").join("seon");
+        for _ in 0..2 {
+            prepare(&path, None).unwrap();
+            let found = std::fs::metadata(&path).unwrap();
+            assert_eq!((found.permissions().mode() & 0o777, found.uid()), (0o700, Uid::effective().as_raw()));
+        }
+    }
+
+    #[test]
+    fn a_directory_of_somebody_else_is_refused() {
+        let scratch = tempfile::tempdir().unwrap();
+        let path = scratch.path().join("seon");
+        let user = User { name: "seon".into(), uid: Uid::from_raw(64123), gid: Gid::from_raw(64123) };
+        prepare(&path, None).unwrap();
+        std::fs::write(path.join("identity.key"), "key").unwrap();
+        let refused = prepare(&path, Some(&user)).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::PermissionDenied);
+        assert!(refused.to_string().contains("64123"), "{refused}");
+        std::fs::remove_file(path.join("identity.key")).unwrap();
+        // Still empty, it is given to the user, which only root can do.
+        match prepare(&path, Some(&user)) {
+            Ok(()) => assert_eq!(std::fs::metadata(&path).unwrap().uid(), 64123),
+            Err(error) => assert!(!Uid::effective().is_root(), "{error}"),
+        }
+    }
+}

@@ -162,7 +162,7 @@ mod tests {
                 raw.send(octets, &[]).unwrap();
                 assert_eq!(other.receive::<bool>().await.unwrap_err().kind(), io::ErrorKind::InvalidData, "{octets:?}");
             }
-            assert_eq!(other.send(&[0_u8; 9], &[]).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+            assert_eq!(other.send(&vec![0_u8; 9], &[]).unwrap_err().kind(), io::ErrorKind::InvalidInput);
         });
     }
 
@@ -171,7 +171,7 @@ mod tests {
         within_a_runtime(async {
             let (one, _other) = Channel::pair().unwrap();
             let one = AsyncChannel::new(one, 1024).unwrap();
-            let full = std::iter::repeat_with(|| one.send(&[0_u8; 1000], &[])).find_map(Result::err).unwrap();
+            let full = std::iter::repeat_with(|| one.send(&vec![0_u8; 1000], &[])).find_map(Result::err).unwrap();
             assert_eq!(full.kind(), io::ErrorKind::WouldBlock);
         });
     }

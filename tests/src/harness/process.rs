@@ -118,7 +118,18 @@ impl Process {
 
     /// Waits for a line after `mark` that `wanted` takes, [`PATIENCE`] at most; ends early when the program has ended.
     pub fn wait_after(&self, mark: Mark, what: &str, wanted: impl Fn(&str) -> bool) -> Result<String, Trouble> {
-        let end = Instant::now() + PATIENCE;
+        self.wait_within(PATIENCE, mark, what, wanted)
+    }
+
+    /// As [`Self::wait_after`], for what takes its time.
+    pub fn wait_within(
+        &self,
+        patience: Duration,
+        mark: Mark,
+        what: &str,
+        wanted: impl Fn(&str) -> bool,
+    ) -> Result<String, Trouble> {
+        let end = Instant::now() + patience;
         let mut looked_at = mark.0;
         let mut ended = None;
         let mut lines = self.said.lock();
@@ -134,7 +145,7 @@ impl Process {
                 return Err(Trouble("interrupted".into()));
             }
             if Instant::now() >= end {
-                let seconds = PATIENCE.as_secs();
+                let seconds = patience.as_secs();
                 return Err(self.trouble(&format!("did not say \"{what}\" within {seconds} s"), &lines));
             }
             let waited = self.said.more.wait_timeout(lines, LOOK);

@@ -10,6 +10,8 @@ use super::{PATIENCE, Trouble};
 
 /// Enough for what is said before anything is enciphered.
 const KEPT: usize = 4096;
+/// One towards the caller, one towards the target.
+const SOCKETS_EACH: usize = 2;
 
 /// Passes connections on and keeps the first octets that each caller says.
 pub struct Recorder {
@@ -77,21 +79,32 @@ impl Recorder {
         }
     }
 
-    /// Cuts all connections that stand; new ones are passed on as before.
-    pub fn cut(&self) {
-        for socket in self.shared.lock().sockets.drain(..) {
-            // It may have ended by itself.
-            let _ = socket.shutdown(Shutdown::Both);
-        }
+    /// Cuts the first connection that came; others, and new ones, are passed on as before.
+    pub fn cut_first(&self) {
+        cut(self.shared.lock().sockets.iter().take(SOCKETS_EACH));
+    }
+
+    /// Cuts all connections that have come but the first one; new ones are passed on as before.
+    pub fn cut_all_but_first(&self) {
+        cut(self.shared.lock().sockets.iter().skip(SOCKETS_EACH));
     }
 }
 
 impl Drop for Recorder {
     fn drop(&mut self) {
-        self.shared.lock().closed = true;
-        self.cut();
+        let mut state = self.shared.lock();
+        state.closed = true;
+        cut(state.sockets.iter());
+        drop(state);
         // Wakes the thread that accepts.
         let _ = TcpStream::connect_timeout(&self.address, Duration::from_secs(1));
+    }
+}
+
+fn cut<'a>(sockets: impl Iterator<Item = &'a TcpStream>) {
+    for socket in sockets {
+        // It may have ended by itself.
+        let _ = socket.shutdown(Shutdown::Both);
     }
 }
 

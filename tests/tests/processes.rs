@@ -1,0 +1,155 @@
+//! The processes of both daemons, as `ps` shows them, and what the death of one costs.
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::json;
+use tests::harness::{Chain, Held, LogLine, PATIENCE, Plan, Process, Trouble, made_octets, table, until};
+use tests::station::{OutgoingFile, Report, sha256};
+
+const HALF: u64 = 500_000;
+
+fn whole() -> Vec<u8> {
+    made_octets(1_000_000)
+}
+
+fn hold(chain: &Chain, dataset: &str) -> Result<Held, Trouble> {
+    let file = OutgoingFile::from_octets(dataset, whole());
+    Held::start(&chain.partner_address(), &chain.security(), &chain.settings(), file, HALF)
+}
+
+fn arrived(chain: &Chain, report: &Report, dataset: &str) {
+    assert!(report.went_well(true), "{report:?}\n{}", chain.client().last_lines(20));
+    assert_eq!(sha256(&std::fs::read(chain.received(dataset)).unwrap()), sha256(&whole()));
+}
+
+/// The processes of a daemon that are named after a role.
+fn of_role(daemon: &Process, role: &str) -> Vec<table::Entry> {
+    table::below(daemon.pid()).into_iter().filter(|entry| entry.name.starts_with(role)).collect()
+}
+
+fn wait_for_sessions(daemon: &Process, count: usize) -> Vec<table::Entry> {
+    let found = until(PATIENCE, || Some(of_role(daemon, "session")).filter(|found| found.len() == count));
+    found.unwrap_or_else(|| panic!("not {count} sessions but {:?}", table::below(daemon.pid())))
+}
+
+fn strike(entry: &table::Entry) {
+    kill(Pid::from_raw(entry.pid), Signal::SIGKILL).unwrap();
+}
+
+#[test]
+fn there_is_one_process_for_each_session_on_each_side_named_after_its_role() -> Result<(), Trouble> {
+    let chain = Chain::start()?;
+    for (daemon, role) in [(chain.server(), "switchboard"), (chain.client(), "agent")] {
+        let gate = table::Entry::of(daemon.pid()).expect("the gate runs");
+        assert_eq!(gate.name, "gate");
+        assert_eq!(gate.threads, 1, "the gate forks and therefore has one thread");
+        assert_eq!(of_role(daemon, role).len(), 1, "{:?}", table::below(daemon.pid()));
+        assert!(of_role(daemon, "session").is_empty());
+    }
+    let held: Vec<Held> = ["ONE", "TWO", "THREE"].iter().map(|name| hold(&chain, name)).collect::<Result<_, _>>()?;
+    for daemon in [chain.server(), chain.client()] {
+        let sessions = wait_for_sessions(daemon, 3);
+        assert!(sessions.iter().all(|session| session.parent == daemon.pid()), "{sessions:?}");
+        assert_eq!(table::Entry::of(daemon.pid()).expect("the gate runs").threads, 1);
+    }
+    for (session, name) in held.into_iter().zip(["ONE", "TWO", "THREE"]) {
+        arrived(&chain, &session.go_on()?, name);
+    }
+    wait_for_sessions(chain.server(), 0);
+    wait_for_sessions(chain.client(), 0);
+    Ok(())
+}
+
+#[test]
+fn no_secret_is_seen_in_the_table_of_processes() -> Result<(), Trouble> {
+    let mut chain = Plan::new().prepare()?;
+    chain.start_server()?;
+    let token = std::fs::read_to_string(chain.scratch.path().join("token")).unwrap();
+    // The token itself, not a file with it: it has to be overwritten.
+    let mut command = chain.client_command()?;
+    let mut arguments: Vec<_> = command.get_args().map(ToOwned::to_owned).collect();
+    for argument in &mut arguments {
+        if argument.to_string_lossy().starts_with('@') {
+            *argument = token.trim().into();
+        }
+    }
+    command = std::process::Command::new(command.get_program());
+    chain.client = Some(Process::start("proxyclient", command.args(arguments))?);
+    chain.wait_until_open(tests::harness::Mark::default())?;
+    let mut shown = table::below(chain.client().pid());
+    shown.extend(table::Entry::of(chain.client().pid()));
+    assert!(!shown.is_empty());
+    assert!(shown.iter().all(|entry| !entry.command_line.contains(token.trim())), "{shown:?}");
+    Ok(())
+}
+
+#[test]
+fn a_killed_session_ends_that_session_only() -> Result<(), Trouble> {
+    for side in ["server", "client"] {
+        let chain = Chain::start()?;
+        let daemon = if side == "server" { chain.server() } else { chain.client() };
+        let struck = hold(&chain, "STRUCK")?;
+        let victim = wait_for_sessions(daemon, 1).remove(0);
+        let other = hold(&chain, "OTHER")?;
+        wait_for_sessions(daemon, 2);
+        strike(&victim);
+        let report = struck.go_on()?;
+        assert!(report.failure.is_some(), "{side}: {report:?}");
+        arrived(&chain, &other.go_on()?, "OTHER");
+        arrived(&chain, &chain.send(vec![OutgoingFile::from_octets("NEXT", whole())]), "NEXT");
+        wait_for_sessions(chain.server(), 0);
+        wait_for_sessions(chain.client(), 0);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_killed_switchboard_or_agent_is_started_anew_and_sessions_in_flight_finish() -> Result<(), Trouble> {
+    for (side, role) in [("server", "switchboard"), ("client", "agent")] {
+        let chain = Chain::start()?;
+        let daemon = if side == "server" { chain.server() } else { chain.client() };
+        let held = hold(&chain, "IN-FLIGHT")?;
+        let (mark, victim) = (chain.server().mark(), of_role(daemon, role).remove(0));
+        strike(&victim);
+        daemon.wait_for_text(" role-died ")?;
+        let anew = until(PATIENCE, || of_role(daemon, role).into_iter().find(|entry| entry.pid != victim.pid));
+        assert!(anew.is_some(), "{role} was not started anew: {:?}", table::below(daemon.pid()));
+        chain.wait_until_open(mark)?;
+        arrived(&chain, &held.go_on()?, "IN-FLIGHT");
+        arrived(&chain, &chain.send(vec![OutgoingFile::from_octets("NEXT", whole())]), "NEXT");
+    }
+    Ok(())
+}
+
+#[test]
+fn each_line_of_a_session_names_it_and_its_process() -> Result<(), Trouble> {
+    let chain = Chain::start()?;
+    arrived(&chain, &chain.send(vec![OutgoingFile::from_octets("A", whole())]), "A");
+    let ended = LogLine::read(&chain.client_says("session-ended")?).expect("a line of the log");
+    let session = ended.session.expect("it names its session");
+    assert_eq!(ended.role, "session");
+    let seen: Vec<LogLine> = chain.server().lines().iter().filter_map(|line| LogLine::read(line)).collect();
+    assert!(seen.iter().any(|line| line.session.as_ref() == Some(&session)), "one name on both sides: {seen:?}");
+    Ok(())
+}
+
+#[test]
+fn a_stop_signal_lets_sessions_end_and_a_second_one_does_not() -> Result<(), Trouble> {
+    for twice in [false, true] {
+        let chain = Plan::new().configure(|config| config["limits"] = json!({ "drain_timeout_s": 60 })).start()?;
+        let held = hold(&chain, "DRAINED")?;
+        chain.server().signal(Signal::SIGTERM);
+        chain.server_says("stop-requested")?;
+        chain.server_says("partner-port-closed")?;
+        if twice {
+            chain.server().signal(Signal::SIGTERM);
+            let report = held.go_on()?;
+            assert!(report.failure.is_some(), "{report:?}");
+        } else {
+            arrived(&chain, &held.go_on()?, "DRAINED");
+        }
+        assert!(chain.server().wait_for_end()?.success(), "{}", chain.server().last_lines(10));
+        assert!(chain.client().wait_for_end()?.success(), "{}", chain.client().last_lines(10));
+    }
+    Ok(())
+}

@@ -25,6 +25,8 @@ pub(crate) struct Path<'a> {
     end_entity: &'a Certificate<'a>,
     /// From the peer's issuer upwards.
     intermediates: Vec<Certificate<'a>>,
+    /// The same, as they were shown.
+    ders: Vec<&'a [u8]>,
     pub(crate) anchor: AnchorView<'a>,
 }
 
@@ -106,16 +108,19 @@ fn path<'a>(
     trust_anchors: &[TrustAnchor<'_>],
     anchors: &[AnchorView<'a>],
 ) -> Result<Path<'a>, Refusal> {
-    let mut intermediates = Vec::new();
+    let (mut intermediates, mut ders) = (Vec::new(), Vec::new());
     for intermediate in found.intermediate_certificates() {
         let der = intermediate.der();
         let ours = case.presented.chain.iter().find(|shown| **shown == der);
-        let ours = ours.and_then(|der: &CertificateDer<'_>| Certificate::read(der).ok());
-        intermediates.push(ours.ok_or_else(|| case.broken(ChainRule::Other("its chain cannot be read".to_owned())))?);
+        let ours = ours.and_then(|der: &CertificateDer<'_>| Some((Certificate::read(der).ok()?, der.as_ref())));
+        let unreadable = || case.broken(ChainRule::Other("its chain cannot be read".to_owned()));
+        let (certificate, der) = ours.ok_or_else(unreadable)?;
+        intermediates.push(certificate);
+        ders.push(der);
     }
     let anchor = trust_anchors.iter().position(|anchor| std::ptr::eq(anchor, found.anchor()));
     let anchor = anchor.and_then(|index| anchors.get(index)).ok_or(Refusal::PolicyUnreadable)?;
-    Ok(Path { end_entity: &case.end_entity, intermediates, anchor: *anchor })
+    Ok(Path { end_entity: &case.end_entity, intermediates, ders, anchor: *anchor })
 }
 
 impl<'a> Path<'a> {
@@ -123,6 +128,11 @@ impl<'a> Path<'a> {
     pub(crate) fn certificates(&self) -> impl Iterator<Item = (&Certificate<'a>, Part)> {
         let intermediates = self.intermediates.iter().map(|certificate| (certificate, Part::Intermediate));
         std::iter::once((self.end_entity, Part::EndEntity)).chain(intermediates)
+    }
+
+    /// The DER forms of the CAs between the peer's own certificate and the anchor.
+    pub(crate) fn shown_above(&self) -> impl Iterator<Item = &'a [u8]> {
+        self.ders.iter().copied()
     }
 
     /// The certificates below the anchor, each with its issuer.

@@ -16,7 +16,7 @@ use crate::policy::{
 };
 use crate::refusal::{ChainRule, Part, Refusal, Shown};
 use crate::revocation::index::{self, Standing};
-use crate::verified::{Trust, Unsure, VerifiedPartner};
+use crate::verified::{CrlPoint, Found, Trust, Unsure, VerifiedPartner};
 
 /// Most certificates of a chain that are looked at. Six CAs can be in one chain; some partners send all they have.
 pub(crate) const MOST_CERTIFICATES: usize = 16;
@@ -24,6 +24,9 @@ pub(crate) const MOST_CERTIFICATES: usize = 16;
 pub(crate) const MOST_OCTETS: usize = 65_536;
 /// Most alternative names by which a partner is looked for.
 const MOST_NAMES: usize = 100;
+
+/// Most CRL distribution points told of one chain: what the Seon API takes at once.
+const MOST_CRL_POINTS: usize = 64;
 
 const CLIENT_AUTH: &[u8] = &[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03, 0x02];
 const SERVER_AUTH: &[u8] = &[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03, 0x01];
@@ -168,7 +171,9 @@ impl<'a> Case<'a> {
                 reason,
             });
         }
-        Ok(VerifiedPartner::new(partner, self.facts.clone(), Trust::Pin, Vec::new()))
+        let facts = self.facts.clone();
+        let crl_points = crl_points([&facts]);
+        Ok(Found { partner, facts, trust: Trust::Pin, unsure: Vec::new(), crl_points }.into())
     }
 
     /// Trust by a chain to an anchor.
@@ -201,7 +206,10 @@ impl<'a> Case<'a> {
             self.check_purpose(path)?;
         }
         let unsure = self.check_revocation(path, self.revocation(partner))?;
-        Ok(VerifiedPartner::new(partner, self.facts.clone(), Trust::Anchor(path.anchor.fingerprint), unsure))
+        let above: Vec<_> = path.shown_above().filter_map(|der| CertificateFacts::read(der).ok()).collect();
+        let facts = self.facts.clone();
+        let crl_points = crl_points(std::iter::once(&facts).chain(&above));
+        Ok(Found { partner, facts, trust: Trust::Anchor(path.anchor.fingerprint), unsure, crl_points }.into())
     }
 
     /// What holds for pin and chain alike: validity, key, keyUsage.
@@ -372,6 +380,14 @@ impl<'a> Case<'a> {
     pub(crate) fn broken(&self, rule: ChainRule) -> Refusal {
         Refusal::ChainInvalid { certificate: self.shown(), rule }
     }
+}
+
+fn crl_points<'a>(chain: impl IntoIterator<Item = &'a CertificateFacts>) -> Vec<CrlPoint> {
+    let of = |facts: &'a CertificateFacts| {
+        let (certificate, issuer) = (facts.fingerprint, &facts.issuer);
+        facts.crl_urls().map(move |url| CrlPoint { url: url.to_owned(), certificate, issuer: issuer.clone() })
+    };
+    chain.into_iter().flat_map(of).take(MOST_CRL_POINTS).collect()
 }
 
 pub(crate) fn shown(certificate: &Certificate<'_>, part: Part) -> Shown {

@@ -95,7 +95,7 @@ impl fmt::Display for KeyKind {
             Self::Ec(bits) => write!(f, "P-{bits}"),
             Self::Ed25519 => f.write_str("Ed25519"),
             Self::MlDsa(set) => write!(f, "ML-DSA-{set}"),
-            Self::Other(identifier) => write!(f, "key type {identifier}"),
+            Self::Other(identifier) => write!(f, "type {identifier}"),
         }
     }
 }

@@ -43,4 +43,4 @@ pub use refusal::{ChainRule, Part, Refusal, Shown};
 pub use revocation::{CrlFault, RevocationReason};
 pub use rustls_pki_types::{CertificateDer, UnixTime};
 pub use time::rfc3339;
-pub use verified::{Trust, Unsure, VerifiedPartner};
+pub use verified::{CrlPoint, Trust, Unsure, VerifiedPartner};

@@ -69,6 +69,17 @@ impl fmt::Display for Unsure {
     }
 }
 
+/// A place where a certificate of the verified chain says that its CRL can be fetched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CrlPoint {
+    /// http or https, at most 2048 characters of printable ASCII.
+    pub url: String,
+    /// The certificate that names it.
+    pub certificate: Fingerprint,
+    /// That certificate's issuer, RFC 4514 form, escaped.
+    pub issuer: String,
+}
+
 /// A peer that was judged and may have a session. That it holds the certificate's key is the handshake's proof
 /// ([`possession`](crate::possession)).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,15 +92,20 @@ pub struct VerifiedPartner {
     facts: CertificateFacts,
     trust: Trust,
     unsure: Vec<Unsure>,
+    crl_points: Vec<CrlPoint>,
 }
 
-impl VerifiedPartner {
-    pub(crate) fn new(
-        partner: Option<PartnerView<'_>>,
-        facts: CertificateFacts,
-        trust: Trust,
-        unsure: Vec<Unsure>,
-    ) -> Self {
+/// What a judgement found out on its way.
+pub(crate) struct Found<'a> {
+    pub(crate) partner: Option<PartnerView<'a>>,
+    pub(crate) facts: CertificateFacts,
+    pub(crate) trust: Trust,
+    pub(crate) unsure: Vec<Unsure>,
+    pub(crate) crl_points: Vec<CrlPoint>,
+}
+
+impl From<Found<'_>> for VerifiedPartner {
+    fn from(Found { partner, facts, trust, unsure, crl_points }: Found<'_>) -> Self {
         Self {
             name: partner.map(|partner| partner.name().to_owned()),
             index: partner.map(|partner| partner.index()),
@@ -99,9 +115,12 @@ impl VerifiedPartner {
             facts,
             trust,
             unsure,
+            crl_points,
         }
     }
+}
 
+impl VerifiedPartner {
     /// The partner's name; `None` for one that is not configured and was accepted (`unknown_partners`).
     pub fn name(&self) -> Option<&str> {
         self.name.as_deref()
@@ -150,5 +169,11 @@ impl VerifiedPartner {
     /// What is not known of the chain's revocation; for a warning each.
     pub fn unsure(&self) -> &[Unsure] {
         &self.unsure
+    }
+
+    /// Where the CRLs of the verified chain can be fetched, for the backend; at most 64. Certificates that came along and
+    /// are no part of the chain say nothing here.
+    pub fn crl_points(&self) -> &[CrlPoint] {
+        &self.crl_points
     }
 }

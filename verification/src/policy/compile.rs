@@ -46,6 +46,12 @@ pub struct LeftOutCrl {
     pub fault: CrlFault,
 }
 
+impl fmt::Display for LeftOutCrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CRL {} is left out: {}", self.fingerprint, self.fault)
+    }
+}
+
 /// What is wrong with a policy, and where.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{place}: {fault}")]
@@ -152,8 +158,12 @@ fn anchors<'a>(
     writer: &mut Writer,
     expiries: &mut Vec<Expiry>,
 ) -> Result<Vec<Anchor<'a>>, PolicyError> {
-    let mut anchors = Vec::new();
+    let mut anchors: Vec<Anchor<'_>> = Vec::new();
     for (index, der) in source.anchors.iter().enumerate() {
+        let fingerprint = Fingerprint::of(&der.0);
+        if anchors.iter().any(|anchor| anchor.fingerprint == fingerprint) {
+            continue;
+        }
         let (certificate, subject) = read("anchors", index, &der.0)?;
         let fail = |fault| at(format!("anchors[{index}]"))(fault);
         // Of version 1, or silent: an administrator may know better. One that denies it is a mistake.
@@ -163,7 +173,6 @@ fn anchors<'a>(
         if denies || subject.is_empty() {
             return Err(fail(PolicyFault::NotACa(subject.display())));
         }
-        let fingerprint = Fingerprint::of(&der.0);
         let mut record = Record::default().octets(&sha256(certificate.subject)).octets(fingerprint.as_bytes());
         for octets in [Some(certificate.subject), Some(certificate.spki), extensions.name_constraints] {
             record = record.reference(match octets {

@@ -53,7 +53,9 @@ pub fn walk(subrecords: &[u8]) -> Result<Walk, Torn> {
     let mut walk = Walk { shortest_between: u64::MAX, ..Walk::default() };
     let mut rest = subrecords;
     loop {
-        rest = skip_full(rest, &mut walk);
+        if rest.first() == Some(&COUNT) {
+            rest = skip_full(rest, &mut walk);
+        }
         let Some((header, behind)) = rest.split_first() else { break };
         let count = u64::from(header & COUNT);
         let held = if header & COMPRESSED == 0 {

@@ -1,2 +1,106 @@
-//! In the making.
-fn main() {}
+//! `seon_proxyclient2`: the inside of the OFTP2 smart proxy.
+//!
+//! `gate` is the parent and forks everything else: the `agent`, which owns configuration, keys and the link, and a
+//! `session` for each paired partner. What they may say to each other stands in `between`.
+
+mod agent;
+mod between;
+mod gate;
+mod options;
+mod receive_daemon;
+mod session;
+
+use std::process::ExitCode as ProcessExit;
+
+use clap::Parser;
+use license::{LinkKey, SecurityToken, client_line};
+use proxydaemon::credentials::Secret;
+use proxydaemon::exit::ExitCode;
+use proxydaemon::launch::{Launch, Launched, NotLaunched};
+use proxydaemon::pid_file::Stale;
+use proxydaemon::signals::Signals;
+use proxydaemon::{state_directory, title};
+use zeroize::Zeroize;
+
+use crate::gate::Sources;
+use crate::options::Options;
+
+const PROGRAM: &str = "seon_proxyclient2";
+
+fn main() -> ProcessExit {
+    let mut options = Options::parse();
+    let code = match act(&mut options) {
+        Ok(code) => code,
+        Err(failure) => {
+            if !failure.text.is_empty() {
+                eprintln!("{PROGRAM}: {}", failure.text);
+            }
+            failure.code
+        }
+    };
+    ProcessExit::from(u8::try_from(code.number()).unwrap_or(1))
+}
+
+fn act(options: &mut Options) -> Result<ExitCode, NotLaunched> {
+    if options.version {
+        println!("{PROGRAM}, built {}, version {}", env!("BUILD_DATE"), env!("CARGO_PKG_VERSION"));
+        return Ok(ExitCode::Ok);
+    }
+    let token = secret("-T TOKEN|@FILE", &mut options.token, "token")?;
+    if options.print_client_line {
+        let mut text = token.read().map_err(|error| NotLaunched::new(ExitCode::Usage, error))?;
+        let read = text.parse::<SecurityToken>();
+        text.zeroize();
+        let token = read.map_err(|error| NotLaunched::new(ExitCode::Usage, error))?;
+        println!("{}", client_line(&LinkKey::derive(&token), None));
+        return Ok(ExitCode::Ok);
+    }
+    let url = secret("-U URL|@FILE", &mut options.url, "url")?;
+    let server = options
+        .server
+        .clone()
+        .ok_or_else(|| NotLaunched::new(ExitCode::Usage, "-S HOST[:PORT], where the proxyserver is, is missing"))?;
+    let working = std::env::current_dir().unwrap_or_default();
+    let sources = Sources {
+        url,
+        token,
+        ca_file: options.ca_file.as_ref().map(|file| working.join(file)),
+        server,
+        state_dir: working.join(&options.state_dir),
+    };
+    serve(options, sources)
+}
+
+/// Finds a secret given by option, file or service manager; the option's copy is wiped.
+fn secret(option: &str, given: &mut Option<String>, credential: &str) -> Result<Secret, NotLaunched> {
+    let located = Secret::locate(given.as_deref(), credential);
+    given.zeroize();
+    match located {
+        Ok(Some(secret)) => Ok(secret),
+        Ok(None) => Err(NotLaunched::new(ExitCode::Usage, format!("{option} is missing"))),
+        Err(error) => Err(NotLaunched::new(ExitCode::Usage, error)),
+    }
+}
+
+/// A daemon's start, top to bottom.
+fn serve(options: &Options, sources: Sources) -> Result<ExitCode, NotLaunched> {
+    let resources = |error: std::io::Error| NotLaunched::new(ExitCode::Resources, error);
+    title::prepare().map_err(resources)?;
+    title::wipe_arguments(PROGRAM).map_err(resources)?;
+    let signals = Signals::block().map_err(resources)?;
+    let entered = Launch {
+        program: PROGRAM,
+        stem: "seon_proxyclient",
+        foreground: options.foreground,
+        user: options.user.as_deref(),
+        pid_file: options.pid_file.as_deref(),
+        stale: Stale::Refuse,
+    }
+    .enter(signals)?;
+    if let Err(error) = state_directory::prepare(&sources.state_dir, entered.user()) {
+        let text = format!("state directory {}: {error}", sources.state_dir.display());
+        return Err(entered.fail(ExitCode::Failure, &text));
+    }
+    let Launched { starter, pid_file, log, .. } = entered.settle()?;
+    gate::run(gate::Start { signals, log, pid_file, sources }, || starter.ready()).map_err(resources)
+}

@@ -3,9 +3,10 @@
 use std::ffi::OsStr;
 use std::fmt;
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
-use crate::descriptors::Directory;
+use crate::descriptors::{Directory, Mapping, SealedFile};
 
 /// No token, URL or password is longer.
 const LONGEST: usize = 16 * 1024;
@@ -38,8 +39,8 @@ pub enum CredentialError {
 /// Where a secret is. Located by the gate, which opens the directory and does not look; read by the role that needs it,
 /// at each of its starts anew.
 pub enum Secret {
-    /// It stood on the command line itself.
-    Given(String),
+    /// It stood on the command line itself and is kept in a memory file, so that the gate's own memory does not hold it.
+    Given(SealedFile),
     /// It is in a file.
     File {
         /// The directory of the file, open.
@@ -69,7 +70,9 @@ impl Secret {
         match option {
             Some(option) => match option.strip_prefix('@') {
                 Some(file) => Self::in_file(Path::new(file)).map(Some),
-                None => Ok(Some(Self::Given(option.to_owned()))),
+                None => SealedFile::write("credential", option.as_bytes())
+                    .map(|file| Some(Self::Given(file)))
+                    .map_err(|source| CredentialError::Unreadable { path: "(memory)".into(), source }),
             },
             None => {
                 let Some(path) = credentials.map(|directory| Path::new(directory).join(name)) else {
@@ -90,13 +93,21 @@ impl Secret {
         Ok(Self::File { directory, name, path })
     }
 
+    /// The descriptor to keep in [`close_all_but`](crate::descriptors::close_all_but) until it has been read.
+    pub fn descriptor(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Given(file) => file.as_fd(),
+            Self::File { directory, .. } => directory.as_fd(),
+        }
+    }
+
     /// Reads it: text, without the line break at its end. The caller wipes it after use; no other copy is left.
     ///
     /// # Errors
     /// The file cannot be read, is empty, larger than 16 KiB, or not text.
     pub fn read(&self) -> Result<String, CredentialError> {
         let (directory, name, path) = match self {
-            Self::Given(secret) => return Ok(secret.clone()),
+            Self::Given(file) => return given(file),
             Self::File { directory, name, path } => (directory, name, path),
         };
         let content = directory.read(name, LONGEST).map_err(|source| match source.kind() {
@@ -113,6 +124,13 @@ impl Secret {
         }
         Ok(text)
     }
+}
+
+/// Reads what stood on the command line.
+fn given(file: &SealedFile) -> Result<String, CredentialError> {
+    let unreadable = |source| CredentialError::Unreadable { path: "(memory)".into(), source };
+    let mapping = Mapping::new(file, LONGEST).map_err(unreadable)?;
+    String::from_utf8(mapping.to_vec()).map_err(|_| CredentialError::NotText("(memory)".into()))
 }
 
 impl fmt::Debug for Secret {

@@ -6,7 +6,6 @@
 mod between;
 mod gate;
 mod options;
-mod orders;
 mod prepared;
 mod session;
 mod switchboard;

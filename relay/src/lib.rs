@@ -24,6 +24,7 @@ mod observer;
 mod orders;
 mod run;
 mod side;
+pub mod signalled;
 pub mod tls;
 mod wait;
 

@@ -33,10 +33,10 @@ use self::children::{Admission, Children};
 use self::partner_port::PartnerPort;
 use self::tally::{Line, Tally};
 use crate::between::{FromSwitchboard, LARGEST, ToSwitchboard};
-use crate::orders::{SessionOrders, WITHDRAW};
 use crate::prepared::Prepared;
 use crate::session::{self, Around, Belongings};
 use crate::switchboard;
+use relay::signalled::{STOP, SessionOrders, WITHDRAW};
 
 /// Connections that are accepted before anything else gets its turn.
 const ACCEPTS_AT_ONCE: usize = 64;
@@ -264,7 +264,7 @@ impl Gate {
                 }
                 for pid in self.children.pids() {
                     // One that has just ended cannot be told.
-                    let _ = order_end(pid, crate::orders::STOP);
+                    let _ = order_end(pid, STOP);
                 }
             } else if plan.told && plan.kill_at <= now {
                 for pid in self.children.pids() {
@@ -439,7 +439,7 @@ impl Gate {
             };
             let message = octets.get(..received.len).unwrap_or_default();
             match proxylink::frame::decode(message) {
-                Ok(message) => self.from_switchboard(message, received.descriptors),
+                Ok(message) => self.hear_switchboard(message, received.descriptors),
                 Err(error) => {
                     log::error!("the switchboard is ended: {error}");
                     return self.kill_switchboard();
@@ -459,7 +459,7 @@ impl Gate {
         }
     }
 
-    fn from_switchboard(&mut self, message: FromSwitchboard, descriptors: Vec<OwnedFd>) {
+    fn hear_switchboard(&mut self, message: FromSwitchboard, descriptors: Vec<OwnedFd>) {
         match message {
             FromSwitchboard::Snapshot { number } => {
                 let Some(file) = descriptors.into_iter().next() else { return };

@@ -40,7 +40,7 @@ pub struct Unanswered {
     /// What happened, in a sentence for the administrator.
     pub refused: Refused,
     /// The certificate that was shown, if one was.
-    pub shown: Option<CertificateFacts>,
+    pub shown: Option<Box<CertificateFacts>>,
 }
 
 /// Does the whole handshake, at the latest by `deadline`.
@@ -62,7 +62,7 @@ pub fn accept(
         .map_err(|error| Unanswered { refused: failed(error.to_string()), shown: None })?;
     let outcome = Tls::accept(socket, Arc::new(config), deadline, orders);
     let seen = std::mem::take(&mut *seen.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
-    let shown = seen.chain.first().and_then(|der| CertificateFacts::read(der).ok());
+    let shown = seen.chain.first().and_then(|der| CertificateFacts::read(der).ok()).map(Box::new);
     match (outcome, seen.partner, seen.signature) {
         (Ok(tls), Some(Ok(partner)), Some(signature)) => {
             let facts = tls.facts();

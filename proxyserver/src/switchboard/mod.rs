@@ -129,7 +129,7 @@ async fn serve(start: Start) -> std::io::Result<()> {
                     switchboard.stop().await;
                     return Ok(());
                 }
-                Some((message, descriptors)) => switchboard.from_gate(message, descriptors),
+                Some((message, descriptors)) => switchboard.hear_gate(message, descriptors),
             },
             Some(event) = arriving.recv() => {
                 let was_linked = switchboard.linked.is_some();
@@ -180,13 +180,13 @@ impl Switchboard {
             Event::Client(link, message) => {
                 if self.linked.as_ref().is_some_and(|linked| linked.number == link) {
                     match message {
-                        Ok(message) => self.from_client(message),
+                        Ok(message) => self.hear_client(message),
                         Err(end) => self.link_ended(&end),
                     }
                 }
             }
             Event::Data { token, socket, from } => self.data_connection(token, socket, from),
-            Event::Session(session, question) => self.from_session(session, question),
+            Event::Session(session, question) => self.hear_session(session, question),
             Event::Compiled(link, compiled) => {
                 if self.linked.as_ref().is_some_and(|linked| linked.number == link) {
                     self.compiled(compiled);
@@ -288,7 +288,7 @@ impl Switchboard {
         }
     }
 
-    fn from_client(&mut self, message: FromClient) {
+    fn hear_client(&mut self, message: FromClient) {
         match message {
             FromClient::Ping => {}
             FromClient::Hello(_) => self.misconduct("a second introduction came"),
@@ -375,7 +375,7 @@ impl Switchboard {
         }
     }
 
-    fn from_session(&mut self, session: SessionId, question: Option<FromSession>) {
+    fn hear_session(&mut self, session: SessionId, question: Option<FromSession>) {
         let Some(question) = question else { return self.gone(session) };
         match self.sessions.permit(session, question) {
             Ok(Permitted::Sign(request)) => self.ask(session, FromServer::Sign(session, request)),
@@ -410,7 +410,7 @@ impl Switchboard {
 
     // The gate
 
-    fn from_gate(&mut self, message: ToSwitchboard, descriptors: Vec<OwnedFd>) {
+    fn hear_gate(&mut self, message: ToSwitchboard, descriptors: Vec<OwnedFd>) {
         match message {
             ToSwitchboard::Session { session, peer, local } => {
                 let Some(channel) = descriptors.into_iter().next() else { return };

@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use proxydaemon::logging;
 use proxydaemon::signals::{Signal, SignalFd};
-use relay::{EndOrder, Orders};
+use crate::{EndOrder, Orders};
 
 /// The daemon ends.
 pub const STOP: u16 = 1;

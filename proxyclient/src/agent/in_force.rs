@@ -1,0 +1,257 @@
+//! A configuration in force: what the agent made of it, checked as a whole.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use license::ProxyId;
+use proxylink::pairing::Chain;
+use proxylink::snapshot::{Limits, MinimumTls, Snapshot};
+use rustls::SignatureScheme;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use rustls::sign::{CertifiedKey, SigningKey};
+use seonapi_client::{ProxyConfig, TlsVersion};
+use verification::{Cidr, Der, PartnerSource, PolicySource};
+
+/// Signatures that TLS 1.2 and 1.3 know and we make, best first.
+const SCHEMES: [SignatureScheme; 10] = [
+    SignatureScheme::ED25519,
+    SignatureScheme::ECDSA_NISTP256_SHA256,
+    SignatureScheme::ECDSA_NISTP384_SHA384,
+    SignatureScheme::ECDSA_NISTP521_SHA512,
+    SignatureScheme::RSA_PSS_SHA256,
+    SignatureScheme::RSA_PSS_SHA384,
+    SignatureScheme::RSA_PSS_SHA512,
+    SignatureScheme::RSA_PKCS1_SHA256,
+    SignatureScheme::RSA_PKCS1_SHA384,
+    SignatureScheme::RSA_PKCS1_SHA512,
+];
+
+/// Why a configuration is not taken over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unusable {
+    /// A place in it is wrong.
+    Invalid(String),
+    /// It asks for something that is not built.
+    Unsupported(String),
+}
+
+impl fmt::Display for Unusable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Invalid(text) | Self::Unsupported(text) => f.write_str(text),
+        }
+    }
+}
+
+/// The identity's private key, with the certificate it belongs to.
+#[derive(Clone)]
+pub struct IdentityKey {
+    /// SHA-256 of the end-entity certificate.
+    pub certificate: [u8; 32],
+    /// Signs.
+    pub key: Arc<dyn SigningKey>,
+}
+
+/// A configuration in force.
+pub struct InForce {
+    /// The one server to link to.
+    pub proxy_id: ProxyId,
+    /// What goes to the DMZ, without its number.
+    pub snapshot: Snapshot,
+    /// The same policy, compiled for the second judgement.
+    pub policy: Vec<u8>,
+    /// Signs handshakes.
+    pub identity: IdentityKey,
+    /// Where the receive daemon is.
+    pub receive_daemon: (String, u16),
+    /// The CRLs at hand, by SHA-256, for the DMZ to ask for.
+    pub crls: HashMap<[u8; 32], Arc<Vec<u8>>>,
+    /// CRL URLs that the backend knows.
+    pub known_crl_urls: Vec<String>,
+    /// CRLs that are not used, and why.
+    pub left_out: Vec<String>,
+}
+
+impl InForce {
+    /// Checks everything and brings it into the form that is worked with. `crls` are those that the configuration names,
+    /// as far as they are at hand.
+    ///
+    /// # Errors
+    /// [`Unusable`] with the exact place.
+    pub fn new(config: &ProxyConfig, crls: Vec<Vec<u8>>) -> Result<Self, Unusable> {
+        refuse_what_is_not_built(config)?;
+        let invalid = |place: &str, text: &dyn fmt::Display| Unusable::Invalid(format!("{place}: {text}"));
+        let proxy_id = config.proxy_id.parse().map_err(|error| invalid("proxy_id", &error))?;
+        let chain = certificates("identity.certificate_chain_pem", &config.identity.certificate_chain_pem)?;
+        let (identity, signature_schemes) = identity(&chain, config.identity.private_key_pem.reveal())?;
+        let mut policy = policy(config)?;
+        policy.crls = crls.into_iter().map(Der::from).collect();
+        let now = UnixTime::since_unix_epoch(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default());
+        let compiled = verification::compile(&policy, now).map_err(|error| Unusable::Invalid(error.to_string()))?;
+        let left_out = compiled.left_out.iter().map(ToString::to_string).collect();
+        let crls: HashMap<_, _> = std::mem::take(&mut policy.crls)
+            .into_iter()
+            .map(|crl| (*verification::Fingerprint::of(crl.as_ref()).as_bytes(), Arc::new(crl.0)))
+            .collect();
+        let listen =
+            config.listen.addresses.iter().map(|&address| SocketAddr::new(address, config.listen.tls_port)).collect();
+        let limits = &config.limits;
+        Ok(Self {
+            proxy_id,
+            snapshot: Snapshot {
+                number: 0,
+                listen,
+                identity: Chain(
+                    chain.iter().map(|certificate| serde_bytes::ByteBuf::from(certificate.to_vec())).collect(),
+                ),
+                signature_schemes,
+                minimum_tls: match config.trust.min_tls_version {
+                    TlsVersion::Tls12 => MinimumTls::Tls12,
+                    TlsVersion::Tls13 => MinimumTls::Tls13,
+                },
+                outgoing_ip: config.outgoing_ip,
+                limits: Limits {
+                    max_sessions: limits.max_sessions,
+                    max_sessions_per_address: limits.max_sessions_per_address,
+                    max_unverified: limits.max_unverified,
+                    handshake_timeout: limits.handshake_timeout,
+                    pairing_timeout: limits.pairing_timeout,
+                    inactivity_timeout: limits.inactivity_timeout,
+                    drain_timeout: limits.drain_timeout,
+                    max_exchange_buffer: limits.max_exchange_buffer,
+                    offender_refuse: limits.offender_refuse,
+                },
+                policy,
+                crls: crls.keys().copied().collect(),
+            },
+            policy: compiled.image,
+            identity,
+            crls,
+            receive_daemon: (config.receive_daemon.host.clone(), config.receive_daemon.port),
+            known_crl_urls: config.trust.known_crl_urls.clone(),
+            left_out,
+        })
+    }
+}
+
+fn refuse_what_is_not_built(config: &ProxyConfig) -> Result<(), Unusable> {
+    let unsupported = |place: &str| Err(Unusable::Unsupported(format!("{place} is not served by this version")));
+    if !config.tunnels.is_empty() {
+        return unsupported("tunnels");
+    }
+    if config.receive_daemon.proxy_protocol {
+        return unsupported("receive_daemon.proxy_protocol");
+    }
+    if !config.listen.proxy_protocol_from.is_empty() {
+        return unsupported("listen.proxy_protocol_from");
+    }
+    if !config.limits.offender_refuse.is_zero() {
+        return unsupported("limits.offender_refuse_s");
+    }
+    Ok(())
+}
+
+fn certificates(place: &str, pem: &str) -> Result<Vec<CertificateDer<'static>>, Unusable> {
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
+    match found {
+        Ok(found) if !found.is_empty() => Ok(found),
+        Ok(_) => Err(Unusable::Invalid(format!("{place}: no certificate stands in it"))),
+        Err(error) => Err(Unusable::Invalid(format!("{place}: not PEM: {error}"))),
+    }
+}
+
+fn identity(chain: &[CertificateDer<'static>], pem: &str) -> Result<(IdentityKey, Vec<u16>), Unusable> {
+    let invalid = |text: String| Unusable::Invalid(format!("identity.private_key_pem: {text}"));
+    // The error of the reader may quote its input, which is a secret.
+    let der = PrivateKeyDer::from_pem_slice(pem.as_bytes())
+        .map_err(|_| invalid("no unencrypted private key (PKCS#8, PKCS#1 or SEC1) stands in it".to_owned()))?;
+    let provider = proxylink::tls::provider();
+    let key = provider
+        .key_provider
+        .load_private_key(der)
+        .map_err(|_| invalid("the key is of no kind that TLS can use".to_owned()))?;
+    let end_entity = chain.first().ok_or_else(|| invalid("there is no certificate for it".to_owned()))?;
+    CertifiedKey::new(chain.to_vec(), Arc::clone(&key))
+        .keys_match()
+        .map_err(|_| invalid("the key does not belong to identity.certificate_chain_pem".to_owned()))?;
+    let schemes = SCHEMES
+        .iter()
+        .filter(|&&scheme| key.choose_scheme(&[scheme]).is_some())
+        .map(|&scheme| u16::from(scheme))
+        .collect();
+    Ok((IdentityKey { certificate: *verification::Fingerprint::of(end_entity).as_bytes(), key }, schemes))
+}
+
+fn policy(config: &ProxyConfig) -> Result<PolicySource, Unusable> {
+    let trust = &config.trust;
+    Ok(PolicySource {
+        anchors: ders("trust.anchors_pem", &trust.anchors_pem)?,
+        pinned: ders("trust.pinned_pem", &trust.pinned_pem)?,
+        crls: Vec::new(),
+        revocation: revocation(trust.revocation),
+        unknown_partners: match config.unknown_partners {
+            seonapi_client::UnknownPartners::Refuse => verification::UnknownPartners::Refuse,
+            seonapi_client::UnknownPartners::Accept => verification::UnknownPartners::Accept,
+        },
+        partners: config.partners.iter().enumerate().map(partner).collect::<Result<_, _>>()?,
+    })
+}
+
+fn ders(place: &str, pems: &[String]) -> Result<Vec<Der>, Unusable> {
+    let mut all = Vec::new();
+    for (index, pem) in pems.iter().enumerate() {
+        let found = certificates(&format!("{place}[{index}]"), pem)?;
+        all.extend(found.into_iter().map(|certificate| Der::from(certificate.to_vec())));
+    }
+    Ok(all)
+}
+
+const fn revocation(value: seonapi_client::Revocation) -> verification::Revocation {
+    match value {
+        seonapi_client::Revocation::Require => verification::Revocation::Require,
+        seonapi_client::Revocation::Prefer => verification::Revocation::Prefer,
+        seonapi_client::Revocation::Off => verification::Revocation::Off,
+    }
+}
+
+fn partner((index, partner): (usize, &seonapi_client::Partner)) -> Result<PartnerSource, Unusable> {
+    let fingerprints = |values: &[seonapi_client::Fingerprint]| {
+        values.iter().map(|value| verification::Fingerprint::from(*value.as_octets())).collect()
+    };
+    let allow_from = partner
+        .allow_from
+        .iter()
+        .enumerate()
+        .map(|(place, cidr)| {
+            cidr.to_string()
+                .parse::<Cidr>()
+                .map_err(|error| Unusable::Invalid(format!("partners[{index}].allow_from[{place}]: {error}")))
+        })
+        .collect::<Result<_, _>>()?;
+    Ok(PartnerSource {
+        name: partner.name.clone(),
+        enabled: partner.enabled,
+        certificate_sha256: fingerprints(&partner.certificate_sha256),
+        subjects: partner.subjects.clone(),
+        issuers: fingerprints(&partner.issuers),
+        ssid_codes: partner.ssid_codes.clone(),
+        allow_from,
+        max_sessions: partner.max_sessions,
+        extended_key_usage: match partner.extended_key_usage {
+            seonapi_client::ExtendedKeyUsage::Require => verification::ExtendedKeyUsage::Require,
+            seonapi_client::ExtendedKeyUsage::Ignore => verification::ExtendedKeyUsage::Ignore,
+        },
+        revocation: partner.revocation.map(revocation),
+        conformance: match partner.conformance {
+            seonapi_client::Conformance::Standard => verification::Conformance::Standard,
+            seonapi_client::Conformance::Strict => verification::Conformance::Strict,
+        },
+        address: partner.address.as_ref().map(ToString::to_string),
+        server_name: partner.server_name.clone(),
+        outgoing_ip: partner.outgoing_ip,
+    })
+}

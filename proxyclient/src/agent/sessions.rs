@@ -1,0 +1,97 @@
+//! Sessions as the agent knows them: in set-up, and running (to be judged again by each new configuration).
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use proxydaemon::asynchronous::AsyncChannel;
+use proxylink::pairing::SessionId;
+
+use crate::between::Assignment;
+
+/// One session.
+#[derive(Debug)]
+pub struct Session {
+    /// The link it belongs to, while it is in set-up.
+    pub link: u64,
+    /// Name of its partner.
+    pub partner: Option<String>,
+    /// Where the partner is.
+    pub peer: SocketAddr,
+    /// What the partner showed.
+    pub chain: Vec<Vec<u8>>,
+    /// When the partner was judged.
+    pub established: verification::UnixTime,
+    /// What it waits for.
+    pub phase: Phase,
+}
+
+/// What a session in set-up waits for.
+#[derive(Debug)]
+pub enum Phase {
+    /// The gate forks it.
+    Forking(Box<Assignment>, Instant),
+    /// It connects to the receive daemon and makes its key.
+    Preparing(Arc<AsyncChannel>, Instant),
+    /// The DMZ knows its key; it connects there.
+    Connecting(Instant),
+    /// It runs.
+    Running,
+}
+
+/// All sessions of the agent.
+#[derive(Debug, Default)]
+pub struct Sessions {
+    all: HashMap<SessionId, Session>,
+}
+
+impl Sessions {
+    /// Adds one; `false` when the name is taken.
+    pub fn add(&mut self, id: SessionId, session: Session) -> bool {
+        if self.all.contains_key(&id) {
+            return false;
+        }
+        self.all.insert(id, session);
+        true
+    }
+
+    /// A session.
+    pub fn get_mut(&mut self, id: SessionId) -> Option<&mut Session> {
+        self.all.get_mut(&id)
+    }
+
+    /// Forgets a session.
+    pub fn remove(&mut self, id: SessionId) -> Option<Session> {
+        self.all.remove(&id)
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.all.len()
+    }
+
+    /// How many this partner has.
+    pub fn of_partner(&self, partner: &str) -> usize {
+        self.all.values().filter(|session| session.partner.as_deref() == Some(partner)).count()
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = (SessionId, &Session)> {
+        self.all.iter().map(|(id, session)| (*id, session))
+    }
+
+    /// Those in set-up whose time is over, or whose link has ended.
+    pub fn overdue(&self, now: Instant, link: Option<u64>) -> Vec<SessionId> {
+        self.iter()
+            .filter(|(_, session)| match session.phase {
+                Phase::Forking(_, deadline) | Phase::Preparing(_, deadline) => {
+                    deadline <= now || link != Some(session.link)
+                }
+                Phase::Connecting(deadline) => deadline <= now,
+                Phase::Running => false,
+            })
+            .map(|(id, _)| id)
+            .collect()
+    }
+}

@@ -1,0 +1,128 @@
+//! The signer: the one place that touches the identity's private key. It signs handshakes of partners and nothing else.
+
+use std::collections::HashSet;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use proxylink::message::{Refused, SignRequest};
+use proxylink::pairing::{Direction, SessionId};
+use proxylink::situation::Situation;
+use rustls::SignatureScheme;
+use rustls::sign::SigningKey;
+use tokio::sync::Semaphore;
+use verification::signing_request;
+
+use super::in_force::IdentityKey;
+
+/// Signatures that are made at the same time; the others wait in the order in which they came.
+const AT_ONCE: usize = 2;
+/// Signatures that may wait. Beyond, the DMZ asks for more than it can have sessions.
+const MOST_WAITING: usize = 4096;
+/// Sessions whose one signature is remembered.
+const MOST_REMEMBERED: usize = 65_536;
+
+/// Signs, off the loop of the agent.
+pub struct Signer {
+    current: Option<IdentityKey>,
+    /// A replaced key stays usable for handshakes that began with it.
+    previous: Vec<(IdentityKey, Instant)>,
+    tls12: bool,
+    places: Arc<Semaphore>,
+    waiting: Arc<Semaphore>,
+    /// Sessions that had their signature; the older half is forgotten when it grows too large.
+    signed: HashSet<SessionId>,
+    signed_before: HashSet<SessionId>,
+}
+
+impl Signer {
+    /// Without a key yet.
+    pub fn new() -> Self {
+        Self {
+            current: None,
+            previous: Vec::new(),
+            tls12: false,
+            places: Arc::new(Semaphore::new(AT_ONCE)),
+            waiting: Arc::new(Semaphore::new(MOST_WAITING)),
+            signed: HashSet::new(),
+            signed_before: HashSet::new(),
+        }
+    }
+
+    /// A new configuration: its key, and how long the one before may still be asked for.
+    pub fn use_key(&mut self, key: IdentityKey, tls12: bool, overlap: Duration) {
+        let now = Instant::now();
+        self.previous.retain(|(_, until)| *until > now);
+        if let Some(old) = self.current.replace(key)
+            && self.current.as_ref().is_some_and(|new| new.certificate != old.certificate)
+        {
+            self.previous.push((old, now + overlap));
+        }
+        self.tls12 = tls12;
+    }
+
+    /// Checks a request and gives the work that makes the signature.
+    ///
+    /// # Errors
+    /// What is wrong with it; the DMZ host is then suspect, unless it merely asks for too many.
+    pub fn sign(
+        &mut self,
+        session: SessionId,
+        direction: Direction,
+        request: SignRequest,
+    ) -> Result<impl Future<Output = Result<Vec<u8>, Refused>> + Send + 'static, Refused> {
+        let refuse = |text: String| Refused { situation: Situation::SigningRefused, text };
+        if self.signed.contains(&session) || self.signed_before.contains(&session) {
+            return Err(refuse("a second signature for the same handshake".to_owned()));
+        }
+        signing_request::recognise(&request.message, usage(direction), self.tls12)
+            .map_err(|error| refuse(error.to_string()))?;
+        let key =
+            self.key(request.certificate).ok_or_else(|| refuse("for a certificate that is not ours".to_owned()))?;
+        let waiting = Arc::clone(&self.waiting).try_acquire_owned().map_err(|_| Refused {
+            situation: Situation::SigningFailed,
+            text: format!("more than {MOST_WAITING} signatures are asked for at once"),
+        })?;
+        if self.signed.len() >= MOST_REMEMBERED {
+            self.signed_before = std::mem::take(&mut self.signed);
+        }
+        self.signed.insert(session);
+        let places = Arc::clone(&self.places);
+        Ok(async move {
+            let failed = |text: String| Refused { situation: Situation::SigningFailed, text };
+            let place = places.acquire_owned().await.map_err(|error| failed(error.to_string()))?;
+            let signature = tokio::task::spawn_blocking(move || make(key.as_ref(), &request)).await;
+            drop((place, waiting));
+            signature.map_err(|error| failed(error.to_string()))?
+        })
+    }
+
+    fn key(&self, certificate: [u8; 32]) -> Option<Arc<dyn SigningKey>> {
+        let now = Instant::now();
+        let previous = self.previous.iter().filter(|(_, until)| *until > now).map(|(key, _)| key);
+        self.current
+            .iter()
+            .chain(previous)
+            .find(|key| key.certificate == certificate)
+            .map(|identity| Arc::clone(&identity.key))
+    }
+}
+
+fn make(key: &dyn SigningKey, request: &SignRequest) -> Result<Vec<u8>, Refused> {
+    let scheme = SignatureScheme::from(request.scheme);
+    let signer = key.choose_scheme(&[scheme]).ok_or_else(|| Refused {
+        situation: Situation::SigningRefused,
+        text: format!("the identity's key does not sign by {scheme:?}"),
+    })?;
+    signer
+        .sign(&request.message)
+        .map_err(|error| Refused { situation: Situation::SigningFailed, text: error.to_string() })
+}
+
+/// What the peer is in that handshake.
+const fn usage(direction: Direction) -> verification::Direction {
+    match direction {
+        Direction::Incoming => verification::Direction::Caller,
+        Direction::Outgoing => verification::Direction::Called,
+    }
+}

@@ -1,0 +1,109 @@
+//! All that may pass between the processes of the proxyclient: one enum per direction, each message one datagram of a
+//! SEQPACKET pair. The stronger side ends the weaker one on anything else.
+
+use std::net::SocketAddr;
+
+use proxylink::message::Refused;
+use proxylink::pairing::{KeyHash, SessionId, TlsFacts, Token};
+use proxylink::record::{Report, SessionReport, UnixMillis};
+use proxylink::snapshot::Limits;
+use serde::{Deserialize, Serialize};
+
+/// Largest message between two processes, in octets: a session record with all its files.
+pub const LARGEST: usize = 160 * 1024;
+
+/// Gate to agent.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum ToAgent {
+    /// The session that was asked for is forked; the descriptor is the agent's end of its socket pair.
+    Forked(SessionId),
+    /// It could not be forked.
+    NotForked(SessionId, String),
+    /// The process of a session has ended.
+    SessionEnded { session: SessionId, crashed: bool },
+    /// The record of a session that has ended.
+    Record(Box<SessionReport>),
+    /// Something that belongs into the system log.
+    Report(Report),
+    /// Sessions that are running, said once at the agent's start.
+    Running(u32),
+    /// The daemon ends: nothing new is taken.
+    Draining,
+    /// The last session has ended: take leave of the DMZ, deliver what there is, end.
+    Stop,
+}
+
+/// Agent to gate.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum FromAgent {
+    /// Fork a session.
+    Fork(SessionId),
+    /// End this session: its partner no longer stands.
+    End(SessionId),
+    /// Nothing new is taken any more; end with the last session, at the latest after so many seconds.
+    Drain { seconds: u64, why: Drain },
+    /// How long sessions get when a signal ends the daemon.
+    DrainTimeout { seconds: u64 },
+}
+
+/// Why the agent has the daemon end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Drain {
+    /// The server took leave, or is gone for too long.
+    ServerGone,
+    /// The backend refused the token at start.
+    TokenRefused,
+    /// The command line names something that cannot be used (CA file, token).
+    Unusable,
+}
+
+/// Agent to session.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum ToSession {
+    /// What it is to do; always first.
+    Assignment(Box<Assignment>),
+    /// The DMZ knows the session's key: connect.
+    Go,
+}
+
+/// Session to agent.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum FromSession {
+    /// The receive daemon is connected; this is the session's key for the data connection.
+    Key(KeyHash),
+    /// It cannot be served.
+    Failed(Refused),
+    /// The data connection stands.
+    Linked,
+}
+
+/// Everything a session of the inside is told. It resolves no name and reads no file.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Assignment {
+    /// Its name.
+    pub session: SessionId,
+    /// Address of the control connection: data connections go there and nowhere else.
+    pub link: SocketAddr,
+    /// Finds the DMZ session.
+    pub token: Token,
+    /// Key of the DMZ session on the data connection.
+    pub dmz_key: KeyHash,
+    /// Addresses of the receive daemon, tried in turn.
+    pub receive_daemon: Vec<SocketAddr>,
+    /// Name of the partner, when it has one.
+    pub partner: Option<String>,
+    /// Identification codes it may use; empty = any.
+    pub ssid_codes: Vec<String>,
+    /// Whether RFC 5024 holds word by word.
+    pub strict: bool,
+    /// Where the partner called from.
+    pub peer: SocketAddr,
+    /// SHA-256 of the partner's certificate.
+    pub certificate: [u8; 32],
+    /// What TLS agreed with the partner.
+    pub tls: TlsFacts,
+    /// Bounds.
+    pub limits: Limits,
+    /// When the session began here.
+    pub started: UnixMillis,
+}

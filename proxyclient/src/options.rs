@@ -1,0 +1,99 @@
+//! The command line of `seon_proxyclient2`.
+
+use std::path::PathBuf;
+
+use clap::Parser;
+
+use crate::agent::ServerAddress;
+
+/// Port of the link.
+pub const LINK_PORT: u16 = 2878;
+
+/// OFTP2 smart proxy, inside: owns configuration and keys, opens every connection to the DMZ.
+#[derive(Parser)]
+#[command(name = "seon_proxyclient2", disable_version_flag = true, arg_required_else_help = true, max_term_width = 100)]
+pub struct Options {
+    /// URL of the Seon API, with user and password for a web server in front; @FILE reads it from a file.
+    #[arg(short = 'U', long, value_name = "URL|@FILE")]
+    pub url: Option<String>,
+
+    /// Host and port of the proxyserver.
+    #[arg(short = 'S', long, value_name = "HOST[:PORT]", value_parser = server_address)]
+    pub server: Option<ServerAddress>,
+
+    /// Security token; @FILE reads it from a file, which keeps it out of the process list.
+    #[arg(short = 'T', long, value_name = "TOKEN|@FILE")]
+    pub token: Option<String>,
+
+    /// Print name, build date and version, and end.
+    #[arg(short = 'v', long)]
+    pub version: bool,
+
+    /// Stay in the foreground.
+    #[arg(short = 'd', long)]
+    pub foreground: bool,
+
+    /// User to run as when started as root.
+    #[arg(short = 'u', long, value_name = "USER", help_heading = "Beyond the original")]
+    pub user: Option<String>,
+
+    /// CA certificates (PEM) for the Seon API, instead of the system's.
+    #[arg(long, value_name = "FILE", help_heading = "Beyond the original")]
+    pub ca_file: Option<PathBuf>,
+
+    /// Directory of the spool and the memory of handshake signatures.
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/seon_proxyclient", help_heading = "Beyond the original")]
+    pub state_dir: PathBuf,
+
+    /// PID file; by default seon_proxyclient2.pid beside the program.
+    #[arg(long, value_name = "FILE", help_heading = "Beyond the original")]
+    pub pid_file: Option<PathBuf>,
+
+    /// Print the `client:` line of this token for the proxyserver's licence file, and end.
+    #[arg(long, help_heading = "Beyond the original")]
+    pub print_client_line: bool,
+}
+
+fn server_address(text: &str) -> Result<ServerAddress, String> {
+    let refuse = || format!("{text:?} is no HOST[:PORT]; an IPv6 address with a port stands in brackets");
+    let (host, port) = match text.strip_prefix('[') {
+        Some(rest) => {
+            let (host, behind) = rest.split_once(']').ok_or_else(refuse)?;
+            (host, behind.strip_prefix(':'))
+        }
+        None => match text.rsplit_once(':') {
+            // More than one colon and no brackets: an IPv6 address alone.
+            Some((host, _)) if host.contains(':') => (text, None),
+            Some((host, port)) => (host, Some(port)),
+            None => (text, None),
+        },
+    };
+    let port = match port {
+        Some(port) => port.parse().map_err(|_| refuse())?,
+        None => LINK_PORT,
+    };
+    if host.is_empty() || port == 0 { Err(refuse()) } else { Ok(ServerAddress { host: host.to_owned(), port }) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Options::command().debug_assert();
+    }
+
+    #[test]
+    fn a_server_may_leave_out_its_port() {
+        let parsed = |text| server_address(text).map(|address| (address.host, address.port));
+        assert_eq!(parsed("dmz1"), Ok(("dmz1".to_owned(), 2878)));
+        assert_eq!(parsed("dmz1:99"), Ok(("dmz1".to_owned(), 99)));
+        assert_eq!(parsed("[2001:db8::1]:99"), Ok(("2001:db8::1".to_owned(), 99)));
+        assert_eq!(parsed("2001:db8::1"), Ok(("2001:db8::1".to_owned(), 2878)));
+        for wrong in ["", ":99", "dmz1:x", "dmz1:0", "[::1"] {
+            assert!(parsed(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! What a session of the inside tells: its lines in the log, and the session record with its files.
+
+use std::time::{Duration, Instant};
+
+use oftp2_codec::Deviations;
+use oftp2_codec::monitor::{Notice, Peer};
+use proxydaemon::descriptors::Channel;
+use proxydaemon::exit::ExitCode;
+use proxydaemon::logging::{ChildLog, MAX_PAYLOAD};
+use proxylink::message::Refused;
+use proxylink::pairing::Direction;
+use proxylink::record::{FileDirection, FileReport, FileResult, MOST_FILES, SessionOutcome, SessionReport};
+use proxylink::situation::{Severity, Situation};
+use relay::{Ending, Outcome, Which};
+
+use super::say;
+use crate::agent::now;
+use crate::between::{Assignment, FromSession};
+
+/// How long the gate may take to take a record.
+const HAND_OVER: Duration = Duration::from_secs(5);
+
+/// The account of one session.
+pub struct Account<'a> {
+    assignment: &'a Assignment,
+}
+
+impl<'a> Account<'a> {
+    /// Opens it.
+    pub const fn new(assignment: &'a Assignment) -> Self {
+        Self { assignment }
+    }
+
+    /// It could not be set up: the agent tells the DMZ and writes line and event.
+    pub fn unpaired(&self, agent: &Channel, refused: Refused) -> ExitCode {
+        log::debug!("peer={}: {}", self.assignment.peer, refused.text);
+        let deadline = Instant::now() + HAND_OVER;
+        if say(agent, &FromSession::Failed(refused), deadline).is_err() {
+            log::debug!("the agent is gone");
+        }
+        ExitCode::Failure
+    }
+
+    /// The relay has ended: one line, and the record to the gate.
+    pub fn ended(&self, outcome: &Outcome, files: Files, log: &ChildLog) -> ExitCode {
+        // The DMZ's session knows best why its side ended; what is left is how it looked from here.
+        let closing = outcome.closing.as_ref().filter(|closing| closing.situation != Situation::SessionEnded);
+        let (situation, text) = match (&outcome.ending, closing) {
+            (Ending::Completed | Ending::Violation { .. } | Ending::Ordered(_), _) | (_, None) => {
+                (outcome.ending.situation(Which::Partner), outcome.ending.to_string())
+            }
+            (_, Some(closing)) => (closing.situation, format!("seen in the DMZ: {}", closing.text)),
+        };
+        let partner = self.assignment.partner.as_deref().unwrap_or("(unknown)");
+        let detail = format!(
+            "peer={} partner={partner}{}: {text}; {}; {} octets from the partner, {} to it",
+            self.assignment.peer,
+            files.code.as_ref().map(|code| format!(" code={code}")).unwrap_or_default(),
+            files.summary(),
+            outcome.octets_from_partner,
+            outcome.octets_to_partner
+        );
+        situation.tell(&detail);
+        let record = SessionReport {
+            id: self.assignment.session,
+            direction: Direction::Incoming,
+            partner: self.assignment.partner.clone(),
+            ssid_code: files.code.clone(),
+            peer: self.assignment.peer,
+            certificate: Some(self.assignment.certificate),
+            tls: Some(self.assignment.tls.clone()),
+            started: self.assignment.started,
+            ended: now(),
+            outcome: match (&outcome.ending, situation) {
+                (Ending::Completed, _) => SessionOutcome::Completed,
+                (_, Situation::ProtocolViolation | Situation::SsidCodeRefused) => SessionOutcome::Violation,
+                (_, Situation::SessionTimeout) => SessionOutcome::Timeout,
+                _ => SessionOutcome::Aborted,
+            },
+            situation,
+            detail,
+            octets_from_partner: outcome.octets_from_partner,
+            octets_to_partner: outcome.octets_to_partner,
+            files: files.all,
+        };
+        hand_over(record, log);
+        match situation.severity() {
+            Severity::Note | Severity::Info => ExitCode::Ok,
+            Severity::Error | Severity::Fatal => ExitCode::SessionPeer,
+        }
+    }
+}
+
+/// Gives the record to the gate; files that do not fit are left out and counted in the log.
+fn hand_over(mut record: SessionReport, log: &ChildLog) {
+    let mut left_out = 0_usize;
+    loop {
+        let octets = postcard::to_allocvec(&record).unwrap_or_default();
+        if octets.len() <= MAX_PAYLOAD || record.files.is_empty() {
+            if left_out > 0 {
+                log::info!("the session record leaves out its last {left_out} files, for its size");
+            }
+            if let Err(error) = log.hand_over(&octets, Instant::now() + HAND_OVER) {
+                log::error!("the session record is lost: {error}");
+            }
+            return;
+        }
+        let keep = record.files.len() * 3 / 4;
+        left_out += record.files.len() - keep;
+        record.files.truncate(keep);
+    }
+}
+
+/// The files of a session, from the monitor's notices.
+#[derive(Debug, Default)]
+pub struct Files {
+    all: Vec<FileReport>,
+    beyond: u64,
+    open: bool,
+    code: Option<String>,
+}
+
+impl Files {
+    fn last(&mut self) -> Option<&mut FileReport> {
+        if self.open { self.all.last_mut() } else { None }
+    }
+
+    fn close(&mut self, result: FileResult) {
+        if let Some(file) = self.last() {
+            file.result = result;
+        }
+        self.open = false;
+    }
+
+    fn summary(&self) -> String {
+        let count = |result| self.all.iter().filter(|file| file.result == result).count();
+        let mut text = format!("{} files acknowledged", count(FileResult::Acknowledged));
+        for (result, word) in [(FileResult::Refused, "refused"), (FileResult::Incomplete, "incomplete")] {
+            if count(result) > 0 {
+                text.push_str(&format!(", {} {word}", count(result)));
+            }
+        }
+        if self.beyond > 0 {
+            text.push_str(&format!(", {} more not listed", self.beyond));
+        }
+        text
+    }
+}
+
+impl relay::Observer for Files {
+    fn notice(&mut self, from: Peer, notice: &Notice) {
+        log::debug!("{from}: {notice:?}");
+        match notice {
+            Notice::SessionOffered { code, .. } => self.code = Some(code.to_string()),
+            Notice::FileOffered(offer) => {
+                if self.all.len() >= MOST_FILES {
+                    self.beyond += 1;
+                    self.open = false;
+                    return;
+                }
+                self.all.push(FileReport {
+                    dataset_name: offer.file.dataset.to_string(),
+                    direction: match from {
+                        Peer::Initiator => FileDirection::FromPartner,
+                        Peer::Responder => FileDirection::ToPartner,
+                    },
+                    octets: 0,
+                    result: FileResult::Incomplete,
+                });
+                self.open = true;
+            }
+            Notice::Data { units } => {
+                if let Some(file) = self.last() {
+                    file.octets += units;
+                }
+            }
+            Notice::FileAcknowledged { .. } => self.close(FileResult::Acknowledged),
+            Notice::FileRefused { .. } | Notice::FileRejected { .. } => self.close(FileResult::Refused),
+            _ => {}
+        }
+    }
+
+    fn deviations(&mut self, from: Peer, deviations: Deviations) {
+        for deviation in deviations.iter() {
+            Situation::DeviationTolerated.tell(format_args!("{from}: {deviation}"));
+        }
+    }
+
+    fn data(&mut self, _from: Peer, _octets: u64) {}
+}

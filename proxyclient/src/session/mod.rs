@@ -1,0 +1,148 @@
+//! A session process of the inside: it connects the receive daemon with one session of the DMZ, and judges every message
+//! once more.
+//!
+//! It is told where to connect by the agent, connects before it gives up the right to, and reads its first octet from the
+//! network after that.
+
+mod account;
+
+use std::io;
+use std::io::Write;
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::time::Instant;
+
+use oftp2_codec::Conformance;
+use oftp2_codec::field::IdentificationCode;
+use oftp2_codec::monitor::{Monitor, Peer, Settings};
+use oftp2_codec::reason::SessionEndReason;
+
+use proxydaemon::descriptors::{self, Channel};
+use proxydaemon::exit::ExitCode;
+use proxydaemon::logging::{self, ChildLog};
+use proxylink::message::Refused;
+use proxylink::preamble::Preamble;
+use proxylink::situation::Situation;
+use proxylink::tls::SessionKey;
+use relay::Orders;
+use relay::tls::Tls;
+
+use self::account::Account;
+use crate::between::{Assignment, FromSession, LARGEST, ToSession};
+use crate::receive_daemon;
+
+/// What a session holds from the start.
+pub struct Belongings<'a> {
+    /// To the agent.
+    pub agent: Channel,
+    /// Orders of the gate.
+    pub orders: Box<dyn Orders>,
+    /// The log, which also takes the session record.
+    pub log: ChildLog,
+    /// Gives up what is not needed: called once both connections are there, with them.
+    pub confine: Confine<'a>,
+}
+
+/// The life of a session, top to bottom.
+pub fn serve(belongings: Belongings<'_>) -> ExitCode {
+    let Belongings { agent, mut orders, log, confine } = belongings;
+    // The agent has the session made because it has work for it: what takes longer is lost.
+    let assigned = Instant::now() + std::time::Duration::from_secs(10);
+    let assignment = match hear(&agent, assigned) {
+        Ok(ToSession::Assignment(assignment)) => *assignment,
+        Ok(ToSession::Go) => return ExitCode::Internal,
+        Err(text) => {
+            log::debug!("no assignment came: {text}");
+            return ExitCode::Failure;
+        }
+    };
+    logging::set_session(&assignment.session.to_string());
+    let deadline = Instant::now() + assignment.limits.pairing_timeout;
+    let account = Account::new(&assignment);
+    let (daemon, link) = match set_up(&assignment, &agent, confine, deadline, orders.as_mut()) {
+        Ok(connections) => connections,
+        Err(Unpaired::Here(refused)) => return account.unpaired(&agent, refused),
+        Err(Unpaired::Given(text)) => {
+            log::debug!("given up: {text}");
+            return ExitCode::Failure;
+        }
+    };
+    if let Err(error) = say(&agent, &FromSession::Linked, deadline) {
+        log::debug!("the agent does not hear that the session is linked: {error}");
+    }
+    // From here on nobody is asked any more: the agent may die.
+    drop(agent);
+    let session = relay::Session {
+        partner: relay::Side::Tls(link),
+        inside: relay::Side::Plain(daemon),
+        link: relay::Which::Partner,
+        initiator: relay::Which::Partner,
+        monitor: monitor(&assignment),
+        limits: relay::Limits::with_inactivity(assignment.limits.inactivity_timeout),
+        when_inside_is_lost: SessionEndReason::ResourcesNotAvailable,
+    };
+    let mut files = account::Files::default();
+    let outcome = relay::run(session, orders.as_mut(), &mut files);
+    account.ended(&outcome, files, &log)
+}
+
+/// Gives up everything but these connections and this channel.
+type Confine<'a> = &'a dyn Fn(&[&TcpStream], &Channel) -> Result<(), String>;
+
+/// Why a session is not paired.
+enum Unpaired {
+    /// Something failed here; the agent is told.
+    Here(Refused),
+    /// The agent gave it up.
+    Given(String),
+}
+
+fn set_up(
+    assignment: &Assignment,
+    agent: &Channel,
+    confine: Confine<'_>,
+    deadline: Instant,
+    orders: &mut dyn Orders,
+) -> Result<(TcpStream, Tls), Unpaired> {
+    let here = |situation, text: String| Unpaired::Here(Refused { situation, text });
+    let lost = |text: String| here(Situation::DataConnectionLost, text);
+    let daemon = receive_daemon::connect(&assignment.receive_daemon, deadline)
+        .map_err(|text| here(Situation::DaemonUnreachable, text))?;
+    let key = SessionKey::generate().map_err(|error| lost(error.to_string()))?;
+    say(agent, &FromSession::Key(key.hash()), deadline).map_err(|error| Unpaired::Given(error.to_string()))?;
+    match hear(agent, deadline) {
+        Ok(ToSession::Go) => {}
+        Ok(ToSession::Assignment(_)) => return Err(Unpaired::Given("a second assignment came".to_owned())),
+        Err(text) => return Err(Unpaired::Given(text)),
+    }
+    let mut link = descriptors::connect(assignment.link, None, deadline)
+        .map_err(|error| lost(format!("{}: {error}", assignment.link)))?;
+    // 42 octets into an empty send buffer: they go at once or the connection is of no use.
+    link.write_all(&Preamble::Data(assignment.token).write()).map_err(|error| lost(error.to_string()))?;
+    confine(&[&daemon, &link], agent).map_err(|text| here(Situation::PairingRefused, text))?;
+    let config = key.client(assignment.dmz_key).map_err(|error| lost(error.to_string()))?;
+    let tls = Tls::connect(link, Arc::new(config), proxylink::tls::server_name(), deadline, orders)
+        .map_err(|error| lost(format!("{}: {error}", assignment.link)))?;
+    Ok((daemon, tls))
+}
+
+fn monitor(assignment: &Assignment) -> Monitor {
+    let codes = assignment.ssid_codes.iter().filter_map(|code| IdentificationCode::new(code).ok()).collect();
+    Monitor::new(Settings {
+        conformance: if assignment.strict { Conformance::Strict } else { Conformance::Standard },
+        largest_exchange_buffer: assignment.limits.max_exchange_buffer,
+        permitted_codes: Some((Peer::Initiator, codes)),
+    })
+}
+
+fn hear(agent: &Channel, deadline: Instant) -> Result<ToSession, String> {
+    let mut octets = vec![0; LARGEST];
+    let received = agent.receive_by(deadline, &mut octets).map_err(|error| error.to_string())?;
+    let received = received.ok_or_else(|| "the agent has given the session up".to_owned())?;
+    proxylink::frame::decode(octets.get(..received.len).unwrap_or_default()).map_err(|error| error.to_string())
+}
+
+fn say(agent: &Channel, message: &FromSession, deadline: Instant) -> io::Result<()> {
+    let octets = postcard::to_allocvec(message).map_err(io::Error::other)?;
+    agent.send_by(deadline, &octets, &[])
+}

@@ -1,6 +1,7 @@
 //! The identity key: made once, kept from others, never replaced behind the administrator's back.
 
 use std::fs;
+use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::Path;
 
@@ -20,6 +21,18 @@ fn it_is_made_once_and_stays() {
     assert_eq!((made.pkcs8(), made.spki(), made.proxy_id()), (again.pkcs8(), again.spki(), again.proxy_id()));
     assert!(made.proxy_id().matches_spki(made.spki()));
     assert_eq!(fs::read_dir(&state).unwrap().count(), 1, "no draft stays behind");
+}
+
+#[test]
+fn an_open_directory_is_enough_even_when_its_name_is_gone() {
+    let folder = tempfile::tempdir().unwrap();
+    let (before, after) = (folder.path().join("before"), folder.path().join("after"));
+    fs::create_dir(&before).unwrap();
+    let opened = fs::File::open(&before).unwrap();
+    fs::rename(&before, &after).unwrap();
+    let made = IdentityKey::load_or_create_at(opened.as_fd(), &before).unwrap();
+    assert_eq!(IdentityKey::load_at(opened.as_fd(), &before).unwrap().proxy_id(), made.proxy_id());
+    assert!(after.join(IDENTITY_FILE).exists() && !before.exists());
 }
 
 #[test]

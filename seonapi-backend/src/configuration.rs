@@ -182,17 +182,15 @@ impl Reading<'_> {
     fn certificates_of(&mut self, field: &str, file: &Path) -> Option<Vec<Certificate>> {
         let text = self.text(field, file)?;
         let ders: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(text.as_bytes()).collect();
+        let pems = pem_blocks(&text);
         match ders {
-            Ok(ders) if !ders.is_empty() => {
-                let pems = pem_blocks(&text);
-                Some(
-                    ders.into_iter()
-                        .zip(pems)
-                        .map(|(der, pem)| Certificate { pem, der, field: field.to_owned() })
-                        .collect(),
-                )
+            // Each is served as it stands in the file; so what was found in it must be what was understood of it.
+            Ok(ders) if !ders.is_empty() && ders.len() == pems.len() => {
+                let field = || field.to_owned();
+                Some(ders.into_iter().zip(pems).map(|(der, pem)| Certificate { pem, der, field: field() }).collect())
             }
-            Ok(_) => self.wrong(field, format!("{} has no certificate (PEM)", file.display())),
+            Ok(ders) if ders.is_empty() => self.wrong(field, format!("{} has no certificate (PEM)", file.display())),
+            Ok(_) => self.wrong(field, format!("{} is PEM with something odd between its lines", file.display())),
             Err(error) => self.wrong(field, format!("{} is no PEM file: {error}", file.display())),
         }
     }

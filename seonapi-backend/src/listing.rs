@@ -53,6 +53,11 @@ pub fn status(place: &Place, json: bool) -> Result<(), Failure> {
     })
 }
 
+/// The CRL distribution points that were told.
+pub fn crl_urls(place: &Place) -> Result<(), Failure> {
+    list(&open(place)?.crl_urls()?, false, |url| escaped(url))
+}
+
 /// The SHA-256 of each certificate in a PEM file.
 pub fn fingerprints(file: &Path) -> Result<(), Failure> {
     let text = std::fs::read(file).map_err(|error| format!("{} cannot be read: {error}", file.display()))?;

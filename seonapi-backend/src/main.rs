@@ -39,6 +39,7 @@ fn main() -> ExitCode {
         Task::Events(listing) => listing::events(&listing),
         Task::Sessions(listing) => listing::sessions(&listing),
         Task::Status { place, json } => listing::status(&place, json),
+        Task::CrlUrls { place } => listing::crl_urls(&place),
         Task::Fingerprint { file } => listing::fingerprints(&file),
     };
     match done {

@@ -74,6 +74,12 @@ pub enum Task {
         #[arg(long)]
         json: bool,
     },
+    /// Lists the CRL distribution points that proxyclients saw in certificates of partners.
+    CrlUrls {
+        /// Where they are stored.
+        #[command(flatten)]
+        place: Place,
+    },
     /// Prints the SHA-256 of the certificates in a PEM file, as the configuration names them.
     Fingerprint {
         /// The PEM file.

@@ -97,3 +97,36 @@ fn a_token_that_no_header_can_carry_is_refused() {
     let made = SeonApi::new("https://host/".parse().unwrap(), "a\nb", &trust, Timeouts::default());
     assert_eq!(made.unwrap_err(), SetupError::Token);
 }
+
+/// The environment belongs to a process, so this one is made for the test below: it trusts a CA as the system's, and is
+/// told of proxies that nobody listens at.
+#[tokio::test]
+#[ignore = "run by the_authorities_of_the_system_are_trusted_and_proxies_of_the_environment_are_not_used"]
+async fn in_an_environment_of_its_own() {
+    let url: BaseUrl = std::env::var("URL_OF_THE_TEST").unwrap().parse().unwrap();
+    let api = SeonApi::new(url, "token", &CaTrust::System, Timeouts::default()).unwrap();
+    let answer = api.config(Etag::new("\"x\"").as_ref()).await;
+    assert!(matches!(answer, Ok(ConfigAnswer::NotModified)), "{answer:?}");
+}
+
+#[tokio::test]
+async fn the_authorities_of_the_system_are_trusted_and_proxies_of_the_environment_are_not_used() {
+    let ca = Ca::new();
+    let backend = with_certificate_of(&ca, "127.0.0.1", 4095).await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("ca.pem");
+    std::fs::write(&file, ca.pem()).unwrap();
+    let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+    child.args(["--exact", "trust::in_an_environment_of_its_own", "--ignored"]);
+    child
+        .env("SSL_CERT_FILE", &file)
+        .env_remove("SSL_CERT_DIR")
+        .env("URL_OF_THE_TEST", format!("https://{}/", backend.address));
+    for name in ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"] {
+        child.env(name, "http://127.0.0.1:1");
+    }
+    let output = tokio::task::spawn_blocking(move || child.output().unwrap()).await.unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success() && said.contains("1 passed"), "{said}");
+    assert_eq!(backend.requests().len(), 1);
+}

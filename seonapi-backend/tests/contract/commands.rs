@@ -1,0 +1,80 @@
+//! The commands that need no running backend.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use crate::backend::{Folder, text};
+
+#[test]
+fn init_leaves_a_folder_alone_that_is_not_empty() {
+    let folder = Folder::new();
+    let before = folder.config();
+    let output = folder.run(&["init", "b"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("is not empty; nothing was changed"), "{output:?}");
+    assert_eq!(folder.config(), before);
+}
+
+#[test]
+fn private_keys_that_init_makes_are_the_owners_alone() {
+    let folder = Folder::new();
+    for key in ["https/key.pem", "identity/key.pem"] {
+        assert_eq!(fs::metadata(folder.path(key)).unwrap().permissions().mode() & 0o777, 0o600, "{key}");
+    }
+}
+
+#[test]
+fn a_backend_is_trusted_under_each_name_that_init_was_given() {
+    let folder = Folder::with(&["--host", "backend.example", "--host", "192.0.2.1"]);
+    let serving = folder.serve();
+    let request = b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    for (name, trusted) in
+        [("backend.example", true), ("192.0.2.1", true), ("localhost", true), ("::1", true), ("other.example", false)]
+    {
+        assert_eq!(folder.raw_to(name, &serving, request).starts_with("HTTP/1.1 404"), trusted, "{name}");
+    }
+}
+
+#[test]
+fn init_writes_the_address_to_serve_on_and_leaves_the_proxy_id_to_be_filled_in() {
+    let folder = Folder::new();
+    let output = folder.run(&["init", "c", "--listen", "0.0.0.0:443"]);
+    assert!(output.status.success() && text(&output.stdout).contains("fill in its proxy_id"), "{output:?}");
+    let config = fs::read_to_string(folder.path("../c/seon_backend.toml")).unwrap();
+    assert!(config.contains("\nlisten = \"0.0.0.0:443\"\n") && config.contains("\nproxy_id = \"\"\n"), "{config}");
+}
+
+#[test]
+fn a_fingerprint_is_that_of_the_der_form() {
+    use rustls_pki_types::CertificateDer;
+    use rustls_pki_types::pem::PemObject;
+    let folder = Folder::new();
+    let output = folder.run(&["fingerprint", "b/identity/chain.pem"]);
+    let der = CertificateDer::from_pem_file(folder.path("identity/chain.pem")).unwrap();
+    let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &der);
+    let expected: String = hash.as_ref().iter().map(|octet| format!("{octet:02x}")).collect();
+    assert_eq!(text(&output.stdout), format!("{expected}\n"));
+    let output = folder.run(&["fingerprint", "b/identity/key.pem"]);
+    assert!(output.status.code() == Some(1) && text(&output.stderr).contains("has no certificate"), "{output:?}");
+}
+
+#[test]
+fn the_database_of_a_later_release_is_left_alone() {
+    let folder = Folder::new();
+    folder.token("inside1");
+    let connection = rusqlite::Connection::open(folder.path("seon_backend.sqlite")).unwrap();
+    connection.pragma_update(None, "user_version", 99).unwrap();
+    drop(connection);
+    let output = folder.run(&["token", "list", "--config", "b/seon_backend.toml"]);
+    assert!(output.status.code() == Some(1) && text(&output.stderr).contains("version 99"), "{output:?}");
+}
+
+#[test]
+fn a_port_that_is_taken_is_told() {
+    let folder = Folder::new();
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = port.local_addr().unwrap().to_string();
+    let output = folder.run(&["serve", "--config", "b/seon_backend.toml", "--listen", &address]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains(&format!("cannot listen on {address}")), "{output:?}");
+}

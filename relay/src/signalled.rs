@@ -2,9 +2,9 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 
+use crate::{EndOrder, Orders};
 use proxydaemon::logging;
 use proxydaemon::signals::{Signal, SignalFd};
-use crate::{EndOrder, Orders};
 
 /// The daemon ends.
 pub const STOP: u16 = 1;

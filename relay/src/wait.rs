@@ -20,11 +20,9 @@ pub(crate) struct Ready {
     /// In the order of the sockets.
     pub(crate) sides: [Interest; 2],
     pub(crate) order: bool,
-    /// The moment has come, and nothing else.
-    pub(crate) timed_out: bool,
 }
 
-/// Waits until a socket (at most two) is ready, an order may be there, or `until` has come. A socket without interest is
+/// Waits until a socket (at most two) is ready, an order may be there, or `until` has come, which the clock tells. A socket without interest is
 /// not looked at: a connection that is closed both ways would otherwise end every wait at once.
 pub(crate) fn wait<'a>(
     sockets: &[(BorrowedFd<'a>, Interest)],
@@ -46,12 +44,12 @@ pub(crate) fn wait<'a>(
         waiting.push(PollFd::new(descriptor, PollFlags::POLLIN));
         places.push(ORDERS);
     }
-    let count = match poll(&mut waiting, timeout(until)) {
-        Ok(count) => count,
-        Err(Errno::EINTR) => return Ok(Ready::default()),
+    let mut ready = Ready::default();
+    match poll(&mut waiting, timeout(until)) {
+        Ok(0) | Err(Errno::EINTR) => return Ok(ready),
+        Ok(_) => {}
         Err(error) => return Err(error.into()),
-    };
-    let mut ready = Ready { timed_out: count == 0, ..Ready::default() };
+    }
     for (descriptor, place) in waiting.iter().zip(places) {
         // Errors and hang-ups are found by reading or writing, whichever was wanted.
         let gone = PollFlags::POLLERR | PollFlags::POLLHUP | PollFlags::POLLNVAL;

@@ -4,6 +4,7 @@ mod stage;
 
 use std::io::{ErrorKind, Read, Write};
 use std::sync::Arc;
+use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
@@ -138,6 +139,25 @@ fn a_silent_peer_is_left_at_the_deadline() {
         Err(HandshakeError::TimedOut) => assert!(Instant::now() >= deadline),
         other => panic!("{:?}", other.err()),
     }
+}
+
+#[test]
+fn a_peer_that_sends_octet_by_octet_is_left_at_the_deadline_too() {
+    let (socket, mut other) = connection();
+    let (mut orders, _orderer) = no_orders();
+    let configuration = server(&Identity::new("relay.test"), TLS13);
+    let (stop, stopped) = std::sync::mpsc::channel::<()>();
+    let trickle = std::thread::spawn(move || {
+        // The beginning of a long ClientHello, then an octet every few milliseconds: minutes until it is whole.
+        other.write_all(&[22, 3, 1, 0x3F, 0xFF, 1, 0, 0x3F, 0xFB]).unwrap();
+        while stopped.recv_timeout(Duration::from_millis(5)).is_err_and(|error| error == RecvTimeoutError::Timeout) {
+            let _ = other.write(&[3]);
+        }
+    });
+    let result = Tls::accept(socket, configuration, Instant::now() + Duration::from_millis(300), &mut orders);
+    drop(stop);
+    trickle.join().unwrap();
+    assert!(matches!(result, Err(HandshakeError::TimedOut)), "{:?}", result.err());
 }
 
 #[test]

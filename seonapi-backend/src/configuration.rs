@@ -6,6 +6,7 @@ mod source;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -31,6 +32,8 @@ pub struct Configuration {
     pub crls: BTreeMap<Fingerprint, PathBuf>,
     /// Certificate and key for HTTPS.
     pub https: Arc<CertifiedKey>,
+    /// Program to start for each new event of severity `error` or `fatal`.
+    pub event_script: Option<PathBuf>,
     /// Events that are not worth storing.
     pub ignore: Vec<Ignore>,
     /// Where to serve.
@@ -55,6 +58,7 @@ impl Configuration {
         let anchors = reading.certificates("trust.anchors", &source.trust.anchors);
         let pinned = reading.certificates("trust.pinned", &source.trust.pinned);
         let crls = reading.crls(source.trust.crls.as_deref(), &mut warnings);
+        let script = source.backend.event_script.as_deref().map(|script| reading.script(script));
         // Where a pair is missing there is a mistake already, and what is judged below is told beside it.
         let (identity, key_text) = identity.map(|pair| (pair.chain, pair.key_text)).unwrap_or_default();
         let material = Material { identity, anchors, pinned, crls };
@@ -90,6 +94,7 @@ impl Configuration {
             proxy,
             crls: material.crls.into_iter().map(|(fingerprint, file, _)| (fingerprint, file)).collect(),
             https: Arc::new(https.pair),
+            event_script: script,
             ignore: source.backend.ignore,
             listen: source.backend.listen,
             database: inputs.resolve(&source.backend.database),
@@ -213,6 +218,21 @@ impl Reading<'_> {
         crls.into_iter().map(|(fingerprint, (file, der))| (fingerprint, file, der)).collect()
     }
 
+    /// A program, by its whole path; that it can be started shows when it is.
+    fn script(&mut self, named: &Path) -> PathBuf {
+        let script = self.inputs.resolve(named);
+        match std::fs::metadata(&script) {
+            Ok(about) if about.is_file() && about.mode() & 0o111 != 0 => {}
+            Ok(_) => {
+                self.mistake("backend.event_script", format!("{} is no program that can be started", named.display()));
+            }
+            Err(error) => {
+                self.mistake("backend.event_script", format!("{} cannot be started: {error}", named.display()));
+            }
+        }
+        std::path::absolute(&script).unwrap_or(script)
+    }
+
     fn text(&mut self, field: &str, file: &Path) -> Option<String> {
         match self.inputs.file(file) {
             Ok(octets) => match String::from_utf8(octets.to_vec()) {
@@ -224,8 +244,12 @@ impl Reading<'_> {
     }
 
     fn wrong<T>(&mut self, field: &str, reason: String) -> Option<T> {
-        self.mistakes.push(self.document.mistake(field, reason));
+        self.mistake(field, reason);
         None
+    }
+
+    fn mistake(&mut self, field: &str, reason: String) {
+        self.mistakes.push(self.document.mistake(field, reason));
     }
 }
 

@@ -9,6 +9,7 @@ mod listing;
 mod options;
 mod place;
 mod routes;
+mod script;
 mod serve;
 mod store;
 mod tokens;

@@ -15,6 +15,7 @@ use axum::{Router, middleware};
 use seonapi_client::{MAX_CRL_URLS_BODY, MAX_EVENTS_BODY};
 
 use crate::current::Current;
+use crate::script::Script;
 use crate::store::Store;
 use answer::{Refused, refused};
 
@@ -30,6 +31,8 @@ pub struct Shared {
     pub store: Store,
     /// The configuration in force.
     pub current: Arc<Current>,
+    /// What is started for bad events.
+    pub script: Script,
 }
 
 /// The service; with `access_log`, each request is written to the backend's own log.

@@ -15,6 +15,7 @@ use crate::https::{Caller, Https};
 use crate::journal::say;
 use crate::listing::print;
 use crate::routes::{Shared, router};
+use crate::script::Script;
 use crate::store::Store;
 
 /// How often the configuration is looked at, beside each time that it is asked for.
@@ -34,20 +35,21 @@ pub fn run(
     let configuration = current.get();
     let store = Store::open(&database.unwrap_or_else(|| configuration.database.clone()))?;
     let listen = listen.unwrap_or(configuration.listen);
-    let shared = Arc::new(Shared { store, current: Arc::new(current) });
+    let current = Arc::new(current);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let done = runtime.block_on(serve(shared, listen, access_log));
+    let done = runtime.block_on(serve(store, current, listen, access_log));
     // Work on the disk that nobody waits for any more must not hold the end up.
     runtime.shutdown_timeout(LAST_ANSWERS);
     done
 }
 
-async fn serve(shared: Arc<Shared>, listen: SocketAddr, access_log: bool) -> Result<(), Failure> {
+async fn serve(store: Store, current: Arc<Current>, listen: SocketAddr, access_log: bool) -> Result<(), Failure> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let port = TcpListener::bind(listen).await.map_err(|error| format!("cannot listen on {listen}: {error}"))?;
     let address = port.local_addr()?;
-    let https = Https::start(port, shared.current.clone())?;
-    tokio::spawn(look_at_configuration(shared.current.clone()));
+    let https = Https::start(port, current.clone())?;
+    tokio::spawn(look_at_configuration(current.clone()));
+    let shared = Arc::new(Shared { store, current, script: Script::start() });
     let service = router(shared, access_log).into_make_service_with_connect_info::<Caller>();
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let mut serving = tokio::spawn(async move {

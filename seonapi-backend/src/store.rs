@@ -9,7 +9,7 @@ use std::time::Duration;
 use chrono::{SecondsFormat, Utc};
 use license::SecurityToken;
 use rusqlite::{Connection, OptionalExtension, params};
-use seonapi_client::{CrlUrl, CrlUrlsTaken, Event, EventsTaken, SessionRecord, Status};
+use seonapi_client::{CrlUrl, CrlUrlsTaken, Event, SessionRecord, Status};
 
 /// Version of the tables; a file with a higher one is of a later release.
 const VERSION: i64 = 1;
@@ -147,9 +147,9 @@ impl Store {
         })
     }
 
-    /// Stores the events whose `id` is new, all or none; `ignored` were left out before.
-    pub fn add_events(&self, token: &str, events: &[&Event], ignored: u64) -> Result<EventsTaken, StoreError> {
-        let mut taken = EventsTaken { ignored, ..EventsTaken::default() };
+    /// Stores the events whose `id` is new, all or none, and gives them back.
+    pub fn add_events(&self, token: &str, events: Vec<Event>) -> Result<Vec<Event>, StoreError> {
+        let mut stored = Vec::new();
         let mut connection = self.lock();
         let transaction = connection.transaction()?;
         for event in events {
@@ -159,14 +159,13 @@ impl Store {
                     "INSERT INTO event (id, time, received, token, json) VALUES (?1, ?2, ?3, ?4, ?5)
                      ON CONFLICT DO NOTHING",
                 )?
-                .execute(params![event.id.to_string(), time, now(), token, serde_json::to_string(event)?])?;
-            match added {
-                0 => taken.duplicate += 1,
-                _ => taken.stored += 1,
+                .execute(params![event.id.to_string(), time, now(), token, serde_json::to_string(&event)?])?;
+            if added > 0 {
+                stored.push(event);
             }
         }
         transaction.commit()?;
-        Ok(taken)
+        Ok(stored)
     }
 
     /// Stores the session records whose `id` is new, all or none.

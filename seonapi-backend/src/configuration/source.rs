@@ -57,6 +57,9 @@ pub struct Backend {
     pub private_key: PathBuf,
     /// The SQLite file.
     pub database: PathBuf,
+    /// Program to start for each new event of severity `error` or `fatal`.
+    #[serde(default)]
+    pub event_script: Option<PathBuf>,
     /// Events that are not worth storing.
     #[serde(default)]
     pub ignore: Vec<Ignore>,

@@ -9,7 +9,7 @@ use axum::extract::rejection::BytesRejection;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use chrono::Utc;
-use seonapi_client::{CrlUrls, Event, Events, MAX_CRL_URLS, MAX_EVENTS, MAX_SESSIONS, Sessions, Status};
+use seonapi_client::{CrlUrls, Event, Events, EventsTaken, MAX_CRL_URLS, MAX_EVENTS, MAX_SESSIONS, Sessions, Status};
 use serde::de::DeserializeOwned;
 
 use super::Shared;
@@ -29,17 +29,28 @@ pub async fn add_events(
     if events.len() > MAX_EVENTS {
         return Err(too_large(&format!("more than {MAX_EVENTS} events")));
     }
-    let taken = on_disk(&shared, move |shared| {
+    let (taken, script, stored) = on_disk(&shared, move |shared| {
         let current = shared.current.get();
         let now = Utc::now();
-        let (ignored, worth): (Vec<&Event>, Vec<&Event>) =
-            events.iter().partition(|event| current.ignores(event.message.as_str(), now));
+        let (ignored, worth): (Vec<Event>, Vec<Event>) =
+            events.into_iter().partition(|event| current.ignores(event.message.as_str(), now));
         for event in &ignored {
             say("INFO", format_args!("ignored event {}: {}", event.id, escaped(event.message.as_str())));
         }
-        shared.store.add_events(&token, &worth, ignored.len() as u64)
-    });
-    Ok(json(StatusCode::ACCEPTED, &taken.await?))
+        let count = worth.len();
+        let stored = shared.store.add_events(&token, worth)?;
+        let taken = EventsTaken {
+            stored: stored.len() as u64,
+            ignored: ignored.len() as u64,
+            duplicate: (count - stored.len()) as u64,
+        };
+        Ok((taken, current.event_script.clone(), stored))
+    })
+    .await?;
+    if let Some(script) = script {
+        shared.script.tell(&script, stored.into_iter());
+    }
+    Ok(json(StatusCode::ACCEPTED, &taken))
 }
 
 /// `addSessions`

@@ -106,6 +106,30 @@ async fn an_ignored_event_is_only_logged_within_its_time() {
 }
 
 #[tokio::test]
+async fn the_event_script_is_started_for_each_new_bad_event() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = Folder::new();
+    let token = folder.token("inside1");
+    let script = "#!/bin/sh\nread -r json\necho \"$SEON_EVENT_SEVERITY $SEON_EVENT_CODE $json\" >&2\ncase \"$json\" in *fail*) exit 3; esac\n";
+    std::fs::write(folder.path("on_event.sh"), script).unwrap();
+    folder.change_config("# event_script", "event_script");
+    let (good, said) = folder.check();
+    assert!(!good && said.contains("backend.event_script: on_event.sh is no program that can be started"), "{said}");
+    std::fs::set_permissions(folder.path("on_event.sh"), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let serving = folder.serve();
+    let api = folder.client(&serving, &token);
+    let mut harmless = event(1, "harmless");
+    harmless.severity = seonapi_client::Severity::Info;
+    api.add_events(&[harmless, event(2, "bad"), event(2, "bad")]).await.unwrap();
+    api.add_events(&[event(2, "bad"), event(3, "fail")]).await.unwrap();
+    let line = serving.wait_for("error link-down {");
+    let json = line.split_once("link-down ").unwrap().1;
+    assert_eq!(serde_json::from_str::<Event>(json).unwrap(), event(2, "bad"));
+    serving.wait_for("it failed: exit status: 3");
+    assert_eq!(serving.count("link-down {", "it failed"), 2);
+}
+
+#[tokio::test]
 async fn session_records_are_stored_once() {
     let folder = Folder::new();
     let token = folder.token("inside1");

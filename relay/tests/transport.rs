@@ -275,11 +275,10 @@ fn half_a_handshake_message_behind_the_handshake_does_not_stop_the_other_directi
     let mut stage = Scene::default().start((Side::Tls(tls), plain().1), plain());
     stage.inside.send(&SSRM);
     partner.expect(&SSRM);
-    partner.send(&SSID_CALLING);
+    // Behind the SSID, in one piece with it, the beginning of a KeyUpdate: its type and two of three octets of length.
+    let piece = [partner.sealed(&SSID_CALLING, 23), partner.sealed(&[24, 0, 0], 22)].concat();
+    partner.socket.write_all(&piece).unwrap();
     stage.inside.expect(&SSID_CALLING);
-    // The beginning of a KeyUpdate (its type and two of three octets of length), and its rest much later.
-    let begin = partner.sealed(&[24, 0, 0], 22);
-    partner.socket.write_all(&begin).unwrap();
     stage.inside.send(&SSID_CALLED);
     partner.expect(&SSID_CALLED);
     // Nothing but its rest may follow; a buffer of ours in between is the end.

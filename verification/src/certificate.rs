@@ -148,7 +148,8 @@ impl<'a> Extensions<'a> {
             match identifier {
                 [0x55, 0x1d, 15] => this.key_usage = Some(KeyUsage::read(value)?),
                 [0x55, 0x1d, 17] => {
-                    this.subject_alternative_names = Some(der::only(value, der::SEQUENCE, "subjectAltName")?)
+                    let names = der::only(value, der::SEQUENCE, "subjectAltName")?;
+                    this.subject_alternative_names = Some(each_readable(names, "subjectAltName")?);
                 }
                 [0x55, 0x1d, 19] => this.basic_constraints = Some(BasicConstraints::read(value)?),
                 [0x55, 0x1d, 30] => this.name_constraints = Some(der::only(value, der::SEQUENCE, "nameConstraints")?),
@@ -204,6 +205,15 @@ impl<'a> Extensions<'a> {
         }
         names
     }
+}
+
+/// The list, if it is nothing but whole values: partners are told by what stands in it.
+fn each_readable<'a>(list: &'a [u8], what: &'static str) -> Result<&'a [u8], Malformed> {
+    let mut values = Reader::new(list);
+    while !values.is_empty() {
+        values.any(what)?;
+    }
+    Ok(list)
 }
 
 /// The ASCII names of one kind.

@@ -197,3 +197,80 @@ fn read_time(text: &[u8], year_digits: usize) -> Option<i64> {
     }
     Some(crate::time::days_from_civil(year, month, day) * 86_400 + hour * 3600 + minute * 60 + second)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_have_their_shortest_form() {
+        let content = |octets: &[u8]| Reader::new(octets).any("it").map(|element| element.content.len());
+        let with = |header: &[u8], length: usize| [header, vec![0; length].as_slice()].concat();
+        for (octets, length) in [
+            (with(&[4, 0], 0), Some(0)),
+            (with(&[4, 0x7f], 127), Some(127)),
+            (with(&[4, 0x81, 0x80], 128), Some(128)),
+            (with(&[4, 0x82, 1, 0], 256), Some(256)),
+            (with(&[4, 0x83, 1, 0, 0], 65_536), Some(65_536)),
+            (with(&[4, 0x81, 0x7f], 127), None),
+            (with(&[4, 0x82, 0, 0x80], 128), None),
+            (with(&[4, 0x80, 0, 0], 0), None),
+            (with(&[4, 0x85, 0, 0, 0, 0, 1], 1), None),
+            (with(&[4, 0x84, 0xff, 0xff, 0xff, 0xff], 9), None),
+            (with(&[4, 2], 1), None),
+            (with(&[0x1f, 0x81, 1], 1), None),
+            (vec![4], None),
+            (vec![], None),
+        ] {
+            assert_eq!(content(&octets).ok(), length, "{:02x?}", &octets[..octets.len().min(6)]);
+        }
+    }
+
+    #[test]
+    fn times_are_those_of_rfc_5280() {
+        let read = |tag: u8, text: &str| {
+            let octets = [&[tag, u8::try_from(text.len()).unwrap()], text.as_bytes()].concat();
+            Reader::new(&octets).time("it").map(|time| time.as_secs()).ok()
+        };
+        for (tag, text, seconds) in [
+            (UTC_TIME, "700101000000Z", Some(0)),
+            (UTC_TIME, "491231235959Z", Some(2_524_607_999)),
+            (UTC_TIME, "500101000000Z", Some(0)), // 1950
+            (UTC_TIME, "000229120000Z", Some(951_825_600)),
+            (UTC_TIME, "010229120000Z", None),
+            (UTC_TIME, "200431000000Z", None),
+            (UTC_TIME, "201301000000Z", None),
+            (UTC_TIME, "200100000000Z", None),
+            (UTC_TIME, "200101240000Z", None),
+            (UTC_TIME, "200101006000Z", None),
+            (UTC_TIME, "200101000060Z", None),
+            (UTC_TIME, "2001010000Z", None),
+            (UTC_TIME, "200101000000", None),
+            (UTC_TIME, "200101000000+0100", None),
+            (UTC_TIME, "2001010000-1Z", None),
+            (GENERALIZED_TIME, "20500101000000Z", Some(2_524_608_000)),
+            (GENERALIZED_TIME, "99991231235959Z", Some(253_402_300_799)),
+            (GENERALIZED_TIME, "19491231235959Z", Some(0)),
+            (GENERALIZED_TIME, "20200101000000.5Z", None),
+            (GENERALIZED_TIME, "200101000000Z", None),
+            (INTEGER, "200101000000Z", None),
+        ] {
+            assert_eq!(read(tag, text), seconds, "{text}");
+        }
+    }
+
+    #[test]
+    fn identifiers_are_written_with_dots() {
+        for (octets, text) in [
+            (&[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d][..], "1.2.840.113549"),
+            (&[0x55, 0x1d, 0x25, 0x00], "2.5.29.37.0"),
+            (&[0x88, 0x37], "2.999"),
+            (&[0x00], "0.0"),
+            (&[0x27], "0.39"),
+            (&[0x28], "1.0"),
+            (&[], ""),
+        ] {
+            assert_eq!(dotted(octets), text);
+        }
+    }
+}

@@ -53,7 +53,11 @@ impl KeyKind {
         Ok(match identifier {
             RSA => {
                 let mut numbers = Reader::new(der::only(key, der::SEQUENCE, "the RSA key")?);
-                let modulus = der::magnitude(numbers.expect(der::INTEGER, "the modulus")?);
+                let modulus = numbers.expect(der::INTEGER, "the modulus")?;
+                if modulus.first().is_none_or(|octet| octet & 0x80 != 0) {
+                    return Err(der::Malformed("the modulus, which is not positive"));
+                }
+                let modulus = der::magnitude(modulus);
                 let unused = modulus.first().map_or(0, |octet| octet.leading_zeros());
                 Self::Rsa(u32::try_from(modulus.len()).unwrap_or(u32::MAX / 8).saturating_mul(8).saturating_sub(unused))
             }

@@ -343,3 +343,136 @@ fn hex(digits: &str) -> Option<Vec<u8>> {
         .map(|pair| u8::from_str_radix(str::from_utf8(pair).ok().filter(|pair| !pair.starts_with('+'))?, 16).ok())
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn parsed(text: &str) -> Result<Name, NotAName> {
+        text.parse()
+    }
+
+    /// Examples of RFC 4514, 4, and of what people write.
+    #[test]
+    fn text_is_read_as_rfc_4514_has_it() {
+        let equal = [
+            ("UID=jsmith,DC=example,DC=net", "uid=JSmith, dc=Example, DC=NET"),
+            ("OU=Sales+CN=J.  Smith,DC=example,DC=net", "CN=J. Smith+OU=Sales,DC=example,DC=net"),
+            (r#"CN=James \"Jim\" Smith\, III,DC=example"#, r"CN=James \22Jim\22 Smith\2C III,DC=example"),
+            (r"CN=Before\0dAfter,DC=example,DC=net", r"CN=Before\0DAfter,DC=example,DC=net"),
+            ("1.3.6.1.4.1.1466.0=#04024869", "OID.1.3.6.1.4.1.1466.0=#04024869"),
+            (r"CN=Lu\C4\8Di\C4\87", "CN=Lučić"),
+            ("2.5.4.3=ACME", "CN=ACME"),
+            ("CN=#0c0441434d45", "CN=ACME"),
+            ("CN=#130441434d45", "CN=ACME"),
+            ("CN=ACME;O=ACME AG", "CN=ACME,O=ACME AG"),
+            (r"CN=\ ACME\ ", "CN=ACME"),
+            (r"CN=\#1", r"CN=\231"),
+            ("O=MÜLLER", "O=müller"),
+            ("SERIALNUMBER=O0013", "serialNumber=o0013"),
+            ("E=edi@example.com", "emailAddress=EDI@EXAMPLE.COM"),
+            ("CN=", "CN=  "),
+        ];
+        for (one, other) in equal {
+            assert_eq!(parsed(one).unwrap().canonical(), parsed(other).unwrap().canonical(), "{one} and {other}");
+        }
+        let different = [
+            ("CN=A,O=B", "O=B,CN=A"),
+            ("CN=A,O=B", "CN=A+O=B"),
+            ("CN=A", "CN=A,O="),
+            ("CN=A", "OU=A"),
+            ("CN=AB", "CN=A B"),
+            (r"CN=A\,O=B", "CN=A,O=B"),
+            ("CN=A", r"CN=A\00"),
+            ("1.2.3=#04024869", "1.2.3=#04024868"),
+            ("CN=#04024869", "CN=Hi"),
+        ];
+        for (one, other) in different {
+            assert_ne!(parsed(one).unwrap().canonical(), parsed(other).unwrap().canonical(), "{one} and {other}");
+        }
+    }
+
+    #[test]
+    fn text_that_is_no_name_says_why() {
+        let value = |kind: &str| NotAName::Value(kind.to_owned());
+        let kind = |kind: &str| NotAName::Type(kind.to_owned());
+        for (text, reason) in [
+            ("", NotAName::Empty),
+            ("   ", NotAName::Empty),
+            ("ACME", NotAName::NoEquals("ACME".to_owned())),
+            ("CN=ACME,", NotAName::NoEquals(String::new())),
+            ("CN=ACME, Inc", NotAName::NoEquals("Inc".to_owned())),
+            ("=ACME", kind("")),
+            ("XY=ACME", kind("XY")),
+            ("1=ACME", kind("1")),
+            ("1.40.1=ACME", kind("1.40.1")),
+            ("3.1=ACME", kind("3.1")),
+            ("1.2.=ACME", kind("1.2.")),
+            (r"CN=ACME\", value("CN")),
+            (r"CN=\g", value("CN")),
+            (r"CN=\4", value("CN")),
+            (r"CN=\ff", value("CN")),
+            ("CN=\"ACME\"", value("CN")),
+            ("CN=A<B", value("CN")),
+            ("CN=#", value("CN")),
+            ("CN=#0", value("CN")),
+            ("CN=#zz", value("CN")),
+            ("CN=#+1+1", value("CN")),
+            ("CN=#0c0541434d45", value("CN")),
+            ("CN=#0c0441434d4500", value("CN")),
+        ] {
+            assert_eq!(parsed(text), Err(reason), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_could_deceive_in_a_log_is_written_as_octets() {
+        let shown = |text: &str| {
+            Name(vec![vec![Attribute { kind: TYPES[0].0.to_vec(), value: Value::Text(text.to_owned()) }]]).display()
+        };
+        for (text, expected) in [
+            ("a\nb", r"CN=a\0ab"),
+            ("a\u{1b}[31m", r"CN=a\1b[31m"),
+            ("a\u{202e}b", r"CN=a\e2\80\aeb"),
+            ("a\u{0}", r"CN=a\00"),
+            ("a\"b", "CN=a\\\"b"),
+            ("a\\b", r"CN=a\\b"),
+            (" a ", r"CN=\ a\ "),
+            ("#a", r"CN=\#a"),
+            ("a,b+c;d<e>f", r"CN=a\,b\+c\;d\<e\>f"),
+            ("Müller", "CN=Müller"),
+        ] {
+            assert_eq!(shown(text), expected, "{text:?}");
+        }
+        let long = shown(&"x".repeat(2000));
+        assert_eq!((long.chars().count(), long.ends_with('…')), (SHOWN + 1, true));
+    }
+
+    fn attribute() -> impl Strategy<Value = Attribute> {
+        let kinds = prop_oneof![
+            proptest::sample::select(TYPES).prop_map(|(kind, _)| kind.to_vec()),
+            Just(vec![0x2a, 0x03, 0x87, 0x67]),
+        ];
+        let text = prop_oneof![any::<String>(), "[ ,+\"\\\\<>;#=a-c]{0,12}"].prop_map(Value::Text);
+        (kinds, text).prop_map(|(kind, value)| Attribute { kind, value })
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_shown_can_be_configured(attributes in prop::collection::vec(prop::collection::vec(attribute(), 1..3), 1..5)) {
+            let name = Name(attributes);
+            let shown = name.display();
+            prop_assume!(!shown.ends_with('…'));
+            prop_assert_eq!(parsed(&shown).unwrap().canonical(), name.canonical(), "{}", shown);
+            prop_assert!(!shown.chars().any(char::is_control));
+        }
+
+        #[test]
+        fn reading_never_panics(text in any::<String>(), octets in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = parsed(&text);
+            let _ = Name::read(&octets).map(|name| (name.display(), name.canonical()));
+        }
+    }
+}

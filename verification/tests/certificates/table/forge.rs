@@ -42,6 +42,10 @@ impl Forge {
         Self { recipes, made: RefCell::default() }
     }
 
+    pub fn names(&self) -> impl Iterator<Item = &String> {
+        self.recipes.keys()
+    }
+
     /// The DER form: of a certificate in the table, or of a fixture (`openssl/NAME`), or octets (`junk:HEX`).
     /// `NAME+junk` has an octet after its end, `NAME-cut` lacks its last.
     pub fn der(&self, name: &str) -> Vec<u8> {

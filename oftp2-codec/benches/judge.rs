@@ -26,6 +26,10 @@ const SIZES: [usize; 4] = [KIB, 4 * KIB, 64 * KIB, 97 * KIB];
 /// Above the caches of the machines this runs on.
 const COLD: usize = 256 * KIB * KIB;
 
+/// Tells in the report when judging allocates: no data buffer may.
+#[global_allocator]
+static ALLOCATIONS: divan::AllocProfiler = divan::AllocProfiler::system();
+
 fn main() {
     divan::main();
 }

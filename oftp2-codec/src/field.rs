@@ -2,6 +2,7 @@
 //! owns every bounds check.
 
 mod date;
+mod error;
 mod identification;
 mod number;
 mod reader;
@@ -9,9 +10,9 @@ mod text;
 mod writer;
 
 pub use date::{FileDate, FileTime};
+pub use error::DecodeError;
 pub use identification::IdentificationCode;
 pub use number::{BufferSize, Credit, Decimal};
-pub use reader::DecodeError;
 pub(crate) use reader::{Closed, Fields};
 pub use text::{FreeText, LongBinary, Password, Text, escaped};
 pub use writer::EncodeError;

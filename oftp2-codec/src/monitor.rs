@@ -32,7 +32,7 @@ use crate::{
     command::{Command, CommandName, Level, ReleaseLevel, Ssid},
     deviation::{Conformance, Deviation, Deviations},
     field::IdentificationCode,
-    stb::{StreamHeader, StreamHeaderError},
+    stb::StreamHeader,
 };
 use file::OpenFile;
 use response::KnownFiles;
@@ -304,38 +304,5 @@ impl Monitor {
             _ if idle && from == self.speaker && agreement.level == Level::L5 => crate::stb::LARGEST_EXCHANGE_BUFFER,
             _ => COMMANDS.max(agreement.buffer_size.octets() as usize),
         }
-    }
-}
-
-impl Violation {
-    fn of_stream_header(from: Peer, error: StreamHeaderError, octets: [u8; 4]) -> Self {
-        use crate::reason::SessionEndReason;
-        let (reason, expected) = match error {
-            // The RFC assigns no code to a wrong version; the stream is out of step.
-            StreamHeaderError::Version(_) => (SessionEndReason::ProtocolViolation, "version 1 expected"),
-            StreamHeaderError::Length(_) => (SessionEndReason::ExchangeBufferSize, "a length of 5 to 100003 expected"),
-        };
-        let seen = crate::field::escaped(&octets);
-        Self::of_rule(
-            from,
-            "8.2",
-            None,
-            Some(Place { field: "stream header", position: 0 }),
-            expected.into(),
-            seen,
-            reason,
-        )
-    }
-
-    fn too_long_to_come(from: Peer, length: usize, largest: usize) -> Self {
-        Self::of_rule(
-            from,
-            "5.3.11",
-            None,
-            Some(Place { field: "stream header", position: 0 }),
-            format!("at most {largest} octets expected").into(),
-            format!("an exchange buffer of {length} octets"),
-            crate::reason::SessionEndReason::ExchangeBufferSize,
-        )
     }
 }

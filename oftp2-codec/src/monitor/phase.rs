@@ -97,7 +97,7 @@ impl Monitor {
             (Opo, Data) if speaker => Ok(None),                                               // I
             (Opo, Efid) if speaker => Ok(None),                                               // J
             (WfCd, Cd) if speaker => Ok(None),                                                // 9.10 H
-            (WfCd, Sfid | Eerp | Nerp) if speaker && self.may_keep_the_turn() => Ok(None),
+            (WfCd, Sfid | Eerp | Nerp) if speaker && self.may_keep_the_turn() => Ok(None),    // RFC 2204, 8.11 C
             // RFC 5024, 9.10 and 9.11: what the Listener may send
             (OpOp, Sfpa | Sfna) if !speaker => Ok(None), // K, L
             (OpoWfc, Cdt) if !speaker => Ok(None),       // O

@@ -53,6 +53,7 @@ impl Tally {
     pub(super) fn add(&mut self, walk: &Walk) -> Deviations {
         let mut odd = Deviations::NONE;
         let ended_before = self.count.records > 0;
+        // Tolerated: records of another length than announced, which are the Listener's to refuse (D60).
         match self.records {
             Records::One { is_text, .. } => {
                 let goes_on = ended_before && (walk.units > 0 || walk.ends > 0);
@@ -113,6 +114,7 @@ impl Tally {
             Records::Variable(_) => u128::from(records) == total && units == passed,
         };
         if !is_right {
+            // Tolerated: the Listener knows best, and has EFNA 10 and 11 for it (D59).
             odd.insert(Deviation::CountsDiffer);
         }
         odd

@@ -1,7 +1,13 @@
 //! What breaks the protocol, told so that an administrator can act on it.
 
 use super::{Peer, Phase};
-use crate::{command::CommandName, deviation::Deviation, field::DecodeError, reason::SessionEndReason};
+use crate::{
+    command::CommandName,
+    deviation::Deviation,
+    field::{DecodeError, escaped},
+    reason::SessionEndReason,
+    stb::StreamHeaderError,
+};
 use std::{borrow::Cow, fmt};
 
 /// A rule of RFC 5024 that a peer has broken. The buffer is not forwarded and the session is over.
@@ -54,6 +60,36 @@ impl Violation {
         reason: SessionEndReason,
     ) -> Self {
         Self { offender, section, command, place, expected, seen, reason }
+    }
+
+    pub(super) fn of_stream_header(from: Peer, error: StreamHeaderError, octets: [u8; 4]) -> Self {
+        let (reason, expected) = match error {
+            // The RFC assigns no code to a wrong version; the stream is out of step.
+            StreamHeaderError::Version(_) => (SessionEndReason::ProtocolViolation, "version 1 expected"),
+            StreamHeaderError::Length(_) => (SessionEndReason::ExchangeBufferSize, "a length of 5 to 100003 expected"),
+        };
+        let seen = escaped(&octets);
+        Self::of_rule(
+            from,
+            "8.2",
+            None,
+            Some(Place { field: "stream header", position: 0 }),
+            expected.into(),
+            seen,
+            reason,
+        )
+    }
+
+    pub(super) fn too_long_to_come(from: Peer, length: usize, largest: usize) -> Self {
+        Self::of_rule(
+            from,
+            "5.3.11",
+            None,
+            Some(Place { field: "stream header", position: 0 }),
+            format!("at most {largest} octets expected").into(),
+            format!("an exchange buffer of {length} octets"),
+            SessionEndReason::ExchangeBufferSize,
+        )
     }
 
     pub(super) fn of_decoding(offender: Peer, error: DecodeError) -> Self {

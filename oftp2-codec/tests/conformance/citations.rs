@@ -1,6 +1,7 @@
 //! Every section of RFC 5024 that the sources cite exists, and each command's file cites its own.
 
-use oftp2_codec::command::CommandName;
+use crate::corpus;
+use oftp2_codec::{Deviation, command::CommandName};
 use std::{
     collections::BTreeSet,
     fs,
@@ -66,4 +67,50 @@ fn the_file_of_a_command_cites_its_section() {
         assert!(first.contains(&format!("(RFC 5024, {}).", command.section())), "{command}: {first}");
     }
     assert_eq!(sources(&folder).len(), CommandName::ALL.len());
+}
+
+/// The comments of a file, each in one line.
+fn comments(text: &str) -> Vec<String> {
+    let mut comments: Vec<String> = Vec::new();
+    let mut goes_on = false;
+    for line in text.lines() {
+        match line.trim().strip_prefix("// ") {
+            Some(comment) if goes_on && !comment.starts_with("Tolerated:") => {
+                let last = comments.last_mut().unwrap();
+                last.push(' ');
+                last.push_str(comment);
+            }
+            Some(comment) => comments.push(comment.to_owned()),
+            None => {}
+        }
+        goes_on = line.trim().starts_with("// ");
+    }
+    comments
+}
+
+#[test]
+fn what_is_tolerated_is_numbered_and_shown() {
+    let cases = corpus::text("dialogues", "odd");
+    let mut numbered = BTreeSet::new();
+    for path in sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src")) {
+        for comment in comments(&fs::read_to_string(&path).unwrap()) {
+            if !comment.starts_with("Tolerated:") {
+                continue;
+            }
+            let numbers: Vec<&str> =
+                comment.split(['(', ')', ',', ' ', '.', ';']).filter(|word| is_number(word)).collect();
+            assert!(!numbers.is_empty(), "{}: {comment}", path.display());
+            for number in numbers {
+                assert!(cases.contains(number), "{number} has no case");
+                numbered.insert(number.to_owned());
+            }
+        }
+    }
+    for deviation in Deviation::ALL {
+        assert!(numbered.contains(deviation.number()), "no comment says where {deviation} is tolerated");
+    }
+}
+
+fn is_number(word: &str) -> bool {
+    word.strip_prefix('D').is_some_and(|digits| digits.len() == 2 && digits.bytes().all(|octet| octet.is_ascii_digit()))
 }

@@ -12,4 +12,7 @@ mod permitted;
 mod properties;
 mod rows;
 mod session_end;
+mod settings;
+mod tables;
 mod vectors;
+mod written;

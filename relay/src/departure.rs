@@ -39,6 +39,7 @@ pub(crate) fn depart(
     let patience = if told.is_natural() { limits.after_end } else { limits.half_written.min(limits.after_end) };
     let mut farewells = legs.each_ref().map(|leg| Farewell::new(told, leg, monitor));
     let mut closing = None;
+    let mut hurried = false;
     for (leg, farewell) in legs.iter_mut().zip(&mut farewells) {
         if farewell.gone {
             leg.side.cut();
@@ -61,10 +62,11 @@ pub(crate) fn depart(
             }
             continue;
         }
-        if now >= leave || farewells.iter().all(Farewell::is_done) {
+        let is_stuck = farewells.iter().any(Farewell::is_stuck);
+        if now >= leave || hurried && !is_stuck || farewells.iter().all(Farewell::is_done) {
             break;
         }
-        let until = if farewells.iter().any(Farewell::is_stuck) { leave.min(begin + patience) } else { leave };
+        let until = if is_stuck { leave.min(begin + patience) } else { leave };
         let [partner, inside] = &legs;
         let [to_partner, to_inside] = &farewells;
         let sockets = [
@@ -73,7 +75,11 @@ pub(crate) fn depart(
         ];
         let Ok(ready) = wait(&sockets, orders.descriptor(), Some(until)) else { break };
         if ready.order && orders.take() == Some(EndOrder::StopNow) {
-            break;
+            // The first one lets what is under way be written; the second one does not.
+            if hurried || matches!(told.ending, Ending::Ordered(_)) {
+                break;
+            }
+            hurried = true;
         }
         for ((leg, farewell), ready) in legs.iter_mut().zip(&mut farewells).zip(ready.sides) {
             if ready.read {

@@ -17,7 +17,8 @@ pub trait Orders {
 /// Why a session's own daemon has it ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EndOrder {
-    /// The daemon stops: ESID 05 to both peers. A second one closes at once.
+    /// The daemon stops: ESID 05 to both peers. A second one closes at once; one that comes when the session has ended
+    /// already ends the waiting for the peers to close.
     StopNow,
     /// The partner no longer stands in the configuration: ESID 99 to both peers.
     Withdraw,

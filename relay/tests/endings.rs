@@ -257,6 +257,19 @@ fn a_second_order_to_stop_does_not_wait_for_the_peers() {
 }
 
 #[test]
+fn an_order_to_stop_does_not_wait_for_peers_that_have_their_esid() {
+    let mut stage = Scene::default().start_plain();
+    stage.start_session();
+    stage.pass(Which::Partner, &CD);
+    stage.pass(Which::Inside, &ESID_NORMAL);
+    stage.inside.expect_closing();
+    stage.order(EndOrder::StopNow);
+    stage.partner.expect_end();
+    stage.inside.expect_end();
+    assert!(matches!(stage.outcome_by_itself().ending, Ending::Completed));
+}
+
+#[test]
 fn the_other_sessions_closing_frame_without_an_esid_ends_the_session() {
     let mut stage = Scene::default().start(tls::called_by_station(tls::TLS13), tls::called_by_station(tls::TLS13));
     stage.start_session();

@@ -13,6 +13,7 @@ mod properties;
 mod rows;
 mod session_end;
 mod settings;
+mod stations;
 mod tables;
 mod vectors;
 mod written;

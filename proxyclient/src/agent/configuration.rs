@@ -143,11 +143,8 @@ impl Poller {
     }
 
     fn well(&mut self, polled: &mut Vec<Polled>) {
-        match self.told.take() {
-            Some((Situation::BackendDown | Situation::TokenRefused, _)) => {
-                polled.push(Polled::Tell(Situation::BackendUp, format!("{} answers again", self.api.base())));
-            }
-            Some(_) | None => {}
+        if let Some((Situation::BackendDown | Situation::TokenRefused, _)) = self.told.take() {
+            polled.push(Polled::Tell(Situation::BackendUp, format!("{} answers again", self.api.base())));
         }
     }
 }

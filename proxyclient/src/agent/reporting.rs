@@ -104,10 +104,7 @@ impl Reporting {
             let waits = self.inside.len() + self.dmz.len() + self.sessions.len() > 0 || !self.crl_urls.is_empty();
             let tell = if waits {
                 // Something could not be delivered: try again in a while, or when something new comes.
-                match tokio::time::timeout(RETRY, queue.recv()).await {
-                    Ok(tell) => Some(tell),
-                    Err(_) => None,
-                }
+                tokio::time::timeout(RETRY, queue.recv()).await.ok()
             } else {
                 Some(queue.recv().await)
             };

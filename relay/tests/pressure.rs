@@ -10,10 +10,10 @@ use stage::octets::{self, CDT, SFID, SFPA, SSID_CALLED, SSID_CALLING, SSRM};
 use stage::{AMPLE, Scene, Stage, Told, narrow, would_block};
 
 /// What a station may get rid of while the other one reads nothing: the relay's own buffers, and what four narrow
-/// sockets take. A small part of [`FLOOD`].
+/// sockets take. A fifth of [`FLOOD`].
 const BOUND: usize = 2 * 1024 * 1024;
 
-const BUFFERS: u32 = 400;
+const BUFFERS: u32 = 160;
 const BUFFER: usize = 65_536;
 const FLOOD: usize = BUFFERS as usize * (BUFFER + 4);
 

@@ -42,15 +42,16 @@ pub const ESID_NORMAL: [u8; 11] = *b"\x10\x00\x00\x0bF00000\x0d";
 pub const ESID_SHUTDOWN: [u8; 19] = *b"\x10\x00\x00\x13F99008shutdown\x0d";
 
 /// A data buffer of `length` octets (2 to 99,999) in subrecords, made from `seed`, not the end of the file.
-pub fn data(length: usize, mut seed: u32) -> Vec<u8> {
+pub fn data(length: usize, seed: u32) -> Vec<u8> {
+    let mut number = u64::from(seed);
     let mut octets = vec![b'D'];
     while octets.len() < length {
         let subrecord = (length - octets.len() - 1).min(63);
+        // Another pattern in each subrecord of each buffer (Knuth's multiplier).
+        number = number.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let pattern = [number.to_be_bytes(); 8];
         octets.push(u8::try_from(subrecord).unwrap());
-        for _ in 0..subrecord {
-            seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            octets.push((seed >> 24) as u8);
-        }
+        octets.extend_from_slice(&pattern.as_flattened()[..subrecord]);
     }
     stb(&octets)
 }

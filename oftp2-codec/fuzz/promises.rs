@@ -68,16 +68,28 @@ pub fn command(input: &[u8]) {
 
 /// Stepping over subrecords and reading them one by one come to the same.
 pub fn subrecords(input: &[u8]) {
-    let (mut units, mut ends, mut octets, mut file) = (0, 0, 0, Vec::new());
+    let (mut octets, mut file, mut records) = (0, Vec::new(), vec![0u64]);
     for subrecord in subrecord::subrecords(input) {
-        units += subrecord.count as u64;
-        ends += u64::from(subrecord.ends_record);
         octets += 1 + subrecord.octets.len();
         subrecord.expand_into(&mut file);
+        if let Some(open) = records.last_mut() {
+            *open += subrecord.count as u64;
+        }
+        if subrecord.ends_record {
+            records.push(0);
+        }
     }
-    assert_eq!(file.len() as u64, units);
+    assert_eq!(file.len() as u64, records.iter().sum());
     match subrecord::walk(input) {
-        Ok(walk) => assert_eq!((walk.units, walk.ends, octets), (units, ends, input.len())),
+        Ok(walk) => {
+            assert_eq!((walk.units, walk.ends, octets), (file.len() as u64, records.len() as u64 - 1, input.len()));
+            assert_eq!(Some(&walk.before_first_end), records.first());
+            assert_eq!(Some(&walk.after_last_end), records.last());
+            if let [_, between @ .., _] = records.as_slice() {
+                assert_eq!(walk.longest_between, between.iter().copied().max().unwrap_or(0));
+                assert_eq!(walk.shortest_between, between.iter().copied().min().unwrap_or(u64::MAX));
+            }
+        }
         Err(torn) => {
             assert_eq!(torn.position, octets);
             assert!(torn.left < torn.announced);

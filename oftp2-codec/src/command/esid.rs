@@ -34,21 +34,15 @@ impl Esid {
             },
         )?;
         let is_short = fields.length() <= 4;
-        // Tolerated: the form of another level (D02). A carriage return too few does not make it worse.
-        match level {
-            Some(Level::L5) if is_short => {
-                fields.tolerate(
-                    Deviation::SessionEndOfOtherLevel,
-                    "length",
-                    0,
-                    "at least 7 octets expected",
-                    b"4 octets",
-                );
-            }
-            Some(Level::L1 | Level::L2 | Level::L4) if !is_short => {
-                fields.tolerate(Deviation::SessionEndOfOtherLevel, "length", 0, "4 octets expected", b"more octets");
-            }
-            _ => {}
+        let other_form = match level {
+            Some(Level::L5) if is_short => Some("at least 7 octets expected"),
+            Some(Level::L1 | Level::L2 | Level::L4) if !is_short => Some("4 octets expected"),
+            _ => None,
+        };
+        if let Some(expected) = other_form {
+            // Tolerated: the form of another level (D02). A carriage return too few does not make it worse.
+            let seen = format!("{} octets", fields.length());
+            fields.tolerate(Deviation::SessionEndOfOtherLevel, "length", 0, expected, seen.as_bytes());
         }
         let code = fields.two_digits("ESIDREAS")?;
         let reason =

@@ -8,7 +8,7 @@ use oftp2_codec::{Conformance, command::Level};
 use std::{fs, path::Path};
 
 #[path = "../../fuzz/promises.rs"]
-mod promises;
+pub mod promises;
 
 type Promise = fn(&[u8]);
 

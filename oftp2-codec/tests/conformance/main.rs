@@ -10,6 +10,7 @@ mod mutation;
 mod odd;
 mod permitted;
 mod properties;
+mod responses;
 mod rows;
 mod session_end;
 mod settings;

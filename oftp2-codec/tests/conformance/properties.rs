@@ -1,6 +1,9 @@
 //! What holds for everything the types can hold.
 
-use crate::dialogues::{Line, legal};
+use crate::{
+    dialogues::{Line, legal},
+    fuzz::promises,
+};
 use oftp2_codec::{
     Conformance,
     command::{
@@ -284,6 +287,14 @@ proptest! {
         }
         prop_assert!(record.is_empty());
         prop_assert_eq!(out, records);
+    }
+
+    #[test]
+    fn long_records_are_walked_as_they_are_read(lengths in vec(0..3000usize, 1..6)) {
+        let records: Vec<Vec<u8>> = lengths.iter().map(|length| vec![b'A'; *length]).collect();
+        for buffer in pack(&records, Packing { buffer_size: 99_999, compression: false }) {
+            promises::subrecords(&buffer[1..]);
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The ESID that the proxy itself sends: to whom, when, and in which form.
 
-use crate::corpus::beginning;
+use crate::corpus::{beginning, message};
 use oftp2_codec::{
     monitor::{Monitor, Peer, Settings},
     reason::SessionEndReason,
@@ -84,4 +84,14 @@ fn a_text_too_long_is_cut_between_letters() {
     let stream = at("idle").session_end(Peer::Initiator, SessionEndReason::TimeOut, &"ü".repeat(600)).unwrap();
     assert_eq!(&stream[HEADER_LENGTH..HEADER_LENGTH + 6], b"F09998");
     assert_eq!(stream.len(), HEADER_LENGTH + 7 + 998);
+}
+
+#[test]
+fn when_the_answer_is_refused_both_levels_are_known() {
+    for (answer, form) in [("SSID V06 SSIDCRED=\"101\"", LONG), ("SSID V41 SSIDCRED=\"101\"", SHORT)] {
+        let mut monitor = at("session offered");
+        monitor.judge(Peer::Responder, &message(answer)[HEADER_LENGTH..]).unwrap_err();
+        assert_eq!(end(&mut monitor, Peer::Initiator).as_deref(), Some(form), "{answer}");
+        assert_eq!(end(&mut monitor, Peer::Responder).as_deref(), Some(form), "{answer}");
+    }
 }

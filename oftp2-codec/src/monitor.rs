@@ -12,6 +12,33 @@
 //! * which credit the Speaker had seen when it sent a buffer: an upper bound is kept;
 //! * whether a station had more to say, sends its End to End Response some day, or answers in time;
 //! * whether a file is welcome: that is the Listener's SFNA or EFNA.
+//!
+//! # Example
+//!
+//! ```
+//! use oftp2_codec::{
+//!     monitor::{Monitor, Notice, Pass, Peer, Settings},
+//!     reason::SessionEndReason,
+//! };
+//!
+//! let mut monitor = Monitor::new(Settings::default());
+//!
+//! // The four octets first: they alone say how much may follow.
+//! let header = monitor.stream_header(Peer::Responder, [0x10, 0, 0, 23])?;
+//! assert_eq!(header.exchange_buffer_length(), 19);
+//! let judgement = monitor.judge(Peer::Responder, b"IODETTE FTP READY \r")?;
+//! assert_eq!((judgement.pass, judgement.notice), (Pass::Forward, Notice::Ready));
+//!
+//! // The Initiator's SSID is due, not a change of direction.
+//! let violation = monitor.judge(Peer::Initiator, b"R").unwrap_err();
+//! assert_eq!(violation.to_string(), "Initiator broke RFC 5024, 9.8: CD in A_NC_ONLY, SSID or ESID expected; ESID 02");
+//!
+//! // Both sides are told, each in the form it understands at this point.
+//! let to_offender = monitor.session_end(Peer::Initiator, violation.reason, &violation.text_for_offender());
+//! assert_eq!(to_offender.as_deref(), Some(&b"\x10\0\0\x08F02\r"[..]));
+//! assert!(monitor.session_end(Peer::Responder, SessionEndReason::Unspecified, "").is_some());
+//! # Ok::<(), oftp2_codec::monitor::Violation>(())
+//! ```
 
 mod file;
 mod negotiation;

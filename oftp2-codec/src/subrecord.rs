@@ -7,6 +7,25 @@
 //! 40  compressed: the one octet that follows stands for "count" of them
 //! 3F  count
 //! ```
+//!
+//! # Example
+//!
+//! ```
+//! use oftp2_codec::subrecord::{Packed, Packing, subrecords, walk};
+//!
+//! // A Speaker packs a file of one record into a data buffer ...
+//! let packing = Packing { buffer_size: 128, compression: true };
+//! let mut buffer = vec![b'D'];
+//! assert_eq!(packing.pack(&mut buffer, &mut b"TOTAL          12".as_slice(), true), Packed::Whole);
+//! assert_eq!(buffer, b"D\x05TOTAL\x4A \x8212");
+//!
+//! // ... and a Listener unpacks it.
+//! let mut file = Vec::new();
+//! subrecords(&buffer[1..]).for_each(|subrecord| subrecord.expand_into(&mut file));
+//! assert_eq!(file, b"TOTAL          12");
+//! assert_eq!(walk(&buffer[1..])?.units, 17);
+//! # Ok::<(), oftp2_codec::subrecord::Torn>(())
+//! ```
 
 use std::iter;
 
@@ -155,7 +174,7 @@ pub fn subrecords(mut rest: &[u8]) -> impl Iterator<Item = Subrecord<'_>> {
 /// How to cut records into subrecords.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Packing {
-    /// Octets that the data buffer may have, its command octet included: SSIDSDEB as agreed.
+    /// Octets that the data buffer may have, its command octet included: SSIDSDEB as agreed, so at least 128.
     pub buffer_size: usize,
     /// Whether runs of one octet may be compressed: SSIDCMPR as agreed.
     pub compression: bool,

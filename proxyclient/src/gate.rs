@@ -4,7 +4,7 @@
 //! One thread, no runtime. It reads no octet of the network, resolves no name and holds no secret.
 
 use std::collections::HashMap;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -453,26 +453,21 @@ impl Gate {
         let (Ok(log), Ok(orders)) = (self.log_socket.child_end(), self.signals.descriptor()) else {
             return ExitCode::Resources;
         };
-        let Ok(log_kept) = log.as_fd().try_clone_to_owned() else { return ExitCode::Resources };
-        let Ok(orders_kept) = orders.as_fd().try_clone_to_owned() else { return ExitCode::Resources };
-        if close_all_but(&[agent.as_fd(), log.as_fd(), orders.as_fd(), log_kept.as_fd(), orders_kept.as_fd()]).is_err()
-        {
+        if close_all_but(&[agent.as_fd(), log.as_fd(), orders.as_fd()]).is_err() {
             return ExitCode::Resources;
         }
         let log = ChildLog::start(log);
         // Connections are opened first; what is not needed is given up before an octet is read from them.
         let filter = &self.filter;
-        let confine = |connections: &[&std::net::TcpStream], agent: &Channel| {
-            let mut keep = vec![agent.as_fd(), log_kept.as_fd(), orders_kept.as_fd()];
-            keep.extend(connections.iter().map(|connection| connection.as_fd()));
-            let needs = SessionNeeds { keep: &keep, user: None, filter, memory: SESSION_MEMORY };
+        let confine = |keep: &[BorrowedFd<'_>]| {
+            let needs = SessionNeeds { keep, user: None, filter, memory: SESSION_MEMORY };
             confine_session(&needs).map_err(|error| format!("the session cannot be confined: {error}"))
         };
         let orders = SessionOrders::new(orders);
         session::serve(Belongings { agent, orders: Box::new(orders), log, confine: &confine })
     }
 
-    fn tell_agent(&self, message: &ToAgent, descriptors: &[std::os::fd::BorrowedFd<'_>]) {
+    fn tell_agent(&self, message: &ToAgent, descriptors: &[BorrowedFd<'_>]) {
         let Some(agent) = &self.agent else { return };
         let Ok(octets) = postcard::to_allocvec(message) else { return };
         if let Err(error) = agent.channel.try_send(&octets, descriptors) {

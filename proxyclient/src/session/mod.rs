@@ -9,6 +9,7 @@ mod account;
 use std::io;
 use std::io::Write;
 use std::net::TcpStream;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -39,7 +40,7 @@ pub struct Belongings<'a> {
     pub orders: Box<dyn Orders>,
     /// The log, which also takes the session record.
     pub log: ChildLog,
-    /// Gives up what is not needed: called once both connections are there, with them.
+    /// Called once both connections are there, before an octet is read from them.
     pub confine: Confine<'a>,
 }
 
@@ -59,7 +60,7 @@ pub fn serve(belongings: Belongings<'_>) -> ExitCode {
     logging::set_session(&assignment.session.to_string());
     let deadline = Instant::now() + assignment.limits.pairing_timeout;
     let account = Account::new(&assignment);
-    let (daemon, link) = match set_up(&assignment, &agent, confine, deadline, orders.as_mut()) {
+    let (daemon, link) = match set_up(&assignment, &agent, &log, confine, deadline, orders.as_mut()) {
         Ok(connections) => connections,
         Err(Unpaired::Here(refused)) => return account.unpaired(&agent, refused),
         Err(Unpaired::Given(text)) => {
@@ -86,8 +87,8 @@ pub fn serve(belongings: Belongings<'_>) -> ExitCode {
     account.ended(&outcome, files, &log)
 }
 
-/// Gives up everything but these connections and this channel.
-type Confine<'a> = &'a dyn Fn(&[&TcpStream], &Channel) -> Result<(), String>;
+/// Gives up everything but these descriptors.
+type Confine<'a> = &'a dyn Fn(&[BorrowedFd<'_>]) -> Result<(), String>;
 
 /// Why a session is not paired.
 enum Unpaired {
@@ -100,6 +101,7 @@ enum Unpaired {
 fn set_up(
     assignment: &Assignment,
     agent: &Channel,
+    log: &ChildLog,
     confine: Confine<'_>,
     deadline: Instant,
     orders: &mut dyn Orders,
@@ -119,7 +121,8 @@ fn set_up(
         .map_err(|error| lost(format!("{}: {error}", assignment.link)))?;
     // 42 octets into an empty send buffer: they go at once or the connection is of no use.
     link.write_all(&Preamble::Data(assignment.token).write()).map_err(|error| lost(error.to_string()))?;
-    confine(&[&daemon, &link], agent).map_err(|text| here(Situation::PairingRefused, text))?;
+    let kept = [daemon.as_fd(), link.as_fd(), agent.as_fd(), orders.descriptor(), log.as_fd()];
+    confine(&kept).map_err(|text| here(Situation::PairingRefused, text))?;
     let config = key.client(assignment.dmz_key).map_err(|error| lost(error.to_string()))?;
     let tls = Tls::connect(link, Arc::new(config), proxylink::tls::server_name(), deadline, orders)
         .map_err(|error| lost(format!("{}: {error}", assignment.link)))?;

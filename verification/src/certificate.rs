@@ -207,11 +207,14 @@ impl<'a> Extensions<'a> {
     }
 }
 
-/// The list, if it is nothing but whole values: partners are told by what stands in it.
+/// The list, if it is nothing but whole values of context-specific tags, as GeneralNames are: partners are told by what
+/// stands in it.
 fn each_readable<'a>(list: &'a [u8], what: &'static str) -> Result<&'a [u8], Malformed> {
     let mut values = Reader::new(list);
     while !values.is_empty() {
-        values.any(what)?;
+        if values.any(what)?.tag & 0xc0 != 0x80 {
+            return Err(Malformed(what));
+        }
     }
     Ok(list)
 }

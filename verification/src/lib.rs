@@ -18,6 +18,7 @@ mod fingerprint;
 mod judgement;
 mod key;
 mod name;
+mod partner;
 mod policy;
 pub mod possession;
 mod refusal;

@@ -2,6 +2,7 @@
 //! flat image ([`compile`]), and read in place by every process ([`Policy`]).
 
 mod compile;
+mod crls;
 mod image;
 mod source;
 mod view;

@@ -565,8 +565,14 @@ fn messages(mut rest: &[u8]) -> Vec<&[u8]> {
     messages
 }
 
+/// More of them where `PROPTEST_CASES` asks for it.
+fn at_least(cases: u32) -> ProptestConfig {
+    let default = ProptestConfig::default();
+    ProptestConfig { cases: default.cases.max(cases), failure_persistence: None, ..default }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(at_least(1000))]
 
     #[test]
     fn no_changed_proof_is_taken(

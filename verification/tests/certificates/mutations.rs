@@ -111,8 +111,14 @@ fn changed(der: &[u8], change: &Change, cases: &Cases) -> Vec<u8> {
     der
 }
 
+/// More of them where `PROPTEST_CASES` asks for it.
+fn at_least(cases: u32) -> ProptestConfig {
+    let default = ProptestConfig::default();
+    ProptestConfig { cases: default.cases.max(cases), failure_persistence: None, ..default }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 4000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(at_least(2000))]
 
     #[test]
     fn no_change_to_the_octets_of_a_refused_chain_is_accepted(

@@ -112,8 +112,14 @@ fn what_is_told_of_a_certificate_is_complete_and_on_one_line() {
     }
 }
 
+/// More of them where `PROPTEST_CASES` asks for it.
+fn at_least(cases: u32) -> ProptestConfig {
+    let default = ProptestConfig::default();
+    ProptestConfig { cases: default.cases.max(cases), failure_persistence: None, ..default }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 3000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(at_least(3000))]
 
     #[test]
     fn changed_certificates_are_read_alike_or_not_at_all(

@@ -59,7 +59,7 @@ use crate::{
     command::{Command, CommandName, Level, ReleaseLevel, Ssid},
     deviation::{Conformance, Deviation, Deviations},
     field::IdentificationCode,
-    stb::StreamHeader,
+    stb::{LARGEST_EXCHANGE_BUFFER, StreamHeader},
 };
 use file::OpenFile;
 use response::KnownFiles;
@@ -322,13 +322,15 @@ impl Monitor {
         const COMMANDS: usize = 165 + 999;
         // AUCH with the longest challenge that its two octets of length can announce.
         const CHALLENGE: usize = 3 + 65_535;
+        if self.phase == Phase::WfNdisc {
+            return LARGEST_EXCHANGE_BUFFER;
+        }
         let Some(agreement) = &self.agreement else { return COMMANDS };
         let idle = matches!(self.phase, Phase::IdleSp | Phase::IdleSpRequested | Phase::IdleSpCd | Phase::WfCd);
         match self.phase {
-            Phase::WfNdisc => crate::stb::LARGEST_EXCHANGE_BUFFER,
             Phase::WfAuch(by) if by == from => CHALLENGE,
             // EERP and NERP have a hash and a signature, up to the limit of every Exchange Buffer.
-            _ if idle && from == self.speaker && agreement.level == Level::L5 => crate::stb::LARGEST_EXCHANGE_BUFFER,
+            _ if idle && from == self.speaker && agreement.level == Level::L5 => LARGEST_EXCHANGE_BUFFER,
             _ => COMMANDS.max(agreement.buffer_size.octets() as usize),
         }
     }

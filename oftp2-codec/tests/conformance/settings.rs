@@ -79,6 +79,9 @@ fn a_header_that_announces_more_than_can_come_is_refused_before_its_buffer() {
         ("sending", Peer::Initiator, 1164),
         ("sending, large buffer", Peer::Initiator, 10_000),
         ("idle at level 4", Peer::Initiator, 2048),
+        // What still comes after the end has to be taken off the line, whatever it is.
+        ("ended", Peer::Initiator, 99_999),
+        ("turned away", Peer::Initiator, 99_999),
     ] {
         assert_eq!(longest(before, from), expected, "{before}, {from}");
     }

@@ -144,7 +144,7 @@ deviations! {
         "the response is signed although the file asked for an unsigned one";
     CountsDiffer "D59" Warn None,
         "EFID counts other records or octets than have passed; the Listener decides";
-    RecordLengthWrong "D60" Warn WRONG_DATA,
+    RecordLengthWrong "D60" Warn None,
         "a record is longer than SFIDLRECL, or not as long in a file of fixed records";
     SignatureWithoutSuite "D61" Warn None,
         "a signed response is asked for without a cipher suite to sign it";

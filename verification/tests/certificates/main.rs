@@ -5,4 +5,5 @@ mod foreign;
 mod mutations;
 mod reading;
 mod rows;
+mod stock;
 mod table;

@@ -1,5 +1,5 @@
-//! What was refused stays refused, however its octets are changed; what was accepted is accepted unchanged only, or still as
-//! the same partner.
+//! What was refused stays refused, however its octets are changed; a partner's certificate is accepted unchanged only; a
+//! damaged image gives no answer, and no panic.
 
 use std::cell::OnceCell;
 use std::collections::HashSet;

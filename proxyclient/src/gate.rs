@@ -5,15 +5,17 @@
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use license::SecurityToken;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal as Kill, kill};
-use proxydaemon::confine::{SessionFilter, SessionNeeds, confine_session};
+use proxydaemon::confine::{
+    Ports, RoleNeeds, SessionFilter, SessionNeeds, confine_role, confine_session, kernel_lacks,
+};
 use proxydaemon::credentials::Secret;
-use proxydaemon::descriptors::{Channel, close_all_but};
+use proxydaemon::descriptors::{Channel, Directory, close_all_but};
 use proxydaemon::exit::ExitCode;
 use proxydaemon::fork::{Ending, fork_role, reap};
 use proxydaemon::logging::{self, ChildLog, FromChild, GateLog, LogSocket};
@@ -93,6 +95,9 @@ pub fn run(start: Start, ready: impl FnOnce()) -> std::io::Result<ExitCode> {
     let text = format!("version {}, pid {}", env!("CARGO_PKG_VERSION"), std::process::id());
     Situation::ClientStarted.tell(&text);
     gate.report(Situation::ClientStarted, text);
+    if let Some(lacking) = kernel_lacks() {
+        Situation::ConfinementIncomplete.tell(lacking);
+    }
     ready();
     let _ = notify::ready("no configuration yet");
     gate.serve();
@@ -332,7 +337,11 @@ impl Gate {
         let Ok((channel, log)) = begin() else { return ExitCode::Resources };
         ChildLog::start(log);
         let channel = Channel::from(channel);
-        match read_sources(&self.sources) {
+        let sources = read_sources(&self.sources).and_then(|sources| {
+            self.confine_agent().map_err(|error| format!("the agent cannot be confined: {error}"))?;
+            Ok(sources)
+        });
+        match sources {
             Ok((url, token)) => agent::run(agent::Start {
                 gate: channel,
                 url,
@@ -350,6 +359,16 @@ impl Gate {
                 ExitCode::Usage
             }
         }
+    }
+
+    /// The agent writes beneath its state directory, reads what TLS and name resolution need, and connects.
+    fn confine_agent(&self) -> Result<(), Box<dyn std::error::Error>> {
+        let open = |path: &Path| Directory::open(path);
+        let state = open(&self.sources.state_dir)?;
+        let ca = self.sources.ca_file.as_deref().and_then(Path::parent).map(open).transpose()?;
+        let read: Vec<_> = ca.iter().map(AsFd::as_fd).collect();
+        let needs = RoleNeeds { gate: false, read: &read, write: &[state.as_fd()], connect: Ports::Any };
+        Ok(confine_role(&needs, false)?)
     }
 
     fn agent_ended(&mut self, ending: Ending) {

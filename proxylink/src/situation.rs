@@ -171,6 +171,7 @@ situations! {
     SpoolFull "spool-full" Error "Reports were dropped because the spool is full." "Bring the backend back; the numbers tell what is missing.";
     SpoolUnwritable "spool-unwritable" Error "Reports cannot be kept on disk." "See space and rights of the state directory.";
     SessionRecorded "session-recorded" Note "A session record was handed over." "Nothing to do.";
+    InternalFault "internal-fault" Fatal "A process of the program has a fault and ended." "Send the log around this line to the makers.";
     OutgoingOff "outgoing-off" Note "Outgoing sessions are off." "Nothing to do.";
 }
 

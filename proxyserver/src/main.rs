@@ -9,6 +9,7 @@ mod options;
 mod prepared;
 mod session;
 mod switchboard;
+mod tally;
 
 use std::process::ExitCode as ProcessExit;
 use std::time::SystemTime;

@@ -47,6 +47,8 @@ const EVENTS: usize = 256;
 /// Between two attempts to reach the server.
 const REDIAL: Duration = Duration::from_secs(1);
 const REDIAL_AT_MOST: Duration = Duration::from_secs(15);
+/// An attempt as late as this waits as long as any.
+const PATIENT: u32 = 15;
 /// How long a link that stood may be gone before the daemon ends.
 const GONE_FOR_GOOD: Duration = Duration::from_secs(45);
 /// For the name of the receive daemon.
@@ -357,7 +359,6 @@ impl Agent {
             return;
         }
         self.links += 1;
-        self.told_dial = None;
         let number = self.links;
         let text = format!(
             "server={} ({}): proxyserver {} on {} (pid {})",
@@ -425,8 +426,15 @@ impl Agent {
     }
 
     fn unlink(&mut self, why: &str) {
+        if self.lose(why) {
+            self.dial(Some(Instant::now()), 1);
+        }
+    }
+
+    /// The link is lost; whether it stood.
+    fn lose(&mut self, why: &str) -> bool {
         if !matches!(self.link, Link::Up(_)) {
-            return;
+            return false;
         }
         if let Link::Up(up) = std::mem::replace(&mut self.link, Link::Waiting) {
             up.reader.abort();
@@ -434,7 +442,7 @@ impl Agent {
         let text = format!("server={}: {}; sessions in flight go on", self.server, escape(why));
         self.report(Situation::LinkDown, &text, None, None, None);
         self.heartbeat();
-        self.dial(Some(Instant::now()), 1);
+        true
     }
 
     /// Nothing new is taken any more.
@@ -458,10 +466,15 @@ impl Agent {
                 self.over(&text);
             }
             FromServer::Goodbye(goodbye) => {
-                self.report(goodbye.situation, &escape(&goodbye.text), None, None, None);
-                self.unlink("the server ended it");
+                let refused = Undialled { situation: goodbye.situation, text: escape(&goodbye.text) };
+                self.lose("the server ended it");
+                self.link = Link::Dialling { stood_until: None, attempt: PATIENT };
+                self.undialled(refused);
             }
-            FromServer::SnapshotTaken(number) => log::debug!("snapshot {number} is in force on the proxyserver"),
+            FromServer::SnapshotTaken(number) => {
+                self.told_dial = None;
+                log::debug!("snapshot {number} is in force on the proxyserver");
+            }
             FromServer::SnapshotRefused(number, text) => {
                 let text = format!("snapshot {number}: {}", escape(&text));
                 self.report(Situation::SnapshotRefused, &text, None, None, None);
@@ -701,7 +714,12 @@ impl Agent {
             }
             ToAgent::Report(report) => self.reporter.tell(Tell::Inside(report)),
             ToAgent::Running(count) => log::debug!("{count} sessions run since before"),
-            ToAgent::Draining => self.draining = true,
+            ToAgent::Draining => {
+                self.draining = true;
+                self.goodbye("the proxyclient ends");
+                self.link = Link::Over;
+                self.heartbeat();
+            }
             ToAgent::Stop => {}
         }
     }
@@ -857,7 +875,7 @@ pub fn now() -> UnixMillis {
 }
 
 /// Text from the other side, fit for a log line.
-fn escape(text: &str) -> String {
+pub fn escape(text: &str) -> String {
     text.chars()
         .take(2048)
         .flat_map(|character| {

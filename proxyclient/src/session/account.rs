@@ -49,7 +49,9 @@ impl<'a> Account<'a> {
             (Ending::Completed | Ending::Violation { .. } | Ending::Ordered(_), _) | (_, None) => {
                 (outcome.ending.situation(Which::Partner), outcome.ending.to_string())
             }
-            (_, Some(closing)) => (closing.situation, format!("seen in the DMZ: {}", closing.text)),
+            (_, Some(closing)) => {
+                (closing.situation, format!("seen in the DMZ: {}", crate::agent::escape(&closing.text)))
+            }
         };
         let partner = self.assignment.partner.as_deref().unwrap_or("(unknown)");
         let detail = format!(

@@ -5,7 +5,6 @@
 
 mod children;
 mod partner_port;
-mod tally;
 
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, OwnedFd};
@@ -17,7 +16,9 @@ use license::{IdentityKey, IssuerKey, Licence};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal as Kill, kill};
 use proxydaemon::Pid;
-use proxydaemon::confine::{SessionFilter, SessionNeeds, confine_session};
+use proxydaemon::confine::{
+    Ports, RoleNeeds, SessionFilter, SessionNeeds, confine_role, confine_session, kernel_lacks,
+};
 use proxydaemon::descriptors::{Accepted, Channel, Listener, Mapping, close_all_but};
 use proxydaemon::exit::ExitCode;
 use proxydaemon::fork::{Ending, fork_role, reap};
@@ -31,11 +32,11 @@ use proxylink::snapshot::{LARGEST as LARGEST_SNAPSHOT, Limits};
 
 use self::children::{Admission, Children};
 use self::partner_port::PartnerPort;
-use self::tally::{Line, Tally};
 use crate::between::{FromSwitchboard, LARGEST, ToSwitchboard};
 use crate::prepared::Prepared;
 use crate::session::{self, Around, Belongings};
 use crate::switchboard;
+use crate::tally::{Line, Tally};
 use relay::signalled::{STOP, SessionOrders, WITHDRAW};
 
 /// Connections that are accepted before anything else gets its turn.
@@ -103,6 +104,9 @@ pub fn run(start: Start, ready: impl FnOnce()) -> std::io::Result<ExitCode> {
     Situation::ServerStarted.tell(format_args!("version {}, pid {}", env!("CARGO_PKG_VERSION"), std::process::id()));
     for address in addresses {
         Situation::LinkListening.tell(format_args!("address={address}"));
+    }
+    if let Some(lacking) = kernel_lacks() {
+        Situation::ConfinementIncomplete.tell(lacking);
     }
     ready();
     let _ = notify::ready("no proxyclient is linked, the partner port is closed");
@@ -396,6 +400,12 @@ impl Gate {
                 return ExitCode::Licence;
             }
         };
+        // Identity and licence have been read: no file is needed any more, and the inside opens all connections.
+        let needs = RoleNeeds { gate: false, read: &[], write: &[], connect: Ports::Only(&[]) };
+        if let Err(error) = confine_role(&needs, false) {
+            log::error!("the switchboard cannot be confined: {error}");
+            return ExitCode::Confinement;
+        }
         let listeners: std::io::Result<Vec<_>> =
             self.link.iter().map(|port| port.as_fd().try_clone_to_owned().map(TcpListener::from)).collect();
         let Ok(listeners) = listeners else { return ExitCode::Resources };

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use license::ValidLicence;
 use proxylink::control::{ControlEnd, Outbox};
@@ -22,11 +22,13 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::Event;
+use crate::tally::Tally;
 
 const MOST_UNAUTHENTICATED: usize = 32;
 const MOST_OF_ONE_ADDRESS: usize = 8;
 const PREAMBLE_DEADLINE: Duration = Duration::from_secs(5);
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
+const TOO_MANY: &str = "too many connections without authentication (32 in all, 8 of one address)";
 /// After accept failed for lack of descriptors, so that it does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
@@ -40,8 +42,22 @@ pub struct LinkPort {
     pub hello: ServerHello,
     /// Where what comes goes.
     pub events: mpsc::Sender<Event>,
+    /// Key of the client that is linked.
+    pub linked: Mutex<Option<KeyHash>>,
+    /// What was refused, for a log that stays readable in a storm.
+    pub tally: Mutex<Tally>,
     /// Connections without authentication, by address.
     pub open: Mutex<HashMap<IpAddr, usize>>,
+}
+
+impl LinkPort {
+    /// Tells of a connection that was refused, or counts it.
+    pub fn tell(&self, situation: Situation, text: &str, from: SocketAddr) {
+        let mut tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(line) = tally.refused(situation, text, from, Instant::now()) {
+            situation.tell(line.text);
+        }
+    }
 }
 
 /// A control connection whose client is authenticated and licensed.
@@ -75,14 +91,11 @@ pub async fn accept(listener: TcpListener, port: Arc<LinkPort>) {
                 tokio::spawn(async move {
                     let port = Arc::clone(&place.port);
                     if let Err(refusal) = serve(socket, from, &port, place).await {
-                        refusal.tell(from);
+                        port.tell(refusal.situation, &refusal.text, from);
                     }
                 });
             }
-            None => Situation::LinkRefused.tell(format_args!(
-                "peer={from}: too many connections without authentication ({MOST_UNAUTHENTICATED} in all, \
-                 {MOST_OF_ONE_ADDRESS} of one address)"
-            )),
+            None => port.tell(Situation::LinkRefused, TOO_MANY, from),
         }
     }
 }
@@ -129,10 +142,6 @@ impl Refusal {
     fn new(situation: Situation, text: impl ToString) -> Self {
         Self { situation, text: text.to_string() }
     }
-
-    fn tell(&self, from: SocketAddr) {
-        self.situation.tell(format_args!("peer={from}: {}", self.text));
-    }
 }
 
 async fn serve(mut socket: TcpStream, from: SocketAddr, port: &LinkPort, place: Place) -> Result<(), Refusal> {
@@ -173,6 +182,12 @@ async fn control(socket: TcpStream, from: SocketAddr, port: &LinkPort) -> Result
             );
             goodbye(&mut tls, Situation::LinkClientUnlicensed, text.clone()).await;
             return Err(Refusal::new(Situation::LinkClientUnlicensed, text));
+        }
+        let linked = *port.linked.lock().unwrap_or_else(PoisonError::into_inner);
+        if linked.is_some_and(|linked| linked != key) {
+            let text = "another proxyclient is linked; this version serves one at a time".to_owned();
+            goodbye(&mut tls, Situation::LinkSecondClient, text.clone()).await;
+            return Err(Refusal::new(Situation::LinkSecondClient, text));
         }
         frame::write(&mut tls, &FromServer::Hello(port.hello.clone()))
             .await

@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use std::future::pending;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use license::{IdentityKey, ValidLicence};
@@ -30,9 +30,12 @@ use self::link::{Control, LinkPort};
 use self::sessions::{Permitted, Sessions};
 use self::snapshots::{Compiled, Progress, Snapshots};
 use crate::between::{FromSession, FromSwitchboard, LARGEST, ToSession, ToSwitchboard};
+use crate::tally::Tally;
 
 /// Events that may wait for the loop; who makes more of them waits.
 const EVENTS: usize = 256;
+/// How often counts are told: refused connections to the log, sessions to the inside.
+const COUNTS: Duration = Duration::from_secs(10);
 /// How often the licence is looked at.
 const LICENCE_CHECK: Duration = Duration::from_secs(60);
 /// How long nobody may be linked before it is told.
@@ -99,6 +102,8 @@ async fn serve(start: Start) -> std::io::Result<()> {
             licensed_until: licence.grant().valid_until.timestamp(),
         },
         events: events.clone(),
+        linked: Mutex::new(None),
+        tally: Mutex::new(Tally::default()),
         open: Mutex::new(HashMap::new()),
     });
     for listener in start.listeners {
@@ -110,13 +115,17 @@ async fn serve(start: Start) -> std::io::Result<()> {
         gate,
         events,
         licence,
+        port,
         linked: None,
         links: 0,
         sessions: Sessions::default(),
         listening: Vec::new(),
         expired: false,
+        running: 0,
+        told_running: 0,
     };
     let mut licence_check = tokio::time::interval(LICENCE_CHECK);
+    let mut lines = tokio::time::interval(COUNTS);
     let missing = tokio::time::sleep(INSIDE_MISSING_AFTER);
     tokio::pin!(missing);
     let mut told_missing = false;
@@ -141,6 +150,7 @@ async fn serve(start: Start) -> std::io::Result<()> {
             }
             () = levels.next() => {}
             _ = licence_check.tick() => switchboard.check_licence(),
+            _ = lines.tick() => switchboard.tell_counts(),
             () = async { if waits { missing.as_mut().await } else { pending().await } } => {
                 told_missing = true;
                 Situation::InsideMissing.tell(format_args!(
@@ -166,11 +176,15 @@ struct Switchboard {
     gate: AsyncChannel,
     events: mpsc::Sender<Event>,
     licence: Arc<ValidLicence>,
+    port: Arc<LinkPort>,
     linked: Option<Linked>,
     links: u64,
     sessions: Sessions,
     listening: Vec<SocketAddr>,
     expired: bool,
+    /// Sessions at this moment, and as the inside was told last.
+    running: u32,
+    told_running: u32,
 }
 
 impl Switchboard {
@@ -229,6 +243,7 @@ impl Switchboard {
             }
         })
         .abort_handle();
+        *self.port.linked.lock().unwrap_or_else(PoisonError::into_inner) = Some(control.key);
         self.linked = Some(Linked {
             number,
             key: control.key,
@@ -256,6 +271,7 @@ impl Switchboard {
 
     fn unlink(&mut self, why: &str) {
         let Some(linked) = self.linked.take() else { return };
+        *self.port.linked.lock().unwrap_or_else(PoisonError::into_inner) = None;
         linked.reader.abort();
         Situation::LinkDown
             .tell(format_args!("peer={}: {why}; the partner port closes, sessions in flight go on", linked.from));
@@ -371,7 +387,7 @@ impl Switchboard {
                     self.gone(session);
                 }
             }
-            Err(unknown) => Situation::DataConnectionRefused.tell(format_args!("peer={from}: {unknown}")),
+            Err(unknown) => self.port.tell(Situation::DataConnectionRefused, &unknown.to_string(), from),
         }
     }
 
@@ -413,12 +429,14 @@ impl Switchboard {
     fn hear_gate(&mut self, message: ToSwitchboard, descriptors: Vec<OwnedFd>) {
         match message {
             ToSwitchboard::Session { session, peer, local } => {
+                self.running += 1;
                 let Some(channel) = descriptors.into_iter().next() else { return };
                 if let Err(error) = self.admit(session, peer, local, channel) {
                     log::error!("a session cannot be served: {error}");
                 }
             }
             ToSwitchboard::SessionEnded { session, crashed } => {
+                self.running = self.running.saturating_sub(1);
                 self.gone(session);
                 if crashed {
                     log::debug!("the process of session {session} crashed");
@@ -432,7 +450,7 @@ impl Switchboard {
                 self.report(Situation::PartnerPortUnavailable, text, None);
             }
             ToSwitchboard::Report { situation, text, peer } => self.report(situation, text, peer),
-            ToSwitchboard::Sessions(count) => self.send(FromServer::Sessions(count)),
+            ToSwitchboard::Sessions(count) => self.running = count,
             ToSwitchboard::Stop => {}
         }
     }
@@ -479,6 +497,17 @@ impl Switchboard {
             partner: None,
             peer,
         }));
+    }
+
+    fn tell_counts(&mut self) {
+        let lines = self.port.tally.lock().unwrap_or_else(PoisonError::into_inner).due(std::time::Instant::now());
+        for line in lines {
+            line.situation.tell(line.text);
+        }
+        if self.told_running != self.running {
+            self.told_running = self.running;
+            self.send(FromServer::Sessions(self.running));
+        }
     }
 
     fn check_licence(&mut self) {

@@ -23,8 +23,9 @@ fn all() -> Vec<(String, Vec<u8>)> {
     all
 }
 
-/// What differs between the two readings; `None` where one of them cannot read it.
-fn compare(der: &[u8]) -> Option<Result<(), String>> {
+/// What differs between the two readings; `None` where one of them cannot read it. Of a `changed` certificate the other
+/// library reads some names that DER does not allow; we may know fewer of them, and none that it does not know.
+fn compare(der: &[u8], changed: bool) -> Option<Result<(), String>> {
     let ours = CertificateFacts::read(der).ok()?;
     let (rest, theirs) = X509Certificate::from_der(der).ok()?;
     let same = |what: &str, same: bool| if same { Ok(()) } else { Err(format!("{what} of {ours}")) };
@@ -39,7 +40,7 @@ fn compare(der: &[u8]) -> Option<Result<(), String>> {
     let dns: Vec<_> = names
         .iter()
         .filter_map(|name| match name {
-            GeneralName::DNSName(name) => Some((*name).to_owned()),
+            GeneralName::DNSName(name) => Some(name.escape_default().to_string()),
             _ => None,
         })
         .collect();
@@ -51,7 +52,8 @@ fn compare(der: &[u8]) -> Option<Result<(), String>> {
         .and(same("notBefore", ours.not_before.as_secs() == seconds(theirs.validity().not_before.timestamp())))
         .and(same("notAfter", ours.not_after.as_secs() == seconds(theirs.validity().not_after.timestamp())))
         .and(same("CA", ours.is_ca == theirs.is_ca()))
-        .and(same("DNS names", !comparable || ours.dns_names.len() == dns.len().min(64)))
+        .and(same("DNS names", !comparable || ours.dns_names.iter().all(|name| dns.contains(name))))
+        .and(same("number of DNS names", changed || ours.dns_names.len() == dns.len()))
         .and(same(
             "key",
             match (&ours.key, theirs.public_key().parsed()) {
@@ -75,7 +77,7 @@ fn every_certificate_is_read_as_another_library_reads_it() {
     assert!(all.len() > 150, "{}", all.len());
     let mut compared = 0;
     for (name, der) in &all {
-        if let Some(verdict) = compare(der) {
+        if let Some(verdict) = compare(der, false) {
             assert_eq!(verdict, Ok(()), "{name}");
             compared += 1;
         } else {
@@ -136,7 +138,7 @@ proptest! {
                 let at = at.index(der.len());
                 der[at] = *to;
             }
-            if let Some(verdict) = compare(&der) {
+            if let Some(verdict) = compare(&der, true) {
                 prop_assert_eq!(verdict, Ok(()), "{}", name);
             }
             Ok(())

@@ -1,14 +1,17 @@
 //! The link between both daemons: who may link, what happens when one of them goes, what strangers get.
 
+use std::ffi::OsString;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use license::SecurityToken;
+use license::{LinkKey, SecurityToken};
 use nix::sys::signal::Signal;
 use serde_json::json;
-use tests::harness::{Chain, Held, PATIENCE, Plan, Process, Recorder, Trouble, made_octets, until};
+use tests::harness::scripted_backend::Answer;
+use tests::harness::{Chain, Held, Mark, PATIENCE, Plan, Process, Recorder, Trouble, made_octets, until};
 use tests::station::{OutgoingFile, Report, sha256};
 
 /// The link's preamble: magic, version, kind, pairing token.
@@ -49,12 +52,28 @@ fn count(process: &Process, code: &str) -> usize {
     process.lines().iter().filter(|line| line.contains(&format!(" {code} "))).count()
 }
 
+/// The value behind an option that is there.
+fn replace(arguments: &mut [OsString], option: &str, value: OsString) {
+    let place = arguments.iter().position(|argument| argument == option).expect("the option is given");
+    arguments[place + 1] = value;
+}
+
+/// The backend has the configuration for whoever shows that token, too: what is tried is the proxyserver.
+fn take_token_too(chain: &Chain, token: &SecurityToken) {
+    let (config, token) = (chain.config.clone(), token.reveal().to_owned());
+    chain.scripted_backend().set_script(move |request| {
+        let asked = request.path == "/proxy/v1/config" && request.header("x-seon-token") == Some(&token);
+        let mut answer = Answer::json(200, &config);
+        answer.headers.push(("ETag".into(), "\"1\"".into()));
+        asked.then_some(answer)
+    });
+}
+
 /// The client as usual, but for `-S`.
 fn client_through(chain: &Chain, address: SocketAddr) -> Result<Process, Trouble> {
     let usual = chain.client_command()?;
-    let mut arguments: Vec<_> = usual.get_args().map(ToOwned::to_owned).collect();
-    let place = arguments.iter().position(|argument| argument == "-S").expect("-S is given");
-    arguments[place + 1] = address.to_string().into();
+    let mut arguments: Vec<OsString> = usual.get_args().map(ToOwned::to_owned).collect();
+    replace(&mut arguments, "-S", address.to_string().into());
     Process::start("proxyclient", Command::new(usual.get_program()).args(arguments))
 }
 
@@ -65,7 +84,7 @@ fn partners_are_listened_to_only_while_a_client_is_linked() -> Result<(), Troubl
     assert!(!is_open(&chain.partner_address()), "open before any client is linked");
     chain.start_client()?;
     chain.server_says("link-up")?;
-    chain.wait_until_open(tests::harness::Mark::default())?;
+    chain.wait_until_open(Mark::default())?;
     assert!(is_open(&chain.partner_address()));
 
     let mark = chain.server().mark();
@@ -117,7 +136,7 @@ fn a_cut_control_connection_comes_back_and_sessions_in_flight_go_on() -> Result<
     chain.start_server()?;
     let wire = Recorder::start(chain.link_address().parse().unwrap())?;
     chain.client = Some(client_through(&chain, wire.address())?);
-    chain.wait_until_open(tests::harness::Mark::default())?;
+    chain.wait_until_open(Mark::default())?;
     let held = hold(&chain, "IN-FLIGHT")?;
     let mark = chain.server().mark();
     wire.cut_first();
@@ -134,7 +153,7 @@ fn a_cut_data_connection_ends_both_sides_of_its_session() -> Result<(), Trouble>
     chain.start_server()?;
     let wire = Recorder::start(chain.link_address().parse().unwrap())?;
     chain.client = Some(client_through(&chain, wire.address())?);
-    chain.wait_until_open(tests::harness::Mark::default())?;
+    chain.wait_until_open(Mark::default())?;
     let held = hold(&chain, "CUT")?;
     wire.cut_all_but_first();
     let report = held.go_on()?;
@@ -152,7 +171,7 @@ fn a_second_use_of_a_pairing_token_and_a_guessed_one_are_refused() -> Result<(),
     chain.start_server()?;
     let wire = Recorder::start(chain.link_address().parse().unwrap())?;
     chain.client = Some(client_through(&chain, wire.address())?);
-    chain.wait_until_open(tests::harness::Mark::default())?;
+    chain.wait_until_open(Mark::default())?;
     let held = hold(&chain, "FIRST")?;
     let said = wire.wait_for(2, PREAMBLE)?;
     let used = said[1][..PREAMBLE].to_vec();
@@ -199,15 +218,8 @@ fn nonsense_on_the_link_port_is_refused_with_one_line_each_and_disturbs_nobody()
 fn a_client_whose_key_is_not_licensed_does_not_link() -> Result<(), Trouble> {
     let mut chain = Plan::new().prepare()?;
     chain.start_server()?;
-    // The backend takes any token here: what is tried is the proxyserver.
     let other = SecurityToken::new_random().unwrap();
-    let (config, token) = (chain.config.clone(), other.reveal().to_owned());
-    chain.scripted_backend().set_script(move |request| {
-        let is_config = request.path == "/proxy/v1/config" && request.header("x-seon-token") == Some(&token);
-        let mut answer = tests::harness::scripted_backend::Answer::json(200, &config);
-        answer.headers.push(("ETag".into(), "\"1\"".into()));
-        is_config.then_some(answer)
-    });
+    take_token_too(&chain, &other);
     chain.scratch.write("token", other.reveal())?;
     chain.start_client()?;
     chain.server_says("link-client-unlicensed")?;
@@ -230,14 +242,24 @@ fn a_server_with_another_proxy_id_is_not_linked_to() -> Result<(), Trouble> {
 
 #[test]
 fn a_second_client_is_refused_by_name_and_the_first_one_serves_on() -> Result<(), Trouble> {
-    let chain = Chain::start()?;
+    let mut chain = Plan::new().prepare()?;
+    let token = SecurityToken::new_random().unwrap();
+    let line = license::client_line(&LinkKey::derive(&token), Some("second"));
+    let licence = std::fs::read_to_string(chain.scratch.path().join("seon_proxy.lic")).unwrap();
+    chain.scratch.write("seon_proxy.lic", format!("{licence}{line}\n"))?;
+    chain.start_server()?;
+    chain.start_client()?;
+    chain.wait_until_open(Mark::default())?;
+
+    take_token_too(&chain, &token);
+    let file_with_token = chain.scratch.write("second-token", token.reveal())?;
+    let state = chain.scratch.directory("state/second")?;
     let usual = chain.client_command()?;
-    let mut arguments: Vec<_> = usual.get_args().map(ToOwned::to_owned).collect();
-    let place = arguments.iter().position(|argument| argument == "--state-dir").expect("--state-dir is given");
-    arguments[place + 1] = chain.scratch.directory("state/second")?.into();
-    let directory = chain.scratch.directory("second")?;
-    arguments.extend(["--pid-file".into(), directory.join("pid").into()]);
-    let second = Process::start("second proxyclient", Command::new(usual.get_program()).args(arguments))?;
+    let mut arguments: Vec<OsString> = usual.get_args().map(ToOwned::to_owned).collect();
+    replace(&mut arguments, "--state-dir", state.into_os_string());
+    replace(&mut arguments, "-T", format!("@{}", file_with_token.display()).into());
+    let installed = chain.scratch.install(Path::new(usual.get_program()), "second")?;
+    let second = Process::start("second proxyclient", Command::new(installed).args(arguments))?;
     chain.server_says("link-second-client")?;
     second.wait_for_text(" link-second-client ")?;
     arrived(&chain, &chain.send(vec![file("FIRST")]), "FIRST");

@@ -128,6 +128,7 @@ fn each_line_of_a_session_names_it_and_its_process() -> Result<(), Trouble> {
     let ended = LogLine::read(&chain.client_says("session-ended")?).expect("a line of the log");
     let session = ended.session.expect("it names its session");
     assert_eq!(ended.role, "session");
+    chain.server_says("session-ended")?;
     let seen: Vec<LogLine> = chain.server().lines().iter().filter_map(|line| LogLine::read(line)).collect();
     assert!(seen.iter().any(|line| line.session.as_ref() == Some(&session)), "one name on both sides: {seen:?}");
     Ok(())

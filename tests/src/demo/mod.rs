@@ -96,6 +96,7 @@ fn send(chain: &Chain, file: OutgoingFile) -> Result<Report, Trouble> {
 
 /// The lines of the session in both logs, and the session record.
 fn show_what_was_seen(chain: &Chain, report: &Report) -> Result<(), Trouble> {
+    chain.server_says("session-ended")?;
     chain.client_says("session-ended")?;
     if let Some(agreed) = &report.agreement {
         let (level, size, credit) = (agreed.level as u8, agreed.buffer_size, agreed.credit);

@@ -183,7 +183,7 @@ fn converse(
     report: &mut Report,
 ) {
     report.protection = connection.protection();
-    report.peer_certificates = connection.peer_certificates();
+    report.peer_fingerprints = connection.peer_certificates().iter().map(|der| sha256(der)).collect();
     report.peer = connection.peer();
     let wanted = files.len();
     let result = report

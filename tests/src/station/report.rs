@@ -14,8 +14,8 @@ pub struct Report {
     pub peer: Option<SocketAddr>,
     /// TLS version and cipher suite, or that there is none.
     pub protection: String,
-    /// The other end's certificates (DER), its own first; none without TLS.
-    pub peer_certificates: Vec<Vec<u8>>,
+    /// SHA-256 of the other end's certificates, its own first; none without TLS.
+    pub peer_fingerprints: Vec<String>,
     /// What both SSIDs agreed on, when it came to that.
     pub agreement: Option<Agreement>,
     /// Files that were begun to be sent, in order.

@@ -41,7 +41,9 @@ impl Wire {
     pub fn protection(&self) -> String {
         match self.tls.as_deref() {
             Some(tls) => match (tls.protocol_version(), tls.negotiated_cipher_suite()) {
-                (Some(version), Some(suite)) => format!("{version:?} {:?}", suite.suite()).replace('_', "."),
+                (Some(version), Some(suite)) => {
+                    format!("{} {:?}", format!("{version:?}").replace('_', "."), suite.suite())
+                }
                 _ => "TLS".into(),
             },
             None => "plain TCP".into(),

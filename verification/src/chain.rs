@@ -191,10 +191,8 @@ fn explained(case: &Case<'_>, anchors: &[AnchorView<'_>], error: &webpki::Error)
         return refusal;
     }
     match error {
-        E::UnknownIssuer => {
-            let issuer = missing_issuer(case);
-            Refusal::IssuerUnknown { certificate: case.shown(), issuer }
-        }
+        E::UnknownIssuer => unreadable(case)
+            .unwrap_or_else(|| Refusal::IssuerUnknown { certificate: case.shown(), issuer: missing_issuer(case) }),
         E::InvalidSignatureForPublicKey | E::UnsupportedSignatureAlgorithmForPublicKeyContext(_) => {
             Refusal::SignatureWrong { certificate: case.shown() }
         }
@@ -208,7 +206,9 @@ fn explained(case: &Case<'_>, anchors: &[AnchorView<'_>], error: &webpki::Error)
         | E::MaximumPathDepthExceeded
         | E::MaximumSignatureChecksExceeded
         | E::MaximumNameConstraintComparisonsExceeded => case.broken(ChainRule::TooComplex),
-        other => case.broken(ChainRule::Other(format!("a certificate of its chain is malformed ({other})"))),
+        other => unreadable(case).unwrap_or_else(|| {
+            case.broken(ChainRule::Other(format!("a certificate of its chain is malformed ({other})")))
+        }),
     }
 }
 
@@ -262,6 +262,14 @@ fn plainer(case: &Case<'_>, anchors: &[AnchorView<'_>], error: &webpki::Error) -
         }),
         _ => None,
     }
+}
+
+/// A certificate that was sent along and might have been the missing one.
+fn unreadable(case: &Case<'_>) -> Option<Refusal> {
+    case.presented.chain.iter().enumerate().find_map(|(position, der)| {
+        let malformed = Certificate::read(der).err()?;
+        Some(Refusal::CertificateUnreadable { position, what: malformed.0.to_owned() })
+    })
 }
 
 /// Follows the names upwards to the issuer that nobody is.

@@ -138,10 +138,7 @@ impl<'a> Case<'a> {
         if certificates > MOST_CERTIFICATES || octets > MOST_OCTETS {
             return Err(Refusal::ChainTooLong { certificates, octets });
         }
-        for (position, der) in presented.chain.iter().enumerate() {
-            Certificate::read(der)
-                .map_err(|malformed| Refusal::CertificateUnreadable { position, what: malformed.0.to_owned() })?;
-        }
+        // Tolerated: what comes behind and cannot be read. It is no part of any chain then.
         let unreadable = |what: &str| Refusal::CertificateUnreadable { position: 0, what: what.to_owned() };
         let end_entity = Certificate::read(first).map_err(|malformed| unreadable(malformed.0))?;
         let facts = CertificateFacts::read(first).map_err(|error| unreadable(error.0))?;

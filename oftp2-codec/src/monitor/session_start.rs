@@ -4,6 +4,7 @@ use super::{Monitor, Notice, Peer, Phase, Place, Violation};
 use crate::{
     command::{CommandName, Ssid},
     deviation::Deviations,
+    field::Password,
     reason::SessionEndReason,
 };
 
@@ -21,7 +22,8 @@ impl Monitor {
         self.require_permitted_code(from, &ssid)?;
         let Some(offer) = self.offer.take() else {
             let notice = Notice::SessionOffered { by: from, code: ssid.code, level: ssid.level };
-            self.offer = Some(ssid);
+            // Nobody between the stations needs the password.
+            self.offer = Some(Ssid { password: Password::BLANK, ..ssid });
             self.phase = Phase::AWfConrs;
             return Ok(notice);
         };

@@ -115,8 +115,10 @@ fn judge_at(
     if pinned && policy.partner_of_certificate(&case.facts.fingerprint).is_some() {
         return case.by_pin();
     }
+    // A pinned certificate that no partner lists may still be a partner's by a chain. What was said of that partner stands;
+    // without one it is trusted, and nobody's.
     match case.by_chain() {
-        Err(_) if pinned => case.by_pin(),
+        Err(refusal) if pinned && !refusal.is_of_a_partner() => case.by_pin(),
         judged => judged,
     }
 }

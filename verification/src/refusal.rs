@@ -329,6 +329,17 @@ impl Refusal {
         }
     }
 
+    /// It is known whose certificate it is, or of which partners it is one's.
+    pub(crate) const fn is_of_a_partner(&self) -> bool {
+        matches!(
+            self,
+            Self::PartnerAmbiguous { .. }
+                | Self::PartnerDisabled { .. }
+                | Self::PartnerAddress { .. }
+                | Self::PartnerNotCalled { .. }
+        )
+    }
+
     /// What a rustls verifier returns, so that the right alert reaches the peer.
     pub fn tls_error(&self) -> rustls::Error {
         match self {

@@ -1,7 +1,7 @@
 //! The image's form: a header, tables of rows of one width sorted by their first octets, and a heap.
 //!
-//! Opening looks at the header only. Each read is checked against its section, so that a damaged image gives answers
-//! that refuse, and never a panic. Numbers are little-endian.
+//! Opening looks at the header only. Each read is checked against its section, so that a damaged image can neither make a
+//! reader panic nor let it read elsewhere; that it is not damaged is the promise of who keeps it. Numbers are little-endian.
 
 use std::cmp::Ordering;
 

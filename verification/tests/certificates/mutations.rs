@@ -184,6 +184,42 @@ proptest! {
     }
 
     #[test]
+    fn a_changed_crl_neither_revokes_nor_clears(
+        which in 0..4_usize,
+        changes in prop::collection::vec(change(), 1..3),
+    ) {
+        thread_local! {
+            static WORLD: World = World::open();
+        }
+        with_cases(|cases| WORLD.with(|world| {
+            // Under a root of its own each: one that lists the partner, one that does not.
+            let (crl, policy, chain) = [
+                ("root-june", "require", "acme"),
+                ("root-may", "require", "acme"),
+                ("openssl/good.crl.der", "openssl revocation=require", "openssl/revoked.der"),
+                ("openssl/rsa-good.crl.der", "openssl revocation=require", "openssl/rsa-leaf.der"),
+            ][which];
+            let mut source = world.source(&format!("{policy} crl={crl}"));
+            let genuine = source.crls[0].0.clone();
+            for change in &changes {
+                source.crls[0].0 = changed(&source.crls[0].0, change, cases);
+            }
+            if source.crls[0].0 == genuine {
+                return Ok(());
+            }
+            let now = crate::table::time("2026-06-01");
+            let compiled = verification::compile(&source, now).unwrap();
+            let chain = [CertificateDer::from(world.forge.der(chain))];
+            let policy = verification::Policy::open(&compiled.image).unwrap();
+            let presented = verification::Presented { chain: &chain, peer: verification::Peer::Caller };
+            let verdict = verification::judge(presented, &policy, now, "192.0.2.1".parse().unwrap());
+            let code = verdict.as_ref().map_err(verification::Refusal::code).map(drop);
+            prop_assert_eq!(code, Err("crl-missing"), "{} {:?} {:?}", crl, changes, compiled.left_out);
+            Ok(())
+        }))?;
+    }
+
+    #[test]
     fn a_damaged_image_never_panics(
         row in any::<prop::sample::Index>(),
         damages in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..20),

@@ -105,8 +105,7 @@ impl Ending {
             Self::Lost { side, .. } if *side == peer => None,
             Self::Lost { side: Which::Inside, .. } => Some(when_inside_is_lost),
             Self::Lost { side: Which::Partner, .. } => Some(SessionEndReason::Unspecified),
-            Self::Ordered(EndOrder::StopNow) => Some(SessionEndReason::EmergencyCloseDown),
-            Self::Ordered(EndOrder::Withdraw) => Some(SessionEndReason::Unspecified),
+            Self::Ordered(EndOrder::StopNow | EndOrder::Withdraw) => Some(SessionEndReason::EmergencyCloseDown),
         }
     }
 

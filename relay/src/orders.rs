@@ -20,7 +20,7 @@ pub enum EndOrder {
     /// The daemon stops: ESID 05 to both peers. A second one closes at once; one that comes when the session has ended
     /// already ends the waiting for the peers to close.
     StopNow,
-    /// The partner no longer stands in the configuration: ESID 99 to both peers.
+    /// The partner no longer stands in the configuration: ESID 05 to both peers.
     Withdraw,
 }
 

@@ -236,12 +236,12 @@ fn an_order_to_stop_is_told_to_both_as_esid_05() {
 }
 
 #[test]
-fn a_withdrawn_partner_is_told_esid_99() {
+fn a_withdrawn_partner_is_told_esid_05() {
     let mut stage = Scene::default().start_plain();
     stage.start_session();
     stage.order(EndOrder::Withdraw);
-    stage.partner.expect_session_end(99);
-    stage.inside.expect_session_end(99);
+    stage.partner.expect_session_end(5);
+    stage.inside.expect_session_end(5);
     assert_eq!(stage.inside.expect_closing().situation, Situation::SessionWithdrawn);
 }
 

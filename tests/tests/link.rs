@@ -5,7 +5,6 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
 use license::{LinkKey, SecurityToken};
 use nix::sys::signal::Signal;
@@ -110,10 +109,28 @@ fn a_client_that_is_killed_closes_the_partner_port_at_once_and_sessions_in_fligh
     chain.server().wait_after(mark, "partner-port-closed", |line| line.contains(" partner-port-closed "))?;
     assert!(!is_open(&chain.partner_address()));
     arrived(&chain, &held.go_on()?, "IN-FLIGHT");
+    chain.client().wait_for_end()?;
     let mark = chain.server().mark();
+    // It could not do that itself any more, and the next one asks for it.
+    std::fs::remove_file(chain.scratch.path().join("proxyclient/seon_proxyclient2.pid")).unwrap();
     chain.start_client()?;
     chain.wait_until_open(mark)?;
     arrived(&chain, &chain.send(vec![file("AGAIN")]), "AGAIN");
+    Ok(())
+}
+
+#[test]
+fn a_daemon_that_runs_already_is_not_started_twice() -> Result<(), Trouble> {
+    let chain = Chain::start()?;
+    for mut command in [chain.client_command()?, chain.server_command()?] {
+        let second = Process::start("a second one", &mut command)?;
+        second.wait_for_text(".pid names process")?;
+        assert!(!second.wait_for_end()?.success(), "{}", second.last_lines(10));
+    }
+    arrived(&chain, &chain.send(vec![file("STILL")]), "STILL");
+    for daemon in [chain.client(), chain.server()] {
+        assert!(daemon.status().is_none(), "{}", daemon.last_lines(10));
+    }
     Ok(())
 }
 
@@ -282,13 +299,13 @@ fn a_proxyserver_without_a_usable_licence_says_so_and_ends() -> Result<(), Troub
     for (what, licence) in cases {
         chain.scratch.write("seon_proxy.lic", licence)?;
         let server = Process::start("proxyserver", &mut chain.server_command()?)?;
+        // The Proxy ID helps to get a licence.
+        server.wait_for_text(&chain.proxy_id)?;
         assert!(!server.wait_for_end()?.success(), "{what}");
-        let said = server.lines().join("\n");
-        assert!(said.contains(&chain.proxy_id), "{what}: the Proxy ID helps to get a licence: {said}");
     }
     std::fs::remove_file(chain.scratch.path().join("seon_proxy.lic")).unwrap();
     let server = Process::start("proxyserver", &mut chain.server_command()?)?;
+    server.wait_for_text(&chain.proxy_id)?;
     assert!(!server.wait_for_end()?.success());
-    assert!(until(Duration::ZERO, || server.lines().join("").contains(&chain.proxy_id).then_some(())).is_some());
     Ok(())
 }

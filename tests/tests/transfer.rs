@@ -4,11 +4,10 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::Command;
 use std::thread;
 
 use serde_json::json;
-use tests::harness::{Chain, INSIDE_CODE, LogLine, PATIENCE, Plan, Process, Trouble, binary, made_octets, table};
+use tests::harness::{Chain, INSIDE_CODE, LogLine, PATIENCE, Plan, Process, Trouble, made_octets};
 use tests::pki::{KeyKind, Wanted};
 use tests::station::{self, Level, OutgoingFile, Receiver, Report, Security, Settings, Store, TlsVersions, sha256};
 
@@ -177,31 +176,5 @@ fn two_hundred_sessions_at_once_move_one_file_each() -> Result<(), Trouble> {
         let sum = sha256(&fs::read(chain.received(&format!("FILE-{n}"))).unwrap());
         assert_eq!(sum, sha256(&content(n)), "FILE-{n}");
     }
-    Ok(())
-}
-
-#[test]
-fn the_demonstration_ends_well_and_leaves_nothing_behind() -> Result<(), Trouble> {
-    let scratch = tempfile::tempdir().unwrap();
-    let file = scratch.path().join("small.bin");
-    fs::write(&file, made_octets(200_000)).unwrap();
-    let places = scratch.path().join("tmp");
-    fs::create_dir(&places).unwrap();
-    // The daemons' user has to reach what lies below.
-    for directory in [scratch.path(), &places] {
-        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-        fs::set_permissions(directory, mode).unwrap();
-    }
-    let mut demo = Command::new(binary("demo")?);
-    let said = Process::run("demo", demo.arg(&file).env("TMPDIR", &places))?;
-    let sum = sha256(&made_octets(200_000));
-    assert!(said.matches(&sum).count() >= 2, "{said}");
-    assert!(said.contains("has arrived byte for byte"), "{said}");
-    assert_eq!(fs::read_dir(&places).unwrap().count(), 0, "{said}");
-    let left: Vec<_> = table::below(i32::try_from(std::process::id()).unwrap())
-        .into_iter()
-        .filter(|entry| entry.command_line.contains(places.to_str().unwrap()))
-        .collect();
-    assert!(left.is_empty(), "{left:?}");
     Ok(())
 }

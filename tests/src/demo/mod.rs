@@ -94,7 +94,7 @@ fn send(chain: &Chain, file: OutgoingFile) -> Result<Report, Trouble> {
     }
 }
 
-/// The lines of the session in both logs, and the session record.
+/// What both logs say, and the session record.
 fn show_what_was_seen(chain: &Chain, report: &Report) -> Result<(), Trouble> {
     chain.server_says("session-ended")?;
     chain.client_says("session-ended")?;
@@ -105,7 +105,7 @@ fn show_what_was_seen(chain: &Chain, report: &Report) -> Result<(), Trouble> {
     }
     for (name, process) in [("proxyserver, in the DMZ", chain.server()), ("proxyclient, inside", chain.client())] {
         say(&format!("\nWhat the {name}, saw"));
-        for line in process.lines().iter().filter_map(|line| of_session(line)) {
+        for line in process.lines().iter().filter_map(|line| situation(line)) {
             say(&format!("  {line}"));
         }
     }
@@ -123,10 +123,10 @@ fn show_what_was_seen(chain: &Chain, report: &Report) -> Result<(), Trouble> {
     Ok(())
 }
 
-/// Role, code and message of a log line that belongs to a session.
-fn of_session(line: &str) -> Option<String> {
-    let LogLine { role, pid, session: Some(_), code, message, .. } = LogLine::read(line)? else { return None };
-    Some(format!("{:<20} {}: {message}", format!("{role}[{pid}]"), code.unwrap_or_default()))
+/// Process, code and message of a log line that tells a situation.
+fn situation(line: &str) -> Option<String> {
+    let LogLine { role, pid, code, message, .. } = LogLine::read(line)?;
+    Some(format!("{:<20} {}: {message}", format!("{role}[{pid}]"), code?))
 }
 
 fn compare(report: &Report, received: &Path) -> Result<bool, Trouble> {

@@ -187,8 +187,10 @@ impl Chain {
 
     /// Waits until the proxyserver says that partners can connect.
     pub fn wait_until_open(&self, since: Mark) -> Result<(), Trouble> {
-        self.server().wait_after(since, "partner-port-open", |line| line.contains(" partner-port-open "))?;
-        Ok(())
+        let open = self.server().wait_after(since, "partner-port-open", |line| line.contains(" partner-port-open "));
+        // Why not may stand in the other log.
+        let told = |trouble: Trouble| Trouble(format!("{trouble}proxyclient:\n{}", self.client().last_lines(20)));
+        open.map(drop).map_err(told)
     }
 
     /// The command line that starts the proxyserver.

@@ -68,15 +68,37 @@ impl fmt::Display for Phase {
     }
 }
 
+/// What the tables say of a command in a phase.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Due {
+    /// It may come now.
+    Now,
+    /// The tables forbid it; real stations do it.
+    Tolerated(Deviation),
+    /// It may not come.
+    Never,
+}
+
 impl Monitor {
-    /// Whether this command may come now from this side, by RFC 5024, 9.8 and 9.10 to 9.12, with the letters of their
-    /// rows. ESID is not asked for: it may come at any time from either side.
-    ///
-    /// `Some` deviation: the tables forbid it, real stations do it.
+    /// Whether this command may come now from this side; a deviation is to be told, or refused where the RFC's word is
+    /// insisted on. ESID is not asked for: it may come at any time from either side.
     pub(super) fn due(&self, from: Peer, name: CommandName) -> Result<Option<Deviation>, Violation> {
+        match self.row(from, name) {
+            Due::Now => Ok(None),
+            Due::Tolerated(deviation) => Ok(Some(deviation)),
+            Due::Never => {
+                let row = self.row_against(from == self.speaker, name);
+                Err(Violation::out_of_place(from, row, name, self.what_is_due(from), self.phase))
+            }
+        }
+    }
+
+    /// RFC 5024, 9.8 and 9.10 to 9.12, with the letters of their rows.
+    fn row(&self, from: Peer, name: CommandName) -> Due {
         use CommandName::{
             Auch, Aurp, Cd, Cdt, Data, Eerp, Efid, Efna, Efpa, Nerp, Rtr, Secd, Sfid, Sfna, Sfpa, Ssid, Ssrm,
         };
+        use Due::{Never, Now, Tolerated};
         use Phase::{
             ANcOnly, AWfConrs, Clop, IWfRm, IdleSp, IdleSpCd, IdleSpRequested, OpOp, Opo, OpoWfc, WfAuch, WfAurp, WfCd,
             WfRtr, WfSecd,
@@ -85,38 +107,32 @@ impl Monitor {
         let speaker = from == self.speaker;
         match (self.phase, name) {
             // RFC 5024, 9.8
-            (IWfRm, Ssrm) if !initiator => Ok(None),      // H
-            (ANcOnly, Ssid) if initiator => Ok(None),     // E
-            (AWfConrs, Ssid) if !initiator => Ok(None),   // D
-            (WfSecd(by), Secd) if by == from => Ok(None), // J
-            (WfAuch(by), Auch) if by == from => Ok(None), // I
-            (WfAurp(by), Aurp) if by == from => Ok(None), // K
+            (IWfRm, Ssrm) if !initiator => Now,      // H
+            (ANcOnly, Ssid) if initiator => Now,     // E
+            (AWfConrs, Ssid) if !initiator => Now,   // D
+            (WfSecd(by), Secd) if by == from => Now, // J
+            (WfAuch(by), Auch) if by == from => Now, // I
+            (WfAurp(by), Aurp) if by == from => Now, // K
             // RFC 5024, 9.12: what the Speaker may send
-            (IdleSp | IdleSpRequested | IdleSpCd, Sfid | Eerp | Nerp) if speaker => Ok(None), // A, E, L
-            (IdleSp | IdleSpRequested, Cd) if speaker => Ok(None),                            // C
-            (Opo, Data) if speaker => Ok(None),                                               // I
-            (Opo, Efid) if speaker => Ok(None),                                               // J
-            (WfCd, Cd) if speaker => Ok(None),                                                // 9.10 H
-            (WfCd, Sfid | Eerp | Nerp) if speaker && self.may_keep_the_turn() => Ok(None),    // RFC 2204, 8.11 C
+            (IdleSp | IdleSpRequested | IdleSpCd, Sfid | Eerp | Nerp) if speaker => Now, // A, E, L
+            (IdleSp | IdleSpRequested, Cd) if speaker => Now,                            // C
+            (Opo, Data) if speaker => Now,                                               // I
+            (Opo, Efid) if speaker => Now,                                               // J
+            (WfCd, Cd) if speaker => Now,                                                // 9.10 H
+            (WfCd, Sfid | Eerp | Nerp) if speaker && self.may_keep_the_turn() => Now,    // RFC 2204, 8.11 C
             // RFC 5024, 9.10 and 9.11: what the Listener may send
-            (OpOp, Sfpa | Sfna) if !speaker => Ok(None), // K, L
-            (OpoWfc, Cdt) if !speaker => Ok(None),       // O
-            (Clop, Efpa | Efna) if !speaker => Ok(None), // 9.11 C, D
-            (WfRtr, Rtr) if !speaker => Ok(None),        // N
+            (OpOp, Sfpa | Sfna) if !speaker => Now, // K, L
+            (OpoWfc, Cdt) if !speaker => Now,       // O
+            (Clop, Efpa | Efna) if !speaker => Now, // 9.11 C, D
+            (WfRtr, Rtr) if !speaker => Now,        // N
             // Tolerated: credit is given in advance, to keep the line busy (D15).
-            (Opo, Cdt) if !speaker => Ok(Some(Deviation::EarlyCredit)), // P
+            (Opo, Cdt) if !speaker => Tolerated(Deviation::EarlyCredit), // P
             // Tolerated: such credit then meets the end of the file (D16).
-            (Clop, Cdt) if !speaker => Ok(Some(Deviation::CreditAfterEndOfFile)), // C
+            (Clop, Cdt) if !speaker => Tolerated(Deviation::CreditAfterEndOfFile), // C
             // Tolerated: the Speaker does not wait for credit it needs no more (D16).
-            (OpoWfc, Efid) if speaker => Ok(Some(Deviation::EndOfFileWithoutCredit)), // 9.11 E
+            (OpoWfc, Efid) if speaker => Tolerated(Deviation::EndOfFileWithoutCredit), // 9.11 E
             // The tables' own answer to everything else is ESID 02.
-            _ => Err(Violation::out_of_place(
-                from,
-                self.row_against(speaker, name),
-                name,
-                self.what_is_due(from),
-                self.phase,
-            )),
+            _ => Never,
         }
     }
 
@@ -143,24 +159,15 @@ impl Monitor {
 
     /// What this side may send here.
     fn what_is_due(&self, from: Peer) -> Cow<'static, str> {
-        let speaker = from == self.speaker;
-        let commands = match self.phase {
-            Phase::IWfRm if from == Peer::Responder => "SSRM",
-            Phase::ANcOnly if from == Peer::Initiator => "SSID",
-            Phase::AWfConrs if from == Peer::Responder => "SSID",
-            Phase::WfSecd(by) if by == from => "SECD",
-            Phase::WfAuch(by) if by == from => "AUCH",
-            Phase::WfAurp(by) if by == from => "AURP",
-            Phase::IdleSp | Phase::IdleSpRequested if speaker => "SFID, EERP, NERP, CD",
-            Phase::IdleSpCd if speaker => "SFID, EERP, NERP",
-            Phase::OpOp if !speaker => "SFPA, SFNA",
-            Phase::Opo if speaker => "DATA, EFID",
-            Phase::OpoWfc if !speaker => "CDT",
-            Phase::Clop if !speaker => "EFPA, EFNA",
-            Phase::WfCd if speaker => "CD",
-            Phase::WfRtr if !speaker => "RTR",
-            _ => return Cow::Borrowed("nothing but ESID expected from this side"),
-        };
-        Cow::Owned(format!("{commands} or ESID expected"))
+        let exists = |name: CommandName| self.level().is_none_or(|level| name.exists_at(level));
+        let due: Vec<&str> = CommandName::ALL
+            .iter()
+            .filter(|name| exists(**name) && self.row(from, **name) == Due::Now)
+            .map(|name| name.as_str())
+            .collect();
+        match due.as_slice() {
+            [] => Cow::Borrowed("nothing but ESID expected from this side"),
+            commands => Cow::Owned(format!("{} or ESID expected", commands.join(", "))),
+        }
     }
 }

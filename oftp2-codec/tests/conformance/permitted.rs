@@ -84,12 +84,26 @@ fn each_command_passes_where_the_table_has_it_and_nowhere_else() {
                     };
                     assert_eq!(violation.reason, expected, "{place}: {violation}");
                     assert_eq!(violation.offender, from, "{place}");
+                    if !unknown && !may(besides, *command) {
+                        assert_eq!(violation.expected, what_is_expected(listed), "{place}");
+                    }
                     assert!(monitor.has_ended(), "{place}");
                 }
             }
         }
     }
     assert_eq!(tried, 34 * 2 * 18 * 2);
+}
+
+/// What a refusal tells the administrator: the commands that the table has, in the order of the RFC's sections.
+fn what_is_expected(listed: &str) -> String {
+    let listed: Vec<&str> = listed.split_whitespace().collect();
+    let in_order: Vec<&str> =
+        CommandName::ALL.iter().map(|name| name.as_str()).filter(|name| listed.contains(name)).collect();
+    match in_order.as_slice() {
+        [] => "nothing but ESID expected from this side".to_owned(),
+        names => format!("{} or ESID expected", names.join(", ")),
+    }
 }
 
 #[test]

@@ -99,6 +99,43 @@ fn a_violation_names_command_field_and_place_in_one_sentence() {
 }
 
 #[test]
+fn a_violation_names_the_row_it_breaks() {
+    for (before, side, sent, section, conformance) in [
+        ("connected", "R", "stream 2000000552", "8.2", Conformance::Standard),
+        ("idle", "R", "stream 1000FFFF", "5.3.11", Conformance::Standard),
+        ("connected", "I", "SSID V05", "9.8", Conformance::Standard),
+        ("session offered", "I", "SSID V05", "9.8", Conformance::Standard),
+        ("challenge due", "I", "SFID V10", "9.8 L", Conformance::Standard),
+        ("session offered", "R", "SSID V04", "9.8 D", Conformance::Standard),
+        ("only receives", "I", "SFID V10", "9.12 A", Conformance::Standard),
+        ("restart offered", "R", "SFPA V14 SFPAACNT=\"00000000000000004\"", "9.10 K", Conformance::Standard),
+        ("file offered", "I", "SFID V10", "9.12 B", Conformance::Standard),
+        ("turn given", "R", "CD V31", "9.12 B", Conformance::Standard),
+        ("file offered", "R", "RTR V36", "9.10 C", Conformance::Standard),
+        ("sending", "R", "EFPA V24", "9.11 B", Conformance::Standard),
+        ("credit used up", "R", "EFNA V26", "9.11 B", Conformance::Standard),
+        ("credit used up", "I", "DATA V17", "9.12 I", Conformance::Standard),
+        ("sending", "I", "DATA V75", "5.3.6", Conformance::Standard),
+        ("ready", "I", "SSID V05 SSIDCRED=\"000\"", "5.3.2", Conformance::Standard),
+        ("sending", "R", "CDT V21", "9.10 P", Conformance::Strict),
+        ("file ended", "R", "CDT V21", "9.10 C", Conformance::Strict),
+        ("credit used up", "I", "EFID V50", "9.11 E", Conformance::Strict),
+        ("no restart offered", "R", "SSID V06", "9.8 D", Conformance::Strict),
+        ("sending", "I", "DATA V18", "7.3", Conformance::Strict),
+    ] {
+        let mut monitor = Monitor::new(Settings { conformance, ..Settings::default() });
+        for (from, stream) in beginning(before) {
+            verdict(&mut monitor, from, &stream).unwrap();
+        }
+        let violation = match verdict(&mut monitor, peer(side), &message(sent)) {
+            Err(violation) => violation,
+            Ok(verdict) => panic!("{before}, {sent}: {verdict}"),
+        };
+        assert_eq!(violation.section, section, "{before}, {sent}");
+    }
+}
+
+#[test]
 fn a_password_is_never_shown() {
     // Once with an octet that nobody lets pass, once with letters that strict conformance refuses.
     for (conformance, password) in [(Conformance::Standard, "5345435245543000"), (Conformance::Strict, "\"SECRETx \"")]

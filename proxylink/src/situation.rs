@@ -213,10 +213,20 @@ mod tests {
     fn codes_are_unique_kebab_case_and_lead_back() {
         for (place, situation) in Situation::ALL.iter().enumerate() {
             let code = situation.code();
-            assert!(code.bytes().all(|octet| octet.is_ascii_lowercase() || octet == b'-'), "{code}");
+            assert!(
+                code.bytes().all(|octet| octet.is_ascii_lowercase() || octet.is_ascii_digit() || octet == b'-'),
+                "{code}"
+            );
             assert_eq!(Situation::by_code(code), Some(*situation));
             assert_eq!(postcard::to_allocvec(situation).unwrap(), [u8::try_from(place).unwrap()]);
             assert!(situation.sentence().ends_with('.') && situation.advice().ends_with('.'), "{code}");
+        }
+    }
+
+    #[test]
+    fn every_refusal_has_its_situation() {
+        for code in verification::Refusal::CODES {
+            assert!(Situation::by_code(code).is_some(), "{code}");
         }
     }
 }

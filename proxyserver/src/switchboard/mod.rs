@@ -121,6 +121,8 @@ async fn serve(start: Start) -> std::io::Result<()> {
         sessions: Sessions::default(),
         listening: Vec::new(),
         expired: false,
+        warned: None,
+        unreported: None,
         running: 0,
         told_running: 0,
     };
@@ -182,6 +184,10 @@ struct Switchboard {
     sessions: Sessions,
     listening: Vec<SocketAddr>,
     expired: bool,
+    /// The last warning that the licence ends, by its days.
+    warned: Option<u32>,
+    /// That warning, while nobody is linked who could bring it to the backend.
+    unreported: Option<String>,
     /// Sessions at this moment, and as the inside was told last.
     running: u32,
     told_running: u32,
@@ -252,6 +258,7 @@ impl Switchboard {
             snapshots: Snapshots::default(),
             reader,
         });
+        self.report_licence();
     }
 
     fn link_ended(&mut self, end: &ControlEnd) {
@@ -277,7 +284,7 @@ impl Switchboard {
             .tell(format_args!("peer={}: {why}; the partner port closes, sessions in flight go on", linked.from));
         self.to_gate(&FromSwitchboard::Unlinked, &[]);
         let refused = Refused { situation: Situation::LinkDown, text: "the link to the inside is lost".to_owned() };
-        for (_, waiting) in self.sessions.remove_of(linked.number) {
+        for waiting in self.sessions.refuse_of(linked.number) {
             let _ = waiting.channel.send(&ToSession::Refused(refused.clone()), &[]);
         }
     }
@@ -347,7 +354,7 @@ impl Switchboard {
                 self.to_gate(&FromSwitchboard::Verified(session), &[]);
             }
             FromClient::PairRefused(session, refused) => {
-                if let Some(waiting) = self.sessions.remove(session) {
+                if let Some(waiting) = self.sessions.refuse(session) {
                     let _ = waiting.channel.send(&ToSession::Refused(refused), &[]);
                 }
             }
@@ -412,7 +419,7 @@ impl Switchboard {
     /// Passes a question on, or refuses it when nobody is there to ask.
     fn ask(&mut self, session: SessionId, question: FromServer) {
         let sent = self.linked.as_ref().is_some_and(|linked| linked.outbox.send(question));
-        if !sent && let Some(waiting) = self.sessions.remove(session) {
+        if !sent && let Some(waiting) = self.sessions.refuse(session) {
             let text = "the inside cannot be asked".to_owned();
             let _ = waiting.channel.send(&ToSession::Refused(Refused { situation: Situation::LinkDown, text }), &[]);
         }
@@ -518,7 +525,28 @@ impl Switchboard {
             self.to_gate(&FromSwitchboard::LicenceExpired, &[]);
             self.report(Situation::LicenceExpired, text, None);
         }
+        let due = licence_warning(self.licence.days_left(SystemTime::now()));
+        if !self.expired && due.is_some_and(|due| self.warned.is_none_or(|warned| due < warned)) {
+            self.warned = due;
+            let text = format!("it is valid until {}", self.licence.grant().valid_until.to_rfc3339());
+            Situation::LicenceExpires.tell(&text);
+            self.unreported = Some(text);
+        }
+        self.report_licence();
     }
+
+    fn report_licence(&mut self) {
+        if self.linked.is_some()
+            && let Some(text) = self.unreported.take()
+        {
+            self.report(Situation::LicenceExpires, text, None);
+        }
+    }
+}
+
+/// The warning that is due when so many whole days are left: the latest of those whose time has come.
+fn licence_warning(days_left: i64) -> Option<u32> {
+    verification::WARNINGS.into_iter().filter(|days| days_left < i64::from(*days)).min()
 }
 
 /// The time for reports.
@@ -533,4 +561,17 @@ pub fn now() -> UnixMillis {
 /// Text from the other side, fit for a log line.
 fn escape(text: &str) -> String {
     text.chars().take(256).flat_map(char::escape_default).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_licence_is_warned_of_30_7_and_1_days_before_its_end() {
+        let due = [(31, None), (30, None), (29, Some(30)), (7, Some(30)), (6, Some(7)), (1, Some(7)), (0, Some(1))];
+        for (days_left, warning) in due {
+            assert_eq!(licence_warning(days_left), warning, "{days_left}");
+        }
+    }
 }

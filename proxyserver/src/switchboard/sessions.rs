@@ -37,6 +37,8 @@ enum Phase {
     Judging(Token),
     /// The inside has said yes; so many connections with the token may still come.
     Connecting(Token, u8),
+    /// It was refused what it asked for: only its record may still come.
+    Refused,
 }
 
 /// Something that a session may not send now. It is ended for that.
@@ -96,11 +98,25 @@ impl Sessions {
         Some(waiting)
     }
 
-    /// Forgets all sessions that this link serves, and gives them to be told.
-    pub fn remove_of(&mut self, link: u64) -> Vec<(SessionId, Waiting)> {
-        let gone: Vec<_> =
+    /// A session is refused what it asked for. Its token is void; it may still hand over its record.
+    pub fn refuse(&mut self, session: SessionId) -> Option<&Waiting> {
+        let waiting = self.waiting.get_mut(&session)?;
+        if let Phase::Judging(token) | Phase::Connecting(token, _) = waiting.phase {
+            self.tokens.remove(&token);
+        }
+        waiting.phase = Phase::Refused;
+        waiting.early = None;
+        Some(waiting)
+    }
+
+    /// As [`Sessions::refuse`], for all sessions that this link serves.
+    pub fn refuse_of(&mut self, link: u64) -> Vec<&Waiting> {
+        let served: Vec<_> =
             self.waiting.iter().filter(|(_, waiting)| waiting.link == link).map(|(session, _)| *session).collect();
-        gone.into_iter().filter_map(|session| Some((session, self.remove(session)?))).collect()
+        for session in &served {
+            self.refuse(*session);
+        }
+        served.iter().filter_map(|session| self.waiting.get(session)).collect()
     }
 
     /// Holds a question against the session's phase.
@@ -190,3 +206,170 @@ impl Sessions {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("no session waits for this pairing token (guessed, spent or too late)")]
 pub struct TokenUnknown;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proxylink::message::SignRequest;
+    use proxylink::pairing::{Chain, Direction, KeyHash, TlsFacts};
+    use std::net::TcpListener;
+    use verification::possession::{HandshakeSignature, Version};
+
+    const PEER: &str = "192.0.2.1:4711";
+    const LOCAL: &str = "192.0.2.254:6619";
+
+    fn id(number: u8) -> SessionId {
+        SessionId::from_random([number; 16])
+    }
+
+    fn sign(octets: usize) -> FromSession {
+        FromSession::Sign(SignRequest { certificate: [0; 32], scheme: 0x0403, message: vec![0; octets] })
+    }
+
+    fn request(token: u8, peer: &str) -> PairingRequest {
+        PairingRequest {
+            direction: Direction::Incoming,
+            peer: peer.parse().unwrap(),
+            local: LOCAL.parse().unwrap(),
+            chain: Chain(vec![serde_bytes::ByteBuf::from(vec![0x30; 10])]),
+            signature: HandshakeSignature {
+                version: Version::Tls13,
+                message: vec![0; 130],
+                scheme: 0x0403,
+                signature: vec![0; 70],
+            },
+            tls: TlsFacts {
+                version: "TLSv1.3".to_owned(),
+                cipher_suite: "TLS_AES_256_GCM_SHA384".to_owned(),
+                key_exchange: "X25519".to_owned(),
+            },
+            dmz_key: KeyHash::from_octets([1; 32]),
+            token: Token::from_octets([token; 32]),
+        }
+    }
+
+    fn pair(token: u8) -> FromSession {
+        FromSession::Pair(Box::new(request(token, PEER)))
+    }
+
+    /// Runs with two sessions in set-up, 1 of link 7 and 2 of link 8.
+    fn with_two(test: impl FnOnce(Sessions)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let _inside = runtime.enter();
+        let mut sessions = Sessions::default();
+        for (number, link) in [(1, 7), (2, 8)] {
+            let (ours, theirs) = proxydaemon::descriptors::Channel::pair().unwrap();
+            std::mem::forget(theirs);
+            let channel = Arc::new(AsyncChannel::new(ours, 1024).unwrap());
+            sessions.add(id(number), channel, PEER.parse().unwrap(), LOCAL.parse().unwrap(), link);
+        }
+        test(sessions);
+    }
+
+    fn socket() -> TcpStream {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        TcpStream::connect(listener.local_addr().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn one_signature_and_one_pairing_in_this_order() {
+        with_two(|mut sessions| {
+            assert!(matches!(sessions.permit(id(1), sign(130)), Ok(Permitted::Sign(_))));
+            assert!(matches!(sessions.permit(id(1), sign(130)), Err(Misconduct::OutOfTurn)));
+            assert!(matches!(sessions.permit(id(1), FromSession::Linked), Err(Misconduct::OutOfTurn)));
+            assert!(matches!(sessions.permit(id(1), pair(1)), Ok(Permitted::Pair(_))));
+            assert!(matches!(sessions.permit(id(1), pair(3)), Err(Misconduct::OutOfTurn)));
+            assert!(matches!(sessions.permit(id(1), sign(130)), Err(Misconduct::OutOfTurn)));
+            assert!(matches!(sessions.permit(id(9), sign(130)), Err(Misconduct::OutOfTurn)), "no such session");
+        });
+    }
+
+    #[test]
+    fn nothing_larger_than_a_handshake_and_nobody_elses_name() {
+        with_two(|mut sessions| {
+            assert!(matches!(sessions.permit(id(1), sign(LARGEST_SIGNED + 1)), Err(Misconduct::TooLarge)));
+            let other = FromSession::Pair(Box::new(request(1, "192.0.2.2:4711")));
+            assert!(matches!(sessions.permit(id(1), other), Err(Misconduct::OtherPeer)));
+            let mut large = request(1, PEER);
+            large.chain = Chain(vec![serde_bytes::ByteBuf::from(vec![0; LARGEST_CHAIN + 1])]);
+            assert!(matches!(sessions.permit(id(1), FromSession::Pair(Box::new(large))), Err(Misconduct::TooLarge)));
+            // A token that another session has already would lead its data connection astray.
+            assert!(matches!(sessions.permit(id(1), pair(1)), Ok(Permitted::Pair(_))));
+            assert!(matches!(sessions.permit(id(2), pair(1)), Err(Misconduct::OutOfTurn)));
+        });
+    }
+
+    #[test]
+    fn a_token_finds_its_session_three_times_and_is_spent_by_the_handshake() {
+        with_two(|mut sessions| {
+            let token = Token::from_octets([1; 32]);
+            assert!(sessions.connect(token, socket()).is_err(), "nobody waits for it yet");
+            sessions.permit(id(1), pair(1)).unwrap();
+            assert!(sessions.paired(id(1)).is_some());
+            assert!(sessions.paired(id(1)).is_none(), "once");
+            for _ in 0..TRIES {
+                assert!(matches!(sessions.connect(token, socket()), Ok(Some((session, ..))) if session == id(1)));
+            }
+            assert!(sessions.connect(token, socket()).is_err());
+            assert!(matches!(sessions.permit(id(1), FromSession::Linked), Ok(Permitted::Done)));
+            assert!(sessions.connect(token, socket()).is_err());
+        });
+    }
+
+    #[test]
+    fn a_data_connection_that_overtakes_the_answer_waits_for_it() {
+        with_two(|mut sessions| {
+            let token = Token::from_octets([1; 32]);
+            sessions.permit(id(1), pair(1)).unwrap();
+            assert!(matches!(sessions.connect(token, socket()), Ok(None)));
+            assert!(sessions.connect(token, socket()).is_err(), "one may wait");
+            assert!(matches!(sessions.paired(id(1)), Some((_, Some(_)))));
+            for _ in 1..TRIES {
+                assert!(matches!(sessions.connect(token, socket()), Ok(Some(_))));
+            }
+            assert!(sessions.connect(token, socket()).is_err());
+        });
+    }
+
+    #[test]
+    fn after_a_refusal_only_the_record_may_come() {
+        let record = proxylink::record::SessionReport {
+            id: id(1),
+            direction: Direction::Incoming,
+            partner: None,
+            ssid_code: None,
+            peer: PEER.parse().unwrap(),
+            certificate: None,
+            tls: None,
+            started: proxylink::record::UnixMillis(0),
+            ended: proxylink::record::UnixMillis(1),
+            outcome: proxylink::record::SessionOutcome::Refused,
+            situation: proxylink::situation::Situation::PartnerUnknown,
+            detail: String::new(),
+            octets_from_partner: 0,
+            octets_to_partner: 0,
+            files: Vec::new(),
+        };
+        with_two(|mut sessions| {
+            sessions.permit(id(1), pair(1)).unwrap();
+            assert!(sessions.refuse(id(1)).is_some());
+            assert!(sessions.connect(Token::from_octets([1; 32]), socket()).is_err());
+            assert!(sessions.paired(id(1)).is_none());
+            assert!(matches!(sessions.permit(id(1), FromSession::Linked), Err(Misconduct::OutOfTurn)));
+            let refused = || FromSession::Refused(Box::new(record.clone()));
+            assert!(matches!(sessions.permit(id(1), refused()), Ok(Permitted::Ended(_))));
+            assert!(matches!(sessions.permit(id(1), refused()), Err(Misconduct::OutOfTurn)), "once");
+        });
+    }
+
+    #[test]
+    fn a_lost_link_takes_its_own_sessions_along() {
+        with_two(|mut sessions| {
+            sessions.permit(id(1), pair(1)).unwrap();
+            let gone = sessions.refuse_of(7);
+            assert_eq!(gone.len(), 1);
+            assert!(sessions.connect(Token::from_octets([1; 32]), socket()).is_err());
+            assert!(matches!(sessions.permit(id(2), pair(2)), Ok(Permitted::Pair(_))));
+        });
+    }
+}

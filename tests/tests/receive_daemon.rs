@@ -13,9 +13,11 @@ fn file() -> Vec<OutgoingFile> {
     vec![OutgoingFile::from_octets("A", made_octets(2_000_000))]
 }
 
-fn outcome(chain: &Chain) -> Result<String, Trouble> {
+/// Waits for the session record, and for that outcome in it.
+fn recorded(chain: &Chain, outcome: &str) -> Result<(), Trouble> {
     let record = chain.scripted_backend().wait_for_record("a session record", PATIENCE, |_| true)?;
-    Ok(record["outcome"].as_str().unwrap_or_default().to_owned())
+    assert_eq!(record["outcome"], outcome, "{record}\n{}", chain.server().last_lines(3));
+    Ok(())
 }
 
 #[test]
@@ -45,7 +47,7 @@ fn a_silent_receive_daemon_ends_in_a_time_out() -> Result<(), Trouble> {
     let report = chain.send(file());
     assert!(matches!(report.failure, Some(Failure::Closed(_))), "no SSRM has passed, so no ESID: {report:?}");
     chain.client_says("session-timeout")?;
-    assert_eq!(outcome(&chain)?, "timeout");
+    recorded(&chain, "timeout")?;
     Ok(())
 }
 
@@ -64,7 +66,7 @@ fn a_receive_daemon_that_closes_in_the_middle_gives_the_partner_esid_08() -> Res
     let report = chain.send(file());
     assert!(matches!(report.failure, Some(Failure::Esid { code: 8, .. })), "{report:?}");
     chain.client_says("receive-daemon-lost")?;
-    assert_eq!(outcome(&chain)?, "aborted");
+    recorded(&chain, "aborted")?;
     Ok(())
 }
 
@@ -86,7 +88,7 @@ fn a_partner_that_leaves_in_the_middle_gives_the_receive_daemon_an_orderly_end()
     let answered = receiver.next_session(PATIENCE).expect("the receive daemon's session ends");
     assert!(matches!(answered.failure, Some(Failure::Esid { code: 99, .. })), "{answered:?}");
     chain.client_says("partner-lost")?;
-    assert_eq!(outcome(&chain)?, "aborted");
+    recorded(&chain, "aborted")?;
     Ok(())
 }
 
@@ -100,7 +102,7 @@ fn a_partner_that_says_nothing_after_the_handshake_ends_in_esid_09() -> Result<(
         other => panic!("{other:?}"),
     }
     silent.close();
-    assert_eq!(outcome(&chain)?, "timeout");
+    recorded(&chain, "timeout")?;
     Ok(())
 }
 

@@ -55,6 +55,8 @@ pub struct Sources {
     pub server: ServerAddress,
     /// The state directory.
     pub state_dir: PathBuf,
+    /// Between two questions for the configuration.
+    pub poll_interval: Duration,
 }
 
 /// What the gate begins with.
@@ -350,6 +352,7 @@ impl Gate {
                 server: self.sources.server.clone(),
                 state: self.sources.state_dir.clone(),
                 gate_pid: std::os::unix::process::parent_id(),
+                poll_interval: self.sources.poll_interval,
             }),
             Err(text) => {
                 log::error!("{text}");
@@ -552,10 +555,15 @@ impl Gate {
 }
 
 fn read_sources(sources: &Sources) -> Result<(BaseUrl, SecurityToken), String> {
-    let mut url = sources.url.read().map_err(|error| format!("URL of the Seon API (-U): {error}"))?;
+    read_secrets(&sources.url, &sources.token)
+}
+
+/// Reads URL and token, each where it is.
+pub fn read_secrets(url: &Secret, token: &Secret) -> Result<(BaseUrl, SecurityToken), String> {
+    let mut url = url.read().map_err(|error| format!("URL of the Seon API (-U): {error}"))?;
     let parsed = url.parse::<BaseUrl>().map_err(|error| format!("-U: {error}"));
     url.zeroize();
-    let mut token = sources.token.read().map_err(|error| format!("security token (-T): {error}"))?;
+    let mut token = token.read().map_err(|error| format!("security token (-T): {error}"))?;
     let read = token.parse::<SecurityToken>().map_err(|error| format!("-T: {error}"));
     token.zeroize();
     Ok((parsed?, read?))

@@ -5,6 +5,7 @@
 
 mod agent;
 mod between;
+mod explain;
 mod gate;
 mod options;
 mod receive_daemon;
@@ -23,7 +24,7 @@ use proxydaemon::{state_directory, title};
 use zeroize::Zeroize;
 
 use crate::gate::Sources;
-use crate::options::Options;
+use crate::options::{Options, Task};
 
 const PROGRAM: &str = "seon_proxyclient2";
 
@@ -56,6 +57,10 @@ fn act(options: &mut Options) -> Result<ExitCode, NotLaunched> {
         return Ok(ExitCode::Ok);
     }
     let url = secret("-U URL|@FILE", &mut options.url, "url")?;
+    if let Some(Task::Explain { certificate, address }) = &options.task {
+        return explain::run(&url, &token, options.ca_file.as_deref(), certificate, *address)
+            .map_err(|text| NotLaunched::new(ExitCode::Failure, text));
+    }
     let server = options
         .server
         .clone()
@@ -67,6 +72,7 @@ fn act(options: &mut Options) -> Result<ExitCode, NotLaunched> {
         ca_file: options.ca_file.as_ref().map(|file| working.join(file)),
         server,
         state_dir: working.join(&options.state_dir),
+        poll_interval: options.poll_interval,
     };
     serve(options, sources)
 }

@@ -1,8 +1,10 @@
 //! The command line of `seon_proxyclient2`.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 
 use crate::agent::ServerAddress;
 
@@ -14,7 +16,7 @@ pub const LINK_PORT: u16 = 2878;
 #[command(name = "seon_proxyclient2", disable_version_flag = true, arg_required_else_help = true, max_term_width = 100)]
 pub struct Options {
     /// URL of the Seon API, with user and password for a web server in front; @FILE reads it from a file.
-    #[arg(short = 'U', long, value_name = "URL|@FILE")]
+    #[arg(short = 'U', long, value_name = "URL|@FILE", global = true)]
     pub url: Option<String>,
 
     /// Host and port of the proxyserver.
@@ -22,7 +24,7 @@ pub struct Options {
     pub server: Option<ServerAddress>,
 
     /// Security token; @FILE reads it from a file, which keeps it out of the process list.
-    #[arg(short = 'T', long, value_name = "TOKEN|@FILE")]
+    #[arg(short = 'T', long, value_name = "TOKEN|@FILE", global = true)]
     pub token: Option<String>,
 
     /// Print name, build date and version, and end.
@@ -38,7 +40,7 @@ pub struct Options {
     pub user: Option<String>,
 
     /// CA certificates (PEM) for the Seon API, instead of the system's.
-    #[arg(long, value_name = "FILE", help_heading = "Beyond the original")]
+    #[arg(long, value_name = "FILE", help_heading = "Beyond the original", global = true)]
     pub ca_file: Option<PathBuf>,
 
     /// Directory of the spool and the memory of handshake signatures.
@@ -52,6 +54,38 @@ pub struct Options {
     /// Print the `client:` line of this token for the proxyserver's licence file, and end.
     #[arg(long, help_heading = "Beyond the original")]
     pub print_client_line: bool,
+
+    /// Between two questions for the configuration, 1 to 3600.
+    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds, help_heading = "Beyond the original")]
+    pub poll_interval: Duration,
+
+    /// What to do instead of serving.
+    #[command(subcommand)]
+    pub task: Option<Task>,
+}
+
+/// What to do instead of serving.
+#[derive(Subcommand)]
+pub enum Task {
+    /// Tell whether the partner with this certificate would come in, and if not, why. It takes -U, -T and --ca-file.
+    ///
+    /// The configuration is fetched once, and the certificate judged as that of a partner that calls. Exit code 0: it
+    /// would come in; 1: it would not, or cannot be judged.
+    Explain {
+        /// The certificate, and those that the partner sends along: PEM, the partner's own first, or one in DER.
+        #[arg(long, value_name = "FILE")]
+        certificate: PathBuf,
+        /// Where the partner calls from; without it `allow_from` is not looked at.
+        #[arg(long, value_name = "IP")]
+        address: Option<IpAddr>,
+    },
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    match text.parse() {
+        Ok(seconds @ 1..=3600) => Ok(Duration::from_secs(seconds)),
+        _ => Err(format!("{text:?} is no number of seconds from 1 to 3600")),
+    }
 }
 
 fn server_address(text: &str) -> Result<ServerAddress, String> {

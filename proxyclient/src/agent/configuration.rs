@@ -1,7 +1,7 @@
 //! Fetches the configuration: at start as soon as it can be had, then every 60 s; each CRL once. What is wrong is told
 //! when it begins and when it ends.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,8 +12,6 @@ use tokio::sync::mpsc;
 use super::Event;
 use super::in_force::{InForce, Unusable};
 
-/// Between two questions, as the contract has it.
-const EVERY: Duration = Duration::from_secs(60);
 /// Between two questions while there is no configuration at all.
 const AT_START: Duration = Duration::from_secs(5);
 
@@ -29,17 +27,34 @@ pub enum Polled {
     Done,
 }
 
-/// Asks for ever.
-pub async fn poll(api: Arc<SeonApi>, events: mpsc::Sender<Event>) {
-    let mut poller = Poller { api, known: None, crls: HashMap::new(), missing: false, told: None, in_force: false };
+/// Asks for ever, with this pause.
+pub async fn poll(api: Arc<SeonApi>, events: mpsc::Sender<Event>, every: Duration) {
+    let mut poller = Poller::new(api);
     loop {
         for polled in poller.ask().await {
             if events.send(Event::Polled(polled)).await.is_err() {
                 return;
             }
         }
-        tokio::time::sleep(if poller.in_force { EVERY } else { AT_START }).await;
+        tokio::time::sleep(if poller.in_force { every } else { AT_START.min(every) }).await;
     }
+}
+
+/// Fetches the configuration once, with its CRLs, for `explain`.
+///
+/// # Errors
+/// Why there is none, in a sentence.
+pub async fn once(api: SeonApi) -> Result<Arc<InForce>, String> {
+    let mut reasons = Vec::new();
+    for polled in Poller::new(Arc::new(api)).ask().await {
+        match polled {
+            Polled::New { config, .. } => return Ok(config),
+            Polled::Tell(situation, text) => reasons.push(format!("{situation}: {text}")),
+            Polled::TokenRefused(text) => reasons.push(text),
+            Polled::Done => {}
+        }
+    }
+    Err(reasons.join("; "))
 }
 
 struct Poller {
@@ -47,22 +62,37 @@ struct Poller {
     /// The last configuration that was good, with its name.
     known: Option<(Option<Etag>, Box<ProxyConfig>)>,
     crls: HashMap<Fingerprint, Vec<u8>>,
-    /// A CRL could not be had; ask for it with the next question.
-    missing: bool,
+    /// CRLs that could not be had, to be asked for with the next question.
+    missing: HashSet<Fingerprint>,
+    /// CRLs that are left out, as they were told.
+    left_out: HashSet<String>,
     /// What was told last of what is wrong, so that it is not told every minute.
     told: Option<(Situation, String)>,
     in_force: bool,
 }
 
 impl Poller {
+    fn new(api: Arc<SeonApi>) -> Self {
+        Self {
+            api,
+            known: None,
+            crls: HashMap::new(),
+            missing: HashSet::new(),
+            left_out: HashSet::new(),
+            told: None,
+            in_force: false,
+        }
+    }
+
     async fn ask(&mut self) -> Vec<Polled> {
         let mut polled = Vec::new();
         let etag = self.known.as_ref().and_then(|(etag, _)| etag.as_ref());
         match self.api.config(etag).await {
             Ok(ConfigAnswer::NotModified) => {
                 self.well(&mut polled);
-                if self.missing
-                    && let Some((etag, config)) = self.known.take()
+                if !self.missing.is_empty()
+                    && let Some((etag, config)) = self.known.clone()
+                    && self.fetch_crls(&config, &mut polled).await
                 {
                     self.take(etag, config, &mut polled).await;
                 }
@@ -85,7 +115,8 @@ impl Poller {
     }
 
     async fn take(&mut self, etag: Option<Etag>, config: Box<ProxyConfig>, polled: &mut Vec<Polled>) {
-        let crls = self.crls(&config, polled).await;
+        self.fetch_crls(&config, polled).await;
+        let crls = config.trust.crls.iter().filter_map(|hash| self.crls.get(hash).cloned()).collect();
         let name = etag.as_ref().map(|etag| etag.as_str().to_owned());
         let built = {
             let config = config.clone();
@@ -95,9 +126,7 @@ impl Poller {
         match built {
             Ok(Ok(in_force)) => {
                 self.well(polled);
-                for text in &in_force.left_out {
-                    polled.push(Polled::Tell(Situation::CrlLeftOut, text.clone()));
-                }
+                self.tell_left_out(&in_force, polled);
                 self.known = Some((etag, config));
                 self.in_force = true;
                 polled.push(Polled::New { config: Arc::new(in_force), etag: name });
@@ -113,10 +142,11 @@ impl Poller {
         }
     }
 
-    /// The CRLs that the configuration names, those that are new fetched singly.
-    async fn crls(&mut self, config: &ProxyConfig, polled: &mut Vec<Polled>) -> Vec<Vec<u8>> {
+    /// Fetches the CRLs that the configuration names, those that are new, singly. Whether there are more than before.
+    async fn fetch_crls(&mut self, config: &ProxyConfig, polled: &mut Vec<Polled>) -> bool {
         self.crls.retain(|hash, _| config.trust.crls.contains(hash));
-        self.missing = false;
+        self.missing.retain(|hash| config.trust.crls.contains(hash));
+        let before = self.crls.len();
         for hash in &config.trust.crls {
             if self.crls.contains_key(hash) {
                 continue;
@@ -124,14 +154,28 @@ impl Poller {
             match self.api.crl(hash).await {
                 Ok(crl) => {
                     self.crls.insert(*hash, crl);
+                    self.missing.remove(hash);
                 }
                 Err(error) => {
-                    self.missing = true;
-                    polled.push(Polled::Tell(Situation::CrlLeftOut, format!("{hash}: {error}; it is asked for again")));
+                    if self.missing.insert(*hash) {
+                        let text = format!("{hash}: {error}; it is asked for again");
+                        polled.push(Polled::Tell(Situation::CrlLeftOut, text));
+                    }
                 }
             }
         }
-        config.trust.crls.iter().filter_map(|hash| self.crls.get(hash).cloned()).collect()
+        self.crls.len() > before
+    }
+
+    /// Each once, as long as it is left out.
+    fn tell_left_out(&mut self, in_force: &InForce, polled: &mut Vec<Polled>) {
+        let (ordinary, told): (Vec<_>, Vec<_>) = in_force.left_out.iter().partition(|crl| crl.fault.is_ordinary());
+        ordinary.iter().for_each(|crl| log::debug!("{crl}"));
+        let told: HashSet<_> = told.iter().map(ToString::to_string).collect();
+        for text in told.difference(&self.left_out) {
+            polled.push(Polled::Tell(Situation::CrlLeftOut, text.clone()));
+        }
+        self.left_out = told;
     }
 
     fn wrong(&mut self, situation: Situation, text: String, polled: &mut Vec<Polled>) {

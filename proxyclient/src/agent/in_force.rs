@@ -14,7 +14,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use rustls::sign::{CertifiedKey, SigningKey};
 use seonapi_client::{ProxyConfig, TlsVersion};
-use verification::{Cidr, Der, PartnerSource, PolicySource};
+use verification::{Cidr, Der, Expiring, Expiry, LeftOutCrl, PartnerSource, PolicySource};
 
 /// Signatures that TLS 1.2 and 1.3 know and we make, best first.
 const SCHEMES: [SignatureScheme; 10] = [
@@ -73,7 +73,9 @@ pub struct InForce {
     /// CRL URLs that the backend knows.
     pub known_crl_urls: Vec<String>,
     /// CRLs that are not used, and why.
-    pub left_out: Vec<String>,
+    pub left_out: Vec<LeftOutCrl>,
+    /// When own certificate, anchors, pins and CRLs end.
+    pub expiries: Vec<Expiry>,
 }
 
 impl InForce {
@@ -92,7 +94,8 @@ impl InForce {
         policy.crls = crls.into_iter().map(Der::from).collect();
         let now = UnixTime::since_unix_epoch(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default());
         let compiled = verification::compile(&policy, now).map_err(|error| Unusable::Invalid(error.to_string()))?;
-        let left_out = compiled.left_out.iter().map(ToString::to_string).collect();
+        let own = chain.iter().filter_map(|own| Expiry::read(Expiring::Identity, own).ok());
+        let expiries = own.chain(compiled.expiries).collect();
         let crls: HashMap<_, _> = std::mem::take(&mut policy.crls)
             .into_iter()
             .map(|crl| (*verification::Fingerprint::of(crl.as_ref()).as_bytes(), Arc::new(crl.0)))
@@ -133,7 +136,8 @@ impl InForce {
             crls,
             receive_daemon: (config.receive_daemon.host.clone(), config.receive_daemon.port),
             known_crl_urls: config.trust.known_crl_urls.clone(),
-            left_out,
+            left_out: compiled.left_out,
+            expiries,
         })
     }
 }

@@ -1,42 +1,48 @@
 //! The second judgement: what the DMZ presents is verified again, from the octets of the handshake, and the partner is
 //! named here.
 
+use std::collections::{HashSet, VecDeque};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use proxylink::message::Refused;
-use proxylink::pairing::PairingRequest;
+use proxylink::pairing::{Direction, PairingRequest, SessionId};
 use proxylink::situation::Situation;
 use rustls::pki_types::{CertificateDer, UnixTime};
-use verification::{CertificateFacts, Peer, Policy, Presented, Refusal, VerifiedPartner};
+use verification::{CertificateFacts, Peer, Policy, Presented, Refusal, Unsure, VerifiedPartner};
 
 use super::spent::Spent;
 
-/// A partner that stands, with what is said of it in record and log.
-#[derive(Debug)]
-pub struct Judged {
-    /// The partner.
-    pub partner: VerifiedPartner,
-    /// CRL distribution points of the chain.
-    pub crl_urls: Vec<(String, [u8; 32], String)>,
-}
+/// Refusals whose record the DMZ may still send.
+const MOST_REFUSED: usize = 4096;
+/// Issuers that are told of in one configuration. More than a configuration has.
+const MOST_DOUBTS: usize = 4096;
 
-/// Judges a pairing request.
+/// Judges a pairing request, at this time.
 ///
 /// # Errors
-/// The refusal, with its situation.
-pub fn judge(request: &PairingRequest, policy: &[u8], spent: &mut Spent) -> Result<Judged, Refused> {
+/// The refusal, with its situation and what the certificate that was presented says of itself.
+pub fn judge(
+    request: &PairingRequest,
+    policy: &[u8],
+    spent: &mut Spent,
+    now: UnixTime,
+) -> Result<VerifiedPartner, Refused> {
+    if request.direction != Direction::Incoming {
+        let text = "no outgoing session was asked for".to_owned();
+        return Err(Refused { situation: Situation::PairingRefused, text });
+    }
     let chain: Vec<_> = request.chain.0.iter().map(|der| CertificateDer::from(der.as_slice())).collect();
     let end_entity = chain.first().ok_or_else(|| Refused {
         situation: Situation::CertificateMissing,
         text: "the DMZ presents no certificate".to_owned(),
     })?;
-    let possession =
-        request.signature.verify(end_entity, Peer::Caller.direction()).map_err(|refusal| told(&refusal))?;
+    let refused = |refusal: Refusal| told(&refusal, end_entity);
+    let possession = request.signature.verify(end_entity, Peer::Caller.direction()).map_err(refused)?;
     let (first_time, kept) = spent.take(*possession.digest());
     if !first_time {
         return Err(Refused {
             situation: Situation::SignatureReplayed,
-            text: "this handshake signature was presented before".to_owned(),
+            text: with_facts("this handshake signature was presented before".to_owned(), end_entity),
         });
     }
     if let Err(error) = kept {
@@ -44,10 +50,8 @@ pub fn judge(request: &PairingRequest, policy: &[u8], spent: &mut Spent) -> Resu
     }
     let policy = Policy::open(policy)
         .map_err(|error| Refused { situation: Situation::PairingRefused, text: error.to_string() })?;
-    let partner =
-        verification::judge(Presented { chain: &chain, peer: Peer::Caller }, &policy, now(), request.peer.ip())
-            .map_err(|refusal| told(&refusal))?;
-    Ok(Judged { partner, crl_urls: crl_urls(&chain) })
+    let presented = Presented { chain: &chain, peer: Peer::Caller };
+    verification::judge(presented, &policy, now, request.peer.ip()).map_err(refused)
 }
 
 /// Judges a running session again, by a newer policy; expiry alone does not end a session.
@@ -66,26 +70,76 @@ pub fn still_stands(
     let presented = Presented { chain: &chain, peer: Peer::Caller };
     match verification::judge_again(presented, &policy, established, now(), peer) {
         Ok(_) => Ok(()),
-        Err(refusal) => Err(told(&refusal)),
+        Err(refusal) => Err(told(&refusal, chain.first().map_or(&[], AsRef::as_ref))),
     }
 }
 
-fn told(refusal: &Refusal) -> Refused {
-    Refused {
-        situation: Situation::by_code(refusal.code()).unwrap_or(Situation::CertificateChainInvalid),
-        text: refusal.to_string(),
+/// The situation of a refusal.
+pub fn situation(refusal: &Refusal) -> Situation {
+    Situation::by_code(refusal.code()).unwrap_or(Situation::CertificateChainInvalid)
+}
+
+fn told(refusal: &Refusal, end_entity: &[u8]) -> Refused {
+    Refused { situation: situation(refusal), text: with_facts(refusal.to_string(), end_entity) }
+}
+
+fn with_facts(text: String, end_entity: &[u8]) -> String {
+    match CertificateFacts::read(end_entity) {
+        Ok(facts) => format!("{text}; shown was {facts}"),
+        Err(_) => text,
     }
 }
 
-fn crl_urls(chain: &[CertificateDer<'_>]) -> Vec<(String, [u8; 32], String)> {
-    chain
-        .iter()
-        .filter_map(|der| CertificateFacts::read(der).ok())
-        .flat_map(|facts| {
-            let (fingerprint, issuer) = (*facts.fingerprint.as_bytes(), facts.issuer.clone());
-            facts.crl_urls().map(|url| (url.to_owned(), fingerprint, issuer.clone())).collect::<Vec<_>>()
-        })
-        .collect()
+/// What was told already of that which a judgement could not know: once for each issuer in one configuration.
+#[derive(Debug, Default)]
+pub struct Doubts {
+    told: HashSet<(Situation, String)>,
+}
+
+impl Doubts {
+    /// Another configuration is in force.
+    pub fn begin_anew(&mut self) {
+        self.told.clear();
+    }
+
+    /// What is new among the doubts about this partner.
+    pub fn new_of(&mut self, partner: &VerifiedPartner) -> Vec<(Situation, String)> {
+        let new = |unsure: &Unsure| {
+            let (situation, issuer) = match unsure {
+                Unsure::CrlMissing { issuer } => (Situation::CrlMissing, issuer),
+                Unsure::CrlExpired { issuer, .. } => (Situation::CrlExpired, issuer),
+            };
+            let room = self.told.len() < MOST_DOUBTS;
+            (room && self.told.insert((situation, issuer.clone()))).then(|| (situation, unsure.to_string()))
+        };
+        partner.unsure().iter().filter_map(new).collect()
+    }
+}
+
+/// Sessions that were refused here, so that the event of the DMZ's record is not a second one.
+#[derive(Debug, Default)]
+pub struct RefusedHere {
+    known: HashSet<SessionId>,
+    order: VecDeque<SessionId>,
+}
+
+impl RefusedHere {
+    /// This session was refused here, with an event.
+    pub fn add(&mut self, session: SessionId) {
+        if self.known.insert(session) {
+            self.order.push_back(session);
+        }
+        if self.order.len() > MOST_REFUSED
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.known.remove(&oldest);
+        }
+    }
+
+    /// Whether this session was refused here.
+    pub fn has(&self, session: SessionId) -> bool {
+        self.known.contains(&session)
+    }
 }
 
 /// The time, for judgements.

@@ -5,6 +5,7 @@
 
 mod configuration;
 mod control;
+mod expiry;
 mod in_force;
 mod judge;
 mod reporting;
@@ -34,14 +35,17 @@ use tokio::sync::mpsc;
 
 use self::configuration::Polled;
 use self::control::{Control, Undialled};
-use self::in_force::InForce;
+use self::expiry::Expiries;
 use self::reporting::{Reporter, Tell};
 use self::sessions::{Phase, Session, Sessions};
 use self::signer::Signer;
 use self::spent::Spent;
 use crate::between::{Assignment, Drain, FromAgent, FromSession, LARGEST, ToAgent, ToSession};
 
+pub use self::configuration::once as fetch_once;
 pub use self::control::ServerAddress;
+pub use self::in_force::InForce;
+pub use self::judge::{now as judgement_time, situation as situation_of};
 
 const EVENTS: usize = 256;
 /// Between two attempts to reach the server.
@@ -74,6 +78,8 @@ pub struct Start {
     pub state: std::path::PathBuf,
     /// PID of the gate.
     pub gate_pid: u32,
+    /// Between two questions for the configuration.
+    pub poll_interval: Duration,
 }
 
 /// What happens around the loop.
@@ -130,6 +136,9 @@ async fn serve(start: Start) -> std::io::Result<()> {
         server: start.server,
         reporter,
         spent: Spent::load(Directory::open(&state)?)?,
+        expiries: Expiries::load(Directory::open(&state)?)?,
+        doubts: judge::Doubts::default(),
+        refused_here: judge::RefusedHere::default(),
         gate_pid: start.gate_pid,
         config: None,
         etag: None,
@@ -143,7 +152,7 @@ async fn serve(start: Start) -> std::io::Result<()> {
         reported_urls: std::collections::HashSet::new(),
     };
     drop(start.token);
-    tokio::spawn(configuration::poll(api, events));
+    tokio::spawn(configuration::poll(api, events, start.poll_interval));
     let mut levels = LevelSignals::new()?;
     let mut tick = tokio::time::interval(TICK);
     loop {
@@ -191,6 +200,9 @@ struct Agent {
     server: ServerAddress,
     reporter: Reporter,
     spent: Spent,
+    expiries: Expiries,
+    doubts: judge::Doubts,
+    refused_here: judge::RefusedHere,
     gate_pid: u32,
     config: Option<Arc<InForce>>,
     etag: Option<String>,
@@ -220,6 +232,7 @@ impl Agent {
             }
             Event::Signed(link, session, signature) => {
                 if let Err(refused) = &signature {
+                    self.refused_here.add(session);
                     self.report(refused.situation, &refused.text, Some(session), None, None);
                 }
                 self.send(link, FromClient::Signed(session, signature.map(serde_bytes::ByteBuf::from)));
@@ -240,6 +253,13 @@ impl Agent {
         {
             let text = format!("server={}: gone for {} s in spite of redialling", self.server, GONE_FOR_GOOD.as_secs());
             self.over(&text);
+        }
+        self.tell_expiries();
+    }
+
+    fn tell_expiries(&mut self) {
+        for text in self.expiries.due(judge::now()) {
+            self.report(Situation::ExpiryWarning, &text, None, None, None);
         }
     }
 
@@ -271,6 +291,8 @@ impl Agent {
         let seconds = limits.drain_timeout.as_secs();
         let _ = self.gate.send(&FromAgent::DrainTimeout { seconds }, &[]);
         let other_server = self.config.as_ref().is_some_and(|old| old.proxy_id != config.proxy_id);
+        self.expiries.configure(config.expiries.clone());
+        self.doubts.begin_anew();
         self.config = Some(config);
         self.etag = etag;
         self.judge_running();
@@ -501,8 +523,8 @@ impl Agent {
                         });
                     }
                     Err(refused) => {
-                        refused.situation.tell_of(session, &refused.text);
-                        self.report_only(refused.situation, &refused.text, Some(session), None, None);
+                        self.refused_here.add(session);
+                        self.report(refused.situation, &refused.text, Some(session), None, None);
                         self.send(link, FromClient::Signed(session, Err(refused)));
                     }
                 }
@@ -537,8 +559,8 @@ impl Agent {
     fn pair(&mut self, link: u64, session: SessionId, request: PairingRequest) {
         if let Err(refused) = self.judge(link, session, &request) {
             let text = format!("peer={}: {}", request.peer, refused.text);
-            refused.situation.tell_of(session, &text);
-            self.report_only(refused.situation, &text, Some(session), None, Some(request.peer));
+            self.refused_here.add(session);
+            self.report(refused.situation, &text, Some(session), None, Some(request.peer));
             self.send(link, FromClient::PairRefused(session, refused));
         }
     }
@@ -555,11 +577,7 @@ impl Agent {
         if self.sessions.count() >= limits.max_sessions as usize {
             return refuse(Situation::LimitReached, "max_sessions is reached");
         }
-        if request.direction != proxylink::pairing::Direction::Incoming {
-            return refuse(Situation::PairingRefused, "no outgoing session was asked for");
-        }
-        let judged = judge::judge(request, &config.policy, &mut self.spent)?;
-        let partner = judged.partner;
+        let partner = judge::judge(request, &config.policy, &mut self.spent, judge::now())?;
         let name = partner.name().map(str::to_owned);
         if let (Some(name), Some(most)) = (&name, partner.max_sessions())
             && self.sessions.of_partner(name) >= most as usize
@@ -567,7 +585,13 @@ impl Agent {
             let text = format!("partner {name} has {most} sessions already");
             return Err(Refused { situation: Situation::PartnerSessionsFull, text });
         }
-        self.report_crl_urls(&config, judged.crl_urls);
+        self.report_crl_urls(&config, &partner);
+        for (situation, text) in self.doubts.new_of(&partner) {
+            self.report(situation, &text, Some(session), name.clone(), Some(request.peer));
+        }
+        if let Some(end_entity) = request.chain.0.first() {
+            self.expiries.saw(end_entity);
+        }
         let deadline = Instant::now() + limits.pairing_timeout;
         let Some(up) = self.up() else { return refuse(Situation::LinkDown, "the link is lost") };
         let assignment = Assignment {
@@ -626,8 +650,8 @@ impl Agent {
     fn refuse(&mut self, session: SessionId, refused: Refused) {
         let Some(gone) = self.sessions.remove(session) else { return };
         let text = format!("peer={}: {}", gone.peer, refused.text);
-        refused.situation.tell_of(session, &text);
-        self.report_only(refused.situation, &text, Some(session), gone.partner, Some(gone.peer));
+        self.refused_here.add(session);
+        self.report(refused.situation, &text, Some(session), gone.partner, Some(gone.peer));
         let _ = self.gate.send(&FromAgent::End(session), &[]);
         self.send(gone.link, FromClient::PairRefused(session, refused));
     }
@@ -785,29 +809,33 @@ impl Agent {
         record.partner = None;
         record.detail = escape(&record.detail);
         record.files.clear();
-        self.hear_dmz(Report {
-            time: record.ended,
-            situation: record.situation,
-            pid: 0,
-            text: record.detail.clone(),
-            session: Some(record.id),
-            partner: None,
-            peer: Some(record.peer),
-        });
+        // What was refused here was told here.
+        if !self.refused_here.has(record.id) {
+            self.hear_dmz(Report {
+                time: record.ended,
+                situation: record.situation,
+                pid: 0,
+                text: record.detail.clone(),
+                session: Some(record.id),
+                partner: None,
+                peer: Some(record.peer),
+            });
+        }
         self.reporter.tell(Tell::Session(record));
     }
 
-    fn report_crl_urls(&mut self, config: &InForce, urls: Vec<(String, [u8; 32], String)>) {
+    fn report_crl_urls(&mut self, config: &InForce, partner: &verification::VerifiedPartner) {
         const MOST: usize = 4096;
         let mut new = Vec::new();
-        for (url, certificate, issuer) in urls {
-            if config.known_crl_urls.contains(&url)
+        for point in partner.crl_points() {
+            if config.known_crl_urls.contains(&point.url)
                 || self.reported_urls.len() >= MOST
-                || !self.reported_urls.insert(url.clone())
+                || !self.reported_urls.insert(point.url.clone())
             {
                 continue;
             }
-            if let Ok(url) = CrlUrl::new(&url, Fingerprint::from(certificate), &issuer) {
+            let certificate = Fingerprint::from(*point.certificate.as_bytes());
+            if let Ok(url) = CrlUrl::new(&point.url, certificate, &point.issuer) {
                 new.push(url);
             }
         }

@@ -4,11 +4,13 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tests::harness::scripted_backend::{Answer, Request};
-use tests::harness::{Chain, Mark, PATIENCE, Plan, Process, Trouble, made_octets};
+use tests::harness::{Chain, Held, Mark, PATIENCE, Plan, Process, Trouble, made_octets};
 use tests::station::{self, OutgoingFile, Report};
 
-/// One poll and a little more: for what happens with the next one.
+/// Most time until one poll.
 const NEXT_POLL: Duration = Duration::from_secs(90);
+/// So that a scenario need not wait for the usual minute.
+const OFTEN: u32 = 2;
 
 fn file(name: &str) -> OutgoingFile {
     OutgoingFile::from_octets(name, made_octets(100_000))
@@ -66,7 +68,7 @@ fn the_configuration_is_asked_for_every_60_seconds_and_not_sent_again_unchanged(
 
 #[test]
 fn a_changed_configuration_acts_on_new_sessions() -> Result<(), Trouble> {
-    let chain = Plan::new().partners(&["ACME", "OTHER"]).start()?;
+    let chain = Plan::new().partners(&["ACME", "OTHER"]).poll_every(OFTEN).start()?;
     assert!(sent(&chain.send(vec![file("BEFORE")])));
     let mark = chain.client().mark();
     let mut changed = chain.config.clone();
@@ -84,11 +86,30 @@ fn a_changed_configuration_acts_on_new_sessions() -> Result<(), Trouble> {
 }
 
 #[test]
+fn a_running_session_ends_when_its_partner_no_longer_stands() -> Result<(), Trouble> {
+    let chain = Plan::new().partners(&["ACME", "OTHER"]).poll_every(OFTEN).start()?;
+    let hold = |partner: usize, dataset: &str| {
+        let partner = &chain.partners[partner];
+        let security = chain.security_with(Some(partner.identity.clone()), station::TlsVersions::Both);
+        let settings = station::Settings { code: partner.code.clone(), ..chain.settings() };
+        let file = OutgoingFile::from_octets(dataset, made_octets(1_000_000));
+        Held::start(&chain.partner_address(), &security, &settings, file, 500_000)
+    };
+    let (withdrawn, other) = (hold(0, "WITHDRAWN")?, hold(1, "OTHER")?);
+    let mut changed = chain.config.clone();
+    changed["partners"].as_array_mut().unwrap().remove(0);
+    chain.scripted_backend().set_config(changed);
+    chain.client_says("session-withdrawn")?;
+    let report = withdrawn.go_on()?;
+    assert!(matches!(report.failure, Some(station::Failure::Esid { code: 5, .. })), "{report:?}");
+    assert!(sent(&other.go_on()?));
+    Ok(())
+}
+
+#[test]
 fn a_configuration_that_cannot_be_used_changes_nothing_and_is_told_once_with_its_place() -> Result<(), Trouble> {
-    let mut broken = Vec::new();
     for (what, place) in [("no JSON", "line"), ("a wrong port", "listen.tls_port")] {
-        let chain = Chain::start()?;
-        let mark = chain.client().mark();
+        let chain = Plan::new().poll_every(OFTEN).start()?;
         let mut config = chain.config.clone();
         config["listen"]["tls_port"] = json!(700_000);
         let mut answer = Answer::json(200, &config);
@@ -97,15 +118,10 @@ fn a_configuration_that_cannot_be_used_changes_nothing_and_is_told_once_with_its
             answer.body = b"{\"version\": 1,".to_vec();
         }
         chain.scripted_backend().set_script(move |request| is_config(request).then(|| answer.clone()));
-        broken.push((what, place, chain, mark));
-    }
-    for (what, place, chain, mark) in &broken {
-        let said = wait_with_poll(chain.client(), *mark, "configuration-invalid")?;
+        let said = chain.client_says("configuration-invalid")?;
         assert!(said.contains(place), "{what}: {said}");
         assert!(sent(&chain.send(vec![file("STILL")])), "{what}: the last one stays in force");
-    }
-    for (what, _, chain, _) in &broken {
-        wait_for_polls(chain, 3)?;
+        wait_for_polls(&chain, polls(&chain).len() + 2)?;
         let told = chain.client().lines().iter().filter(|line| line.contains(" configuration-invalid ")).count();
         assert_eq!(told, 1, "{what}: once, not with every poll");
     }
@@ -114,7 +130,7 @@ fn a_configuration_that_cannot_be_used_changes_nothing_and_is_told_once_with_its
 
 #[test]
 fn a_backend_that_is_away_is_told_at_both_ends_of_the_outage_and_stops_nothing() -> Result<(), Trouble> {
-    let chain = Chain::start()?;
+    let chain = Plan::new().poll_every(OFTEN).start()?;
     let mark = chain.client().mark();
     chain.scripted_backend().set_script(|_| Some(Answer::problem(503, "later")));
     wait_with_poll(chain.client(), mark, "backend-down")?;
@@ -133,7 +149,7 @@ fn a_backend_that_is_away_is_told_at_both_ends_of_the_outage_and_stops_nothing()
 
 #[test]
 fn a_backend_that_is_not_there_yet_is_waited_for() -> Result<(), Trouble> {
-    let mut chain = Plan::new().prepare()?;
+    let mut chain = Plan::new().poll_every(OFTEN).prepare()?;
     chain.scripted_backend().set_script(|_| Some(Answer::problem(503, "later")));
     chain.start_server()?;
     chain.start_client()?;
@@ -161,7 +177,7 @@ fn a_refused_token_ends_the_client_at_its_start_with_a_code_of_its_own() -> Resu
 
 #[test]
 fn a_token_refused_later_leaves_the_last_configuration_in_force() -> Result<(), Trouble> {
-    let chain = Chain::start()?;
+    let chain = Plan::new().poll_every(OFTEN).start()?;
     let mark = chain.client().mark();
     chain.scripted_backend().set_script(|_| Some(Answer::problem(401, "No token, or an unknown one")));
     wait_with_poll(chain.client(), mark, "token-refused")?;

@@ -21,15 +21,14 @@ fn call(chain: &Chain, identity: Option<Identity>, versions: TlsVersions) -> Rep
 
 #[test]
 fn certificates_that_do_not_stand_are_refused_within_the_handshake_and_reported() -> Result<(), Trouble> {
-    let servers_only = pki::self_signed(&Wanted { name: "SERVER", purpose: Purpose::Server, ..Wanted::default() })?;
-    let configured = servers_only.clone();
     let chain = Plan::new()
-        .configure(move |config| {
-            config["trust"]["pinned_pem"] = json!([configured.chain_pem]);
-            let partner = json!({ "name": "SERVER", "certificate_sha256": [pki::fingerprint(&configured)] });
+        .configure(|config| {
+            let partner = json!({ "name": "SERVER", "subjects": ["CN=SERVER"] });
             config["partners"].as_array_mut().unwrap().push(partner);
         })
         .start()?;
+    let servers_only = Wanted { name: "SERVER", purpose: Purpose::Server, ..Wanted::default() };
+    let servers_only = chain.authority.issue(&servers_only)?;
     let issue = |wanted: Wanted<'_>| chain.authority.issue(&Wanted { name: "ACME", ..wanted });
     let stranger = Authority::new("Strangers")?.issue(&Wanted { name: "ACME", ..Wanted::default() })?;
     let cases: [(&str, Option<Identity>); 6] = [

@@ -23,6 +23,7 @@ pub struct Plan {
     edits: Vec<Edit>,
     receive_daemon: Option<SocketAddr>,
     seon_backend: bool,
+    poll_interval: Option<u32>,
 }
 
 /// A trading partner.
@@ -73,13 +74,20 @@ pub struct Chain {
     pub receive_address: SocketAddr,
     link_port: u16,
     partner_port: u16,
+    poll_interval: Option<u32>,
     /// The last to go: the others have their files in it.
     pub scratch: Scratch,
 }
 
 impl Default for Plan {
     fn default() -> Self {
-        Self { partners: vec!["ACME".into()], edits: Vec::new(), receive_daemon: None, seon_backend: false }
+        Self {
+            partners: vec!["ACME".into()],
+            edits: Vec::new(),
+            receive_daemon: None,
+            seon_backend: false,
+            poll_interval: None,
+        }
     }
 }
 
@@ -104,6 +112,12 @@ impl Plan {
     /// The scenario's own receive daemon.
     pub fn receive_daemon_at(mut self, address: SocketAddr) -> Self {
         self.receive_daemon = Some(address);
+        self
+    }
+
+    /// The proxyclient asks for its configuration so often, in seconds, and not every 60.
+    pub fn poll_every(mut self, seconds: u32) -> Self {
+        self.poll_interval = Some(seconds);
         self
     }
 
@@ -151,6 +165,7 @@ impl Plan {
             receive_address,
             link_port,
             partner_port,
+            poll_interval: self.poll_interval,
             scratch,
         })
     }
@@ -206,6 +221,7 @@ impl Chain {
         let mut command = Command::new(self.scratch.install(&binary(CLIENT)?, "proxyclient")?);
         command.arg("-d").args(["-U", &self.backend.url(), "-S", &self.link_address(), "-T", &token(&self.scratch)]);
         command.arg("--ca-file").arg(self.scratch.path().join(BACKEND_CA));
+        command.args(self.poll_interval.iter().flat_map(|seconds| ["--poll-interval".into(), seconds.to_string()]));
         command.arg("--state-dir").arg(self.scratch.directory(CLIENT_STATE)?).args(self.scratch.user_options());
         Ok(command)
     }

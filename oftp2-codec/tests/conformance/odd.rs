@@ -158,3 +158,14 @@ fn a_password_is_never_shown() {
     }
     assert!(!format!("{monitor:?}").contains("SECRET01"));
 }
+
+#[test]
+fn only_the_password_is_hidden() {
+    let mut monitor = Monitor::new(Settings { conformance: Conformance::Strict, ..Settings::default() });
+    for (from, stream) in beginning("ready") {
+        verdict(&mut monitor, from, &stream).unwrap();
+    }
+    let ssid = message("SSID V05 SSIDCODE=\"own_code                 \"");
+    let violation = verdict(&mut monitor, Peer::Initiator, &ssid).unwrap_err();
+    assert_eq!(violation.seen.trim_end(), "own_code");
+}

@@ -75,6 +75,7 @@ fn codes_are_the_same_whatever_blanks_surround_them() {
     assert_eq!(code("OWN"), code("  OWN"));
     assert_ne!(code("O0013ABC           SUB001"), code("O0013ABC SUB001"));
     assert_eq!(code("OWN ").to_string(), "OWN");
+    assert_eq!(Text::<8>::new(" TEXT").unwrap().to_string(), "TEXT");
 }
 
 #[test]
@@ -83,6 +84,8 @@ fn a_password_prints_as_stars() {
     assert_eq!((format!("{password}"), format!("{password:?}")), ("***".to_owned(), "***".to_owned()));
     let (ssid, _) = Command::read(Level::L5, &vector("V03").octets, Conformance::Strict).unwrap();
     assert!(!format!("{ssid:?}").contains("SECRET"));
+    let (response, _) = Command::read(Level::L5, &vector("V09").octets, Conformance::Strict).unwrap();
+    assert_eq!(format!("{response:?}"), "Aurp(Aurp(20 octets))");
 }
 
 #[test]

@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use rustls::crypto::aws_lc_rs::default_provider;
@@ -17,7 +18,7 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use seonapi_client::{Fingerprint, Identity, PrivateKeyPem, ProxyConfig, Trust};
 
-pub use inputs::{Inputs, read_crl};
+pub use inputs::{Inputs, MAX_CRL, MAX_CRL_PEM, crl_der, read_crl};
 pub use source::{Backend, Ignore};
 
 use crate::place::{Document, Mistake};
@@ -36,6 +37,10 @@ pub struct Configuration {
     pub event_script: Option<PathBuf>,
     /// Events that are not worth storing.
     pub ignore: Vec<Ignore>,
+    /// Between two fetches of a CRL from its distribution point.
+    pub crl_interval: Duration,
+    /// Whether CRLs are fetched from this host and from private networks.
+    pub allow_private_crl_addresses: bool,
     /// Where to serve.
     pub listen: SocketAddr,
     /// The SQLite file.
@@ -96,6 +101,8 @@ impl Configuration {
             https: Arc::new(https.pair),
             event_script: script,
             ignore: source.backend.ignore,
+            crl_interval: Duration::from_secs(source.backend.crl_interval_s.into()),
+            allow_private_crl_addresses: source.backend.allow_private_crl_addresses,
             listen: source.backend.listen,
             database: inputs.resolve(&source.backend.database),
             warnings,

@@ -1,5 +1,6 @@
 //! What was reported, as text for people or JSON for programs.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
 
@@ -10,6 +11,7 @@ use seonapi_client::{Event, Fingerprint, LinkState, SessionDirection, SessionRec
 use serde::Serialize;
 
 use crate::Failure;
+use crate::crl_download::{self, Download};
 use crate::journal::escaped;
 use crate::options::{Listing, Place};
 use crate::tokens::open;
@@ -53,9 +55,36 @@ pub fn status(place: &Place, json: bool) -> Result<(), Failure> {
     })
 }
 
-/// The CRL distribution points that were told.
+/// The CRL distribution points, each with what was fetched from it.
 pub fn crl_urls(place: &Place) -> Result<(), Failure> {
-    list(&open(place)?.crl_urls()?, false, |url| escaped(url))
+    let store = open(place)?;
+    let mut points: BTreeMap<_, _> = store.crl_urls()?.into_iter().map(|url| (url, None)).collect();
+    points.extend(store.crl_downloads()?.into_iter().map(|download| (download.url.clone(), Some(download))));
+    for (url, download) in points {
+        print(&format!(
+            "{}{}\n",
+            escaped(&url),
+            download.map_or_else(String::new, |download| download_line(&download))
+        ))?;
+    }
+    Ok(())
+}
+
+fn download_line(download: &Download) -> String {
+    let mut line = format!(" tried {}", crl_download::time(download.tried));
+    if let Some(crl) = &download.crl {
+        line += &format!(
+            " CRL {} of \"{}\" from {} until {}",
+            crl.sha256,
+            escaped(&crl.issuer),
+            crl_download::time(crl.this_update),
+            crl_download::time(crl.next_update)
+        );
+    }
+    if let Some(trouble) = &download.trouble {
+        line += &format!(" failed {} time(s): {}", download.failures, escaped(trouble));
+    }
+    line
 }
 
 /// The SHA-256 of each certificate in a PEM file.

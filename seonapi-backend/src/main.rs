@@ -1,6 +1,7 @@
 //! `seon_backend`: the embedded Seon API backend.
 
 mod configuration;
+mod crl_download;
 mod current;
 mod https;
 mod init;
@@ -34,7 +35,9 @@ impl<T: std::fmt::Display> From<T> for Failure {
 fn main() -> ExitCode {
     let done = match Options::parse().task {
         Task::Init { folder, host, listen, proxy_id } => init::run(&folder, &host, listen, proxy_id),
-        Task::Serve { config, database, listen, access_log } => serve::run(&config, database, listen, access_log),
+        Task::Serve { config, database, listen, access_log, allow_private_crl_addresses } => {
+            serve::run(&config, database, listen, access_log, allow_private_crl_addresses)
+        }
         Task::Config { task: ConfigTask::Check { file } } => check(&file),
         Task::Token { task } => tokens::run(task),
         Task::Events(listing) => listing::events(&listing),

@@ -48,6 +48,9 @@ pub enum Task {
         /// Writes each call to standard error.
         #[arg(long)]
         access_log: bool,
+        /// Fetches CRLs also from this host and from private networks, as `allow_private_crl_addresses` does.
+        #[arg(long)]
+        allow_private_crl_addresses: bool,
     },
     /// Works on configuration files.
     Config {
@@ -74,7 +77,8 @@ pub enum Task {
         #[arg(long)]
         json: bool,
     },
-    /// Lists the CRL distribution points that proxyclients saw in certificates of partners.
+    /// Lists the CRL distribution points that proxyclients saw in certificates of partners, and those that the
+    /// configuration names, with what was fetched from them.
     CrlUrls {
         /// Where they are stored.
         #[command(flatten)]

@@ -28,7 +28,7 @@ const MAX_STATUS_BODY: usize = 64 * 1024;
 /// What all operations work with.
 pub struct Shared {
     /// The SQLite file.
-    pub store: Store,
+    pub store: Arc<Store>,
     /// The configuration in force.
     pub current: Arc<Current>,
     /// What is started for bad events.

@@ -9,7 +9,6 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use crate::Failure;
 use crate::current::Current;
 use crate::https::{Caller, Https};
 use crate::journal::say;
@@ -17,6 +16,7 @@ use crate::listing::print;
 use crate::routes::{Shared, router};
 use crate::script::Script;
 use crate::store::Store;
+use crate::{Failure, crl_download};
 
 /// How often the configuration is looked at, beside each time that it is asked for.
 const LOOK: Duration = Duration::from_secs(5);
@@ -29,21 +29,27 @@ pub fn run(
     database: Option<PathBuf>,
     listen: Option<SocketAddr>,
     access_log: bool,
+    allow_private_crl_addresses: bool,
 ) -> Result<(), Failure> {
     let current =
         Current::load(config).map_err(|mistakes| Failure(mistakes.iter().map(ToString::to_string).collect()))?;
     let configuration = current.get();
-    let store = Store::open(&database.unwrap_or_else(|| configuration.database.clone()))?;
+    let store = Arc::new(Store::open(&database.unwrap_or_else(|| configuration.database.clone()))?);
     let listen = listen.unwrap_or(configuration.listen);
     let current = Arc::new(current);
+    // The HTTP client takes it for https. It fails where there is one.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let done = runtime.block_on(serve(store, current, listen, access_log));
+    let done = runtime.block_on(async {
+        tokio::spawn(crl_download::run(store.clone(), current.clone(), allow_private_crl_addresses));
+        serve(store, current, listen, access_log).await
+    });
     // Work on the disk that nobody waits for any more must not hold the end up.
     runtime.shutdown_timeout(LAST_ANSWERS);
     done
 }
 
-async fn serve(store: Store, current: Arc<Current>, listen: SocketAddr, access_log: bool) -> Result<(), Failure> {
+async fn serve(store: Arc<Store>, current: Arc<Current>, listen: SocketAddr, access_log: bool) -> Result<(), Failure> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let port = TcpListener::bind(listen).await.map_err(|error| format!("cannot listen on {listen}: {error}"))?;
     let address = port.local_addr()?;

@@ -9,10 +9,12 @@ use std::time::Duration;
 use chrono::{SecondsFormat, Utc};
 use license::SecurityToken;
 use rusqlite::{Connection, OptionalExtension, params};
-use seonapi_client::{CrlUrl, CrlUrlsTaken, Event, SessionRecord, Status};
+use seonapi_client::{CrlUrl, CrlUrlsTaken, Event, Fingerprint, SessionRecord, Status};
+
+use crate::crl_download::{Download, Good};
 
 /// Version of the tables; a file with a higher one is of a later release.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 const TABLES: &str = "
     CREATE TABLE token (
         sha256 TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, created TEXT NOT NULL, enabled INTEGER NOT NULL
@@ -32,6 +34,13 @@ const TABLES: &str = "
     CREATE TABLE crl_url (
         url TEXT PRIMARY KEY, certificate_sha256 TEXT NOT NULL, issuer TEXT NOT NULL, received TEXT NOT NULL,
         token TEXT NOT NULL
+    ) STRICT;
+";
+/// Since version 2. Times are seconds since 1970 (UTC); what is of the last good CRL is NULL while there is none.
+const CRL_TABLE: &str = "
+    CREATE TABLE crl_download (
+        url TEXT PRIMARY KEY, tried INTEGER NOT NULL, failures INTEGER NOT NULL, trouble TEXT,
+        sha256 TEXT, issuer TEXT, this_update INTEGER, next_update INTEGER, der BLOB
     ) STRICT;
 ";
 
@@ -56,6 +65,9 @@ pub enum StoreError {
     /// The name is given already.
     #[error("there is a token with the name {0:?} already")]
     NameTaken(String),
+    /// The work ended before it was done: a bug.
+    #[error("work on the database ended badly: {0}")]
+    Interrupted(String),
     /// No such token.
     #[error("there is no token with the name {0:?}; `seon_backend token list` shows them")]
     NoSuchToken(String),
@@ -97,6 +109,11 @@ impl Store {
         match transaction.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0))? {
             0 => {
                 transaction.execute_batch(TABLES)?;
+                transaction.execute_batch(CRL_TABLE)?;
+                transaction.pragma_update(None, "user_version", VERSION)?;
+            }
+            1 => {
+                transaction.execute_batch(CRL_TABLE)?;
                 transaction.pragma_update(None, "user_version", VERSION)?;
             }
             VERSION => {}
@@ -226,6 +243,86 @@ impl Store {
         Ok(urls.collect::<Result<_, _>>()?)
     }
 
+    /// The same, each with the issuer of the certificate that names it.
+    pub fn crl_points(&self) -> Result<Vec<(String, String)>, StoreError> {
+        let connection = self.lock();
+        let mut rows = connection.prepare_cached("SELECT url, issuer FROM crl_url ORDER BY received, url")?;
+        let points = rows.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        Ok(points.collect::<Result<_, _>>()?)
+    }
+
+    /// What came of the distribution points that were tried.
+    pub fn crl_downloads(&self) -> Result<Vec<Download>, StoreError> {
+        let connection = self.lock();
+        let mut rows = connection.prepare_cached(
+            "SELECT url, tried, failures, trouble, sha256, issuer, this_update, next_update FROM crl_download
+             ORDER BY url",
+        )?;
+        let downloads = rows.query_map([], |row| {
+            let sha256: Option<String> = row.get(4)?;
+            let crl = match sha256.and_then(|sha256| sha256.parse().ok()) {
+                Some(sha256) => {
+                    let (this_update, next_update) = (unsigned(row.get(6)?), unsigned(row.get(7)?));
+                    Some(Good { sha256, issuer: row.get(5)?, this_update, next_update })
+                }
+                None => None,
+            };
+            let (tried, failures) = (unsigned(row.get(1)?), unsigned(row.get(2)?));
+            Ok(Download { url: row.get(0)?, tried, failures, trouble: row.get(3)?, crl })
+        })?;
+        Ok(downloads.collect::<Result<_, _>>()?)
+    }
+
+    /// Stores a CRL that is good, in the place of the one before.
+    pub fn put_crl(&self, url: &str, tried: u64, good: &Good, der: &[u8]) -> Result<(), StoreError> {
+        let Good { sha256, issuer, this_update, next_update } = good;
+        self.lock().execute(
+            "INSERT INTO crl_download (url, tried, failures, sha256, issuer, this_update, next_update, der)
+             VALUES (?1, ?2, 0, ?3, ?4, ?5, ?6, ?7)
+             ON CONFLICT (url) DO UPDATE SET tried = ?2, failures = 0, trouble = NULL, sha256 = ?3, issuer = ?4,
+             this_update = ?5, next_update = ?6, der = ?7",
+            params![url, signed(tried), sha256.to_string(), issuer, signed(*this_update), signed(*next_update), der],
+        )?;
+        Ok(())
+    }
+
+    /// Stores why a try brought nothing; the last good CRL stays.
+    pub fn put_crl_trouble(&self, url: &str, tried: u64, trouble: &str) -> Result<(), StoreError> {
+        self.lock().execute(
+            "INSERT INTO crl_download (url, tried, failures, trouble) VALUES (?1, ?2, 1, ?3)
+             ON CONFLICT (url) DO UPDATE SET tried = ?2, failures = failures + 1, trouble = ?3",
+            params![url, signed(tried), trouble],
+        )?;
+        Ok(())
+    }
+
+    /// Forgets what came of distribution points that nobody names any more.
+    pub fn forget_crl_downloads(&self, named: impl Fn(&str) -> bool) -> Result<(), StoreError> {
+        let connection = self.lock();
+        let mut rows = connection.prepare_cached("SELECT url FROM crl_download")?;
+        let urls: Vec<String> = rows.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
+        for url in urls.iter().filter(|url| !named(url)) {
+            connection.execute("DELETE FROM crl_download WHERE url = ?1", [url])?;
+        }
+        Ok(())
+    }
+
+    /// The downloaded CRLs, in the order of their hashes.
+    pub fn downloaded_crls(&self) -> Result<Vec<Fingerprint>, StoreError> {
+        let connection = self.lock();
+        let mut rows = connection
+            .prepare_cached("SELECT DISTINCT sha256 FROM crl_download WHERE sha256 IS NOT NULL ORDER BY sha256")?;
+        let hashes: Vec<String> = rows.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
+        Ok(hashes.iter().filter_map(|hash| hash.parse().ok()).collect())
+    }
+
+    /// The DER form of a downloaded CRL.
+    pub fn downloaded_crl(&self, sha256: Fingerprint) -> Result<Option<Vec<u8>>, StoreError> {
+        let connection = self.lock();
+        let mut rows = connection.prepare_cached("SELECT der FROM crl_download WHERE sha256 = ?1 LIMIT 1")?;
+        Ok(rows.query_row([sha256.to_string()], |row| row.get(0)).optional()?)
+    }
+
     /// The last `most` events, the oldest of them first.
     pub fn events(&self, most: u32) -> Result<Vec<Event>, StoreError> {
         self.last("SELECT json FROM (SELECT json, time, number FROM event ORDER BY time DESC, number DESC LIMIT ?1) ORDER BY time, number", most)
@@ -257,6 +354,15 @@ impl Store {
         // A transaction of a thread that panicked was rolled back when it was dropped.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// SQLite has no unsigned numbers.
+fn signed(number: u64) -> i64 {
+    number.try_into().unwrap_or(i64::MAX)
+}
+
+fn unsigned(number: i64) -> u64 {
+    number.try_into().unwrap_or_default()
 }
 
 fn now() -> String {

@@ -13,7 +13,9 @@ use super::source::Source;
 use crate::place::{Document, Mistake};
 
 /// Most octets of a CRL that the contract lets pass.
-const MAX_CRL: u64 = 64 * 1024 * 1024;
+pub const MAX_CRL: u64 = 64 * 1024 * 1024;
+/// The same as PEM, which is a third longer.
+pub const MAX_CRL_PEM: u64 = MAX_CRL / 2 * 3;
 /// A configuration takes some kilobytes, a bundle of CA certificates some hundred.
 const LONGEST: u64 = 16 * 1024 * 1024;
 
@@ -100,8 +102,11 @@ impl Inputs {
 
 /// The DER form of a CRL that is stored as DER or PEM, at most 64 MiB.
 pub fn read_crl(path: &Path) -> Result<Vec<u8>, String> {
-    // PEM is a third longer.
-    let octets = read_at_most(path, MAX_CRL / 2 * 3)?;
+    crl_der(read_at_most(path, MAX_CRL_PEM)?)
+}
+
+/// The DER form of a CRL in DER or PEM, at most 64 MiB.
+pub fn crl_der(octets: Vec<u8>) -> Result<Vec<u8>, String> {
     let der = match octets.starts_with(b"-----BEGIN") {
         true => CertificateRevocationListDer::from_pem_slice(&octets).map_err(|error| error.to_string())?.to_vec(),
         false => octets,

@@ -63,6 +63,12 @@ pub struct Backend {
     /// Events that are not worth storing.
     #[serde(default)]
     pub ignore: Vec<Ignore>,
+    /// Seconds between two fetches of a CRL from its distribution point; one that ends earlier is fetched earlier.
+    #[serde(default = "hour", deserialize_with = "some_seconds")]
+    pub crl_interval_s: u32,
+    /// Whether CRLs are fetched from this host and from private networks too.
+    #[serde(default)]
+    pub allow_private_crl_addresses: bool,
 }
 
 /// Events with this text in their message are not stored.
@@ -118,6 +124,17 @@ pub struct Trust {
     pub revocation: Revocation,
     /// Oldest TLS version that partners may use.
     pub min_tls_version: TlsVersion,
+}
+
+const fn hour() -> u32 {
+    3600
+}
+
+fn some_seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    match u32::deserialize(deserializer)? {
+        seconds @ 1..=86_400 => Ok(seconds),
+        _ => Err(D::Error::custom("a number of seconds from 1 to 86400 expected")),
+    }
 }
 
 fn not_empty<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {

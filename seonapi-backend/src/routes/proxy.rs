@@ -23,6 +23,11 @@ pub async fn config(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> Re
                 proxy.trust.known_crl_urls.push(url);
             }
         }
+        for crl in shared.store.downloaded_crls()? {
+            if !proxy.trust.crls.contains(&crl) {
+                proxy.trust.crls.push(crl);
+            }
+        }
         Ok(serde_json::to_vec(&proxy)?)
     });
     let json = made.await?;
@@ -42,7 +47,10 @@ pub async fn crl(State(shared): State<Arc<Shared>>, Path(sha256): Path<String>) 
         let current = shared.current.get();
         // A file that was replaced since has another hash, and a new configuration names it.
         let der = current.crls.get(&fingerprint).and_then(|file| read_crl(file).ok());
-        Ok(der.filter(|der| Fingerprint::of(der) == fingerprint))
+        match der.filter(|der| Fingerprint::of(der) == fingerprint) {
+            Some(der) => Ok(Some(der)),
+            None => shared.store.downloaded_crl(fingerprint),
+        }
     });
     let der = found.await?.ok_or_else(missing)?;
     Ok(([(CONTENT_TYPE, "application/pkix-crl")], der).into_response())

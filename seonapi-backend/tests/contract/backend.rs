@@ -76,10 +76,13 @@ impl Folder {
     }
 
     pub fn serve(&self) -> Serving {
-        Serving::start(
-            self.0.path(),
-            &["serve", "--config", "b/seon_backend.toml", "--listen", "127.0.0.1:0", "--access-log"],
-        )
+        self.serve_with(&[])
+    }
+
+    /// Serves with more options. HTTPS to others trusts the backend's own CA.
+    pub fn serve_with(&self, options: &[&str]) -> Serving {
+        let usual = ["serve", "--config", "b/seon_backend.toml", "--listen", "127.0.0.1:0", "--access-log"];
+        Serving::start(self.0.path(), &[&usual, options].concat(), &self.path("https/ca.pem"))
     }
 
     /// A client with this token, for the backend at this address.
@@ -135,10 +138,12 @@ pub struct Serving {
 }
 
 impl Serving {
-    fn start(folder: &Path, arguments: &[&str]) -> Self {
+    fn start(folder: &Path, arguments: &[&str], system_ca: &Path) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_seon_backend"))
             .current_dir(folder)
             .args(arguments)
+            .env("SSL_CERT_FILE", system_ca)
+            .env_remove("SSL_CERT_DIR")
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()

@@ -3,5 +3,6 @@
 mod backend;
 mod commands;
 mod configuration;
+mod crl_download;
 mod operations;
 mod tokens;

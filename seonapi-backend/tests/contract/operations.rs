@@ -183,8 +183,8 @@ async fn a_told_crl_url_is_known_from_then_on() {
         panic!("a configuration expected")
     };
     assert_eq!(config.trust.known_crl_urls, ["http://crl.example/1", "http://crl.example/2"]);
-    let listed = folder.run(&["crl-urls", "--config", "b/seon_backend.toml"]);
-    assert_eq!(text(&listed.stdout), "http://crl.example/2\n");
+    let listed = text(&folder.run(&["crl-urls", "--config", "b/seon_backend.toml"]).stdout);
+    assert!(listed.lines().any(|line| line.split(' ').next() == Some("http://crl.example/2")), "{listed}");
 }
 
 #[tokio::test]

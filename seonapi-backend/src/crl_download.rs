@@ -1,0 +1,149 @@
+//! Downloads the CRLs whose distribution points proxyclients told or the configuration names: on a schedule and before
+//! each one's nextUpdate. The last good one of each is kept, and served with those of the folder.
+
+mod address;
+mod check;
+mod fetch;
+mod schedule;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use tokio::task::JoinSet;
+
+pub use check::{Good, check};
+pub use schedule::Download;
+
+use crate::current::Current;
+use crate::journal::{escaped, say};
+use crate::store::{Store, StoreError};
+
+/// How often the schedule is looked at, where CRLs are not fetched more often still.
+const LOOK: Duration = Duration::from_secs(5);
+/// Downloads at once.
+const AT_ONCE: usize = 4;
+/// Distribution points that are fetched from; a proxy for partners knows a few dozen CAs.
+const MOST: usize = 1000;
+
+/// Downloads for ever. `private` permits addresses of the own network, whatever the configuration says.
+pub async fn run(store: Arc<Store>, current: Arc<Current>, private: bool) {
+    let mut running = JoinSet::new();
+    let mut under_way = BTreeSet::new();
+    loop {
+        let configuration = current.get();
+        let every = configuration.crl_interval.as_secs();
+        let private = private || configuration.allow_private_crl_addresses;
+        match points(&store, &current).await {
+            Ok(points) => {
+                let now = now();
+                for point in points.into_iter().filter(|point| schedule::due(point.last.as_ref(), every) <= now) {
+                    if running.len() < AT_ONCE && under_way.insert(point.url.clone()) {
+                        running.spawn(attempt(store.clone(), current.clone(), point, private));
+                    }
+                }
+            }
+            Err(error) => say("ERROR", format_args!("CRLs cannot be downloaded: {error}")),
+        }
+        // What has ended makes room; otherwise it is time to look again.
+        tokio::select! {
+            Some(ended) = running.join_next() => match ended {
+                Ok(url) => {
+                    under_way.remove(&url);
+                }
+                Err(error) => {
+                    // Which one it was is not known any more; each may be tried again.
+                    say("ERROR", format_args!("the download of a CRL ended badly: {error}"));
+                    under_way.clear();
+                    tokio::time::sleep(LOOK).await;
+                }
+            },
+            () = tokio::time::sleep(LOOK.min(configuration.crl_interval)) => {}
+        }
+    }
+}
+
+/// A distribution point.
+struct Point {
+    url: String,
+    /// Issuer of the certificate that names it; none where only the configuration does.
+    issuer: Option<String>,
+    /// What came of it so far.
+    last: Option<Download>,
+}
+
+async fn points(store: &Arc<Store>, current: &Arc<Current>) -> Result<Vec<Point>, StoreError> {
+    let (store, current) = (store.clone(), current.clone());
+    let work = move || {
+        let configured = current.get().proxy.trust.known_crl_urls.clone();
+        let mut issuers: BTreeMap<_, _> = configured.into_iter().map(|url| (url, None)).collect();
+        issuers.extend(store.crl_points()?.into_iter().map(|(url, issuer)| (url, Some(issuer))));
+        store.forget_crl_downloads(|url| issuers.contains_key(url))?;
+        let mut known: BTreeMap<_, _> =
+            store.crl_downloads()?.into_iter().map(|last| (last.url.clone(), last)).collect();
+        let points = issuers.into_iter().take(MOST);
+        Ok(points.map(|(url, issuer)| Point { last: known.remove(&url), url, issuer }).collect())
+    };
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(StoreError::Interrupted(error.to_string())))
+}
+
+/// Fetches, checks and stores one CRL; gives the URL back.
+async fn attempt(store: Arc<Store>, current: Arc<Current>, point: Point, private: bool) -> String {
+    let url = point.url.clone();
+    let fetched = fetch::fetch(&url, private).await;
+    let work = move || keep(&store, &current, &point, fetched.map_err(|error| error.to_string()));
+    match tokio::task::spawn_blocking(work).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => say("ERROR", format_args!("a downloaded CRL cannot be stored: {error}")),
+        Err(error) => say("ERROR", format_args!("a downloaded CRL cannot be checked: {error}")),
+    }
+    url
+}
+
+/// Stores what came, if it is good and not older than what is there; otherwise why not.
+fn keep(store: &Store, current: &Current, point: &Point, fetched: Result<Vec<u8>, String>) -> Result<(), StoreError> {
+    let good = fetched.and_then(|der| {
+        let anchors = &current.get().proxy.trust.anchors_pem;
+        let good = check(&der, anchors, point.issuer.as_deref(), now())?;
+        match point.last.as_ref().and_then(|last| last.crl.as_ref()) {
+            // Who answers in the distribution point's place could otherwise bring back the time before a revocation.
+            Some(old) if old.issuer == good.issuer && good.this_update < old.this_update => Err(format!(
+                "it is of {}, older than the one at hand, of {}",
+                time(good.this_update),
+                time(old.this_update)
+            )),
+            _ => Ok((good, der)),
+        }
+    });
+    let url = escaped(&point.url);
+    let before = point.last.as_ref();
+    match good {
+        Ok((good, der)) => {
+            let known = before.and_then(|last| last.crl.as_ref()).is_some_and(|old| old.sha256 == good.sha256);
+            if !known || before.is_some_and(|last| last.trouble.is_some()) {
+                let (issuer, until) = (escaped(&good.issuer), time(good.next_update));
+                say("INFO", format_args!("the CRL of \"{issuer}\" from {url} is good until {until}"));
+            }
+            store.put_crl(&point.url, now(), &good, &der)
+        }
+        Err(trouble) => {
+            let trouble = escaped(&trouble);
+            if before.is_none_or(|last| last.trouble.as_ref() != Some(&trouble)) {
+                say("WARN", format_args!("no good CRL from {url}: {trouble}; the last good one, if any, is kept"));
+            }
+            store.put_crl_trouble(&point.url, now(), &trouble)
+        }
+    }
+}
+
+/// Seconds since 1970 (UTC).
+pub fn now() -> u64 {
+    Utc::now().timestamp().try_into().unwrap_or_default()
+}
+
+/// As people read it.
+pub fn time(seconds: u64) -> String {
+    let time = i64::try_from(seconds).ok().and_then(|seconds| DateTime::from_timestamp(seconds, 0));
+    time.map(|time| time.to_rfc3339_opts(SecondsFormat::Secs, true)).unwrap_or_default()
+}

@@ -163,11 +163,6 @@ const ENV: usize = 160;
 const SIGN: usize = 161;
 
 impl Sfid {
-    /// Whether the file travels as one record, counted in octets only.
-    pub fn is_one_record(&self) -> bool {
-        matches!(self.format, FileFormat::Unstructured | FileFormat::Text) || self.protection.hides_records()
-    }
-
     pub(super) fn read(fields: &mut Fields<'_>, level: Level) -> Result<Self, DecodeError> {
         match level {
             Level::L5 => {

@@ -93,6 +93,10 @@ fn a_violation_names_command_field_and_place_in_one_sentence() {
         "Initiator broke RFC 5024, 5.3.2: SSIDCRED at 44 of SSID is \"0A4\", decimal digits expected; ESID 06"
     );
     assert_eq!(
+        sentence("ready", "I", "SSID V05 SSIDSDEB=\"00127\""),
+        "Initiator broke RFC 5024, 5.3.2: SSIDSDEB at 35 of SSID is \"00127\", 128 to 99999 expected; ESID 06"
+    );
+    assert_eq!(
         sentence("file offered", "I", "DATA V17"),
         "Initiator broke RFC 5024, 9.12 B: DATA in OPOP, nothing but ESID expected from this side; ESID 02"
     );

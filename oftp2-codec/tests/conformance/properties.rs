@@ -309,6 +309,18 @@ proptest! {
 }
 
 #[test]
+fn ends_of_record_among_full_subrecords_are_seen() {
+    // Every second, every fourth of eight: no combination of them may look like none.
+    for length in [63, 126, 252, 504] {
+        let records = vec![vec![b'A'; length]; 40];
+        for buffer in pack(&records, Packing { buffer_size: 99_999, compression: false }) {
+            promises::subrecords(&buffer[1..]);
+            assert_eq!(subrecord::walk(&buffer[1..]).unwrap().ends, 40);
+        }
+    }
+}
+
+#[test]
 fn records_and_octets_are_counted_as_they_pass() {
     // Real octets through a real session: what the monitor counts is what the Speaker packed.
     for name in ["S05", "S11", "S15", "S16"] {

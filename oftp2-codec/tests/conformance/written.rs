@@ -17,6 +17,11 @@ fn numbers_outside_their_range_are_refused() {
     assert_eq!((BufferSize::new(128).unwrap().octets(), BufferSize::new(99_999).unwrap().octets()), (128, 99_999));
     assert!(Credit::new(0).is_err() && Credit::new(1000).is_err());
     assert_eq!((Credit::new(1).unwrap().buffers(), Credit::new(999).unwrap().buffers()), (1, 999));
+    assert_eq!(
+        (BufferSize::new(128).unwrap().to_string(), Credit::new(7).unwrap().to_string()),
+        ("128".into(), "7".into())
+    );
+    assert_eq!(Decimal::<3>::new(42).unwrap().to_string(), "42");
     assert!(Decimal::<3>::new(1000).is_err());
     assert_eq!(Decimal::<17>::new(99_999_999_999_999_999).unwrap().get(), 99_999_999_999_999_999);
     assert!(Decimal::<17>::new(100_000_000_000_000_000).is_err());
@@ -58,7 +63,7 @@ fn a_protection_that_contradicts_itself_is_refused() {
     assert_eq!(new(Security::Signed, 2, false, false, false), Err(Inconsistent::Envelope));
     assert_eq!(new(Security::None, 0, true, false, false), Err(Inconsistent::Envelope));
     // An envelope around nothing carries certificates (RFC 5024, 10.4).
-    assert!(new(Security::None, 0, false, true, false).is_ok());
+    assert!(new(Security::None, 0, false, true, false).unwrap().enveloped());
     assert_eq!(new(Security::None, 0, false, false, false), Ok(Protection::NONE));
 }
 

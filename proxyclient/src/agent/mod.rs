@@ -667,7 +667,9 @@ impl Agent {
                 self.send(link, FromClient::Paired(session, key));
                 let _ = channel.send(&ToSession::Go, &[]);
             }
-            (Phase::Preparing(..), Some(FromSession::Failed(refused))) => self.refuse(session, refused),
+            (Phase::Preparing(..) | Phase::Connecting(_), Some(FromSession::Failed(refused))) => {
+                self.refuse(session, refused);
+            }
             (Phase::Connecting(_), Some(FromSession::Linked)) => {
                 known.phase = Phase::Running;
                 let (partner, peer) = (known.partner.clone(), known.peer);

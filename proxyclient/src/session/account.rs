@@ -43,15 +43,19 @@ impl<'a> Account<'a> {
 
     /// The relay has ended: one line, and the record to the gate.
     pub fn ended(&self, outcome: &Outcome, files: Files, log: &ChildLog) -> ExitCode {
-        // The DMZ's session knows best why its side ended; what is left is how it looked from here.
+        // Where the partner's side ended it, the DMZ's session knows better than what came through the data link.
+        let ended_there = matches!(
+            outcome.ending,
+            Ending::Aborted { by: Which::Partner, .. }
+                | Ending::Lost { side: Which::Partner, .. }
+                | Ending::PeerSession(_)
+        );
         let closing = outcome.closing.as_ref().filter(|closing| closing.situation != Situation::SessionEnded);
-        let (situation, text) = match (&outcome.ending, closing) {
-            (Ending::Completed | Ending::Violation { .. } | Ending::Ordered(_), _) | (_, None) => {
-                (outcome.ending.situation(Which::Partner), outcome.ending.to_string())
-            }
-            (_, Some(closing)) => {
+        let (situation, text) = match closing {
+            Some(closing) if ended_there => {
                 (closing.situation, format!("seen in the DMZ: {}", crate::agent::escape(&closing.text)))
             }
+            _ => (outcome.ending.situation(Which::Partner), outcome.ending.to_string()),
         };
         let partner = self.assignment.partner.as_deref().unwrap_or("(unknown)");
         let detail = format!(

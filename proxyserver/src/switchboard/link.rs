@@ -26,6 +26,8 @@ use crate::tally::Tally;
 
 const MOST_UNAUTHENTICATED: usize = 32;
 const MOST_OF_ONE_ADDRESS: usize = 8;
+/// Of the address of the client that is linked.
+const MOST_OF_THE_CLIENT: usize = 512;
 const PREAMBLE_DEADLINE: Duration = Duration::from_secs(5);
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
 const TOO_MANY: &str = "too many connections without authentication (32 in all, 8 of one address)";
@@ -42,8 +44,8 @@ pub struct LinkPort {
     pub hello: ServerHello,
     /// Where what comes goes.
     pub events: mpsc::Sender<Event>,
-    /// Key of the client that is linked.
-    pub linked: Mutex<Option<KeyHash>>,
+    /// Key and address of the client that is linked.
+    pub linked: Mutex<Option<(KeyHash, IpAddr)>>,
     /// What was refused, for a log that stays readable in a storm.
     pub tally: Mutex<Tally>,
     /// Connections without authentication, by address.
@@ -108,11 +110,20 @@ struct Place {
 
 impl Place {
     fn take(port: &Arc<LinkPort>, address: IpAddr) -> Option<Self> {
+        // The linked client brings a data connection for every session, many at once after an outage.
+        let linked = *port.linked.lock().unwrap_or_else(PoisonError::into_inner);
+        let linked = linked.map(|(_, address)| address);
         let mut open = port.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let all: usize = open.values().sum();
         let of_address = open.get(&address).copied().unwrap_or(0);
-        if all >= MOST_UNAUTHENTICATED || of_address >= MOST_OF_ONE_ADDRESS {
-            return None;
+        if linked == Some(address) {
+            if of_address >= MOST_OF_THE_CLIENT {
+                return None;
+            }
+        } else {
+            let others: usize = open.iter().filter(|(from, _)| Some(**from) != linked).map(|(_, count)| count).sum();
+            if others >= MOST_UNAUTHENTICATED || of_address >= MOST_OF_ONE_ADDRESS {
+                return None;
+            }
         }
         open.insert(address, of_address + 1);
         drop(open);
@@ -184,7 +195,7 @@ async fn control(socket: TcpStream, from: SocketAddr, port: &LinkPort) -> Result
             return Err(Refusal::new(Situation::LinkClientUnlicensed, text));
         }
         let linked = *port.linked.lock().unwrap_or_else(PoisonError::into_inner);
-        if linked.is_some_and(|linked| linked != key) {
+        if linked.is_some_and(|(linked, _)| linked != key) {
             let text = "another proxyclient is linked; this version serves one at a time".to_owned();
             goodbye(&mut tls, Situation::LinkSecondClient, text.clone()).await;
             return Err(Refusal::new(Situation::LinkSecondClient, text));

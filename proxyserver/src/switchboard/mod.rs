@@ -249,7 +249,7 @@ impl Switchboard {
             }
         })
         .abort_handle();
-        *self.port.linked.lock().unwrap_or_else(PoisonError::into_inner) = Some(control.key);
+        *self.port.linked.lock().unwrap_or_else(PoisonError::into_inner) = Some((control.key, control.from.ip()));
         self.linked = Some(Linked {
             number,
             key: control.key,

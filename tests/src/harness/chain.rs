@@ -203,8 +203,7 @@ impl Chain {
     /// Waits until the proxyserver says that partners can connect.
     pub fn wait_until_open(&self, since: Mark) -> Result<(), Trouble> {
         let open = self.server().wait_after(since, "partner-port-open", |line| line.contains(" partner-port-open "));
-        // Why not may stand in the other log.
-        let told = |trouble: Trouble| Trouble(format!("{trouble}proxyclient:\n{}", self.client().last_lines(20)));
+        let told = |trouble: Trouble| Trouble(format!("{trouble}proxyclient:\n{}", said_by(self.client.as_ref())));
         open.map(drop).map_err(told)
     }
 
@@ -282,12 +281,14 @@ impl Chain {
 
     /// Waits for a line with that code in the proxyserver's log.
     pub fn server_says(&self, code: &str) -> Result<String, Trouble> {
-        self.server().wait_for_text(&format!(" {code} "))
+        let told = |trouble: Trouble| Trouble(format!("{trouble}proxyclient:\n{}", said_by(self.client.as_ref())));
+        self.server().wait_for_text(&format!(" {code} ")).map_err(told)
     }
 
     /// Waits for a line with that code in the proxyclient's log.
     pub fn client_says(&self, code: &str) -> Result<String, Trouble> {
-        self.client().wait_for_text(&format!(" {code} "))
+        let told = |trouble: Trouble| Trouble(format!("{trouble}proxyserver:\n{}", said_by(self.server.as_ref())));
+        self.client().wait_for_text(&format!(" {code} ")).map_err(told)
     }
 }
 
@@ -325,6 +326,11 @@ const CLIENT_STATE: &str = "state/proxyclient";
 const RECEIVED: &str = "received";
 const BACKEND_CA: &str = "backend-ca.pem";
 const TOKEN: &str = "token";
+
+/// Why something did not happen may stand in the other log.
+fn said_by(daemon: Option<&Process>) -> String {
+    daemon.map(|daemon| daemon.last_lines(20)).unwrap_or_default()
+}
 
 /// The configuration as the contract has it.
 fn configuration(

@@ -25,8 +25,8 @@ pub enum ToAgent {
     Record(Box<SessionReport>),
     /// Something that belongs into the system log.
     Report(Report),
-    /// Sessions that are running, said once at the agent's start.
-    Running(u32),
+    /// A session that was running before this agent was started, with what its predecessor wanted kept.
+    Running(SessionId, serde_bytes::ByteBuf),
     /// The daemon ends: nothing new is taken.
     Draining,
     /// The last session has ended: take leave of the DMZ, deliver what there is, end.
@@ -40,6 +40,8 @@ pub enum FromAgent {
     Fork(SessionId),
     /// End this session: its partner no longer stands.
     End(SessionId),
+    /// Keep this for the session, unread, until it ends, for the agent's successor. At most [`LARGEST`] octets.
+    Remember(SessionId, serde_bytes::ByteBuf),
     /// Nothing new is taken any more; end with the last session, at the latest after so many seconds.
     Drain { seconds: u64, why: Drain },
     /// How long sessions get when a signal ends the daemon.
@@ -100,6 +102,8 @@ pub struct Assignment {
     pub peer: SocketAddr,
     /// SHA-256 of the partner's certificate.
     pub certificate: [u8; 32],
+    /// The Odette identification in its subject, escaped.
+    pub odette: Option<String>,
     /// What TLS agreed with the partner.
     pub tls: TlsFacts,
     /// Bounds.

@@ -89,6 +89,7 @@ pub fn run(start: Start, ready: impl FnOnce()) -> std::io::Result<ExitCode> {
         restart_pause: RESTART_PAUSE,
         sessions: HashMap::new(),
         pids: HashMap::new(),
+        kept: HashMap::new(),
         drain: DRAIN_BY_DEFAULT,
         ending: None,
         exit: ExitCode::Ok,
@@ -139,6 +140,8 @@ struct Gate {
     restart_pause: Duration,
     sessions: HashMap<Pid, SessionId>,
     pids: HashMap<SessionId, Pid>,
+    /// What agents want kept for their successors, of running sessions; never read here.
+    kept: HashMap<SessionId, serde_bytes::ByteBuf>,
     drain: Duration,
     ending: Option<EndingPlan>,
     exit: ExitCode,
@@ -289,6 +292,7 @@ impl Gate {
             self.read_log();
             self.sessions.remove(&pid);
             self.pids.remove(&session);
+            self.kept.remove(&session);
             let crashed = ending.is_crash();
             if crashed {
                 Situation::SessionCrashed.tell_of(session, ending);
@@ -316,8 +320,9 @@ impl Gate {
         match forked {
             Ok(pid) => {
                 self.agent = Some(Agent { pid, channel: ours, since: Instant::now(), stopping: None });
-                let running = u32::try_from(self.sessions.len()).unwrap_or(u32::MAX);
-                self.tell_agent(&ToAgent::Running(running), &[]);
+                for (session, kept) in &self.kept {
+                    self.tell_agent(&ToAgent::Running(*session, kept.clone()), &[]);
+                }
             }
             Err(error) => {
                 log::error!("the agent cannot be started: {error}");
@@ -434,6 +439,11 @@ impl Gate {
             FromAgent::End(session) => {
                 if let Some(&pid) = self.pids.get(&session) {
                     let _ = order_end(pid, WITHDRAW);
+                }
+            }
+            FromAgent::Remember(session, kept) => {
+                if self.pids.contains_key(&session) {
+                    self.kept.insert(session, kept);
                 }
             }
             FromAgent::DrainTimeout { seconds } => self.drain = Duration::from_secs(seconds),

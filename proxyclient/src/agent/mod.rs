@@ -25,7 +25,7 @@ use proxydaemon::descriptors::{Channel, Directory};
 use proxydaemon::exit::ExitCode;
 use proxylink::control::ControlEnd;
 use proxylink::message::{ClientHello, FromClient, FromServer, Goodbye, Refused, Whole, parts};
-use proxylink::pairing::{KeyHash, PairingRequest, SessionId};
+use proxylink::pairing::{KeyHash, PairingRequest, SessionId, TlsFacts};
 use proxylink::record::{Report, SessionReport, UnixMillis};
 use proxylink::situation::Situation;
 use seonapi_client::{
@@ -594,6 +594,7 @@ impl Agent {
         }
         let deadline = Instant::now() + limits.pairing_timeout;
         let Some(up) = self.up() else { return refuse(Situation::LinkDown, "the link is lost") };
+        let tls = told_of_tls(&request.tls);
         let assignment = Assignment {
             session,
             link: up.control.address,
@@ -605,7 +606,8 @@ impl Agent {
             strict: partner.conformance() == verification::Conformance::Strict,
             peer: request.peer,
             certificate: *partner.fingerprint().as_bytes(),
-            tls: request.tls.clone(),
+            odette: partner.facts().odette_id.as_ref().map(|odette| odette.replace('"', "\\22")),
+            tls: tls.clone(),
             limits: limits.clone(),
             started: now(),
         };
@@ -615,6 +617,13 @@ impl Agent {
                 link,
                 partner: name,
                 peer: request.peer,
+                shown: format!(
+                    "{} {} {}; it shows {}",
+                    tls.version,
+                    tls.cipher_suite,
+                    tls.key_exchange,
+                    partner.facts()
+                ),
                 chain: request.chain.0.iter().map(|der| der.to_vec()).collect(),
                 established: judge::now(),
                 phase: Phase::Forking(Box::new(assignment), deadline),
@@ -672,8 +681,12 @@ impl Agent {
             }
             (Phase::Connecting(_), Some(FromSession::Linked)) => {
                 known.phase = Phase::Running;
+                if let Ok(kept) = postcard::to_allocvec(&known.kept()) {
+                    let _ = self.gate.send(&FromAgent::Remember(session, kept.into()), &[]);
+                }
                 let (partner, peer) = (known.partner.clone(), known.peer);
-                let text = format!("peer={peer} partner={}", partner.as_deref().unwrap_or("(unknown)"));
+                let name = partner.as_deref().unwrap_or("(unknown)");
+                let text = format!("peer={peer} partner={name}: {}", std::mem::take(&mut known.shown));
                 self.report(Situation::SessionPaired, &text, Some(session), partner, Some(peer));
             }
             (Phase::Running, None) => {}
@@ -739,7 +752,7 @@ impl Agent {
                 self.reporter.tell(Tell::Session(record));
             }
             ToAgent::Report(report) => self.reporter.tell(Tell::Inside(report)),
-            ToAgent::Running(count) => log::debug!("{count} sessions run since before"),
+            ToAgent::Running(session, kept) => self.known_from_before(session, &kept),
             ToAgent::Draining => {
                 self.draining = true;
                 self.goodbye("the proxyclient ends");
@@ -747,6 +760,16 @@ impl Agent {
                 self.heartbeat();
             }
             ToAgent::Stop => {}
+        }
+    }
+
+    /// A session that a predecessor of this agent paired: it is judged again by each new configuration, and counted.
+    fn known_from_before(&mut self, session: SessionId, kept: &[u8]) {
+        match proxylink::frame::decode::<sessions::Kept>(kept) {
+            Ok(kept) => {
+                self.sessions.add(session, Session::running(kept));
+            }
+            Err(error) => log::error!("what was kept of session {session} cannot be read: {error}"),
         }
     }
 
@@ -866,6 +889,16 @@ impl Agent {
             server,
         };
         self.reporter.tell(Tell::Status(Box::new(status)));
+    }
+}
+
+/// What the DMZ says of TLS, fit for log line and record.
+fn told_of_tls(tls: &TlsFacts) -> TlsFacts {
+    let name = |text: &str| escape(text).chars().take(64).collect();
+    TlsFacts {
+        version: name(&tls.version),
+        cipher_suite: name(&tls.cipher_suite),
+        key_exchange: name(&tls.key_exchange),
     }
 }
 

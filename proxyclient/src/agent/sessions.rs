@@ -3,10 +3,13 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use proxydaemon::asynchronous::AsyncChannel;
 use proxylink::pairing::SessionId;
+
+use serde::{Deserialize, Serialize};
+use verification::UnixTime;
 
 use crate::between::Assignment;
 
@@ -19,10 +22,12 @@ pub struct Session {
     pub partner: Option<String>,
     /// Where the partner is.
     pub peer: SocketAddr,
+    /// What TLS agreed and what the partner's certificate says, for the line that it is paired.
+    pub shown: String,
     /// What the partner showed.
     pub chain: Vec<Vec<u8>>,
     /// When the partner was judged.
-    pub established: verification::UnixTime,
+    pub established: UnixTime,
     /// What it waits for.
     pub phase: Phase,
 }
@@ -38,6 +43,40 @@ pub enum Phase {
     Connecting(Instant),
     /// It runs.
     Running,
+}
+
+/// What a successor of this agent needs to judge a running session again.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Kept {
+    partner: Option<String>,
+    peer: SocketAddr,
+    chain: Vec<serde_bytes::ByteBuf>,
+    established: u64,
+}
+
+impl Session {
+    /// To be kept by the gate.
+    pub fn kept(&self) -> Kept {
+        Kept {
+            partner: self.partner.clone(),
+            peer: self.peer,
+            chain: self.chain.iter().map(|der| serde_bytes::ByteBuf::from(der.as_slice())).collect(),
+            established: self.established.as_secs(),
+        }
+    }
+
+    /// A session that runs since before this agent was started.
+    pub fn running(kept: Kept) -> Self {
+        Self {
+            link: 0,
+            partner: kept.partner,
+            peer: kept.peer,
+            shown: String::new(),
+            chain: kept.chain.into_iter().map(serde_bytes::ByteBuf::into_vec).collect(),
+            established: UnixTime::since_unix_epoch(Duration::from_secs(kept.established)),
+            phase: Phase::Running,
+        }
+    }
 }
 
 /// All sessions of the agent.

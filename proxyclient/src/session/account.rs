@@ -59,9 +59,13 @@ impl<'a> Account<'a> {
         };
         let partner = self.assignment.partner.as_deref().unwrap_or("(unknown)");
         let detail = format!(
-            "peer={} partner={partner}{}: {text}; {}; {} octets from the partner, {} to it",
+            "peer={} partner={partner}{}{} {} {} {}: {text}; {}; {} octets from the partner, {} to it",
             self.assignment.peer,
+            self.assignment.odette.as_ref().map(|odette| format!(" odette=\"{odette}\"")).unwrap_or_default(),
             files.code.as_ref().map(|code| format!(" code={code}")).unwrap_or_default(),
+            self.assignment.tls.version,
+            self.assignment.tls.cipher_suite,
+            self.assignment.tls.key_exchange,
             files.summary(),
             outcome.octets_from_partner,
             outcome.octets_to_partner

@@ -181,6 +181,11 @@ fn explain(error: &HandshakeError, questions: &Arc<Mutex<Questions>>) -> Refused
         HandshakeError::Refused(Error::NoCertificatesPresented) => {
             refused(Situation::CertificateMissing, "a client certificate is required and none was shown")
         }
+        // The judgement's own refusals are told before: this is the signature with the certificate's key.
+        HandshakeError::Refused(Error::InvalidCertificate(_)) => refused(
+            Situation::HandshakeSignatureInvalid,
+            "the signature in the handshake was not made by the key of the certificate",
+        ),
         HandshakeError::Refused(Error::PeerIncompatible(reason)) => Refused {
             situation: Situation::TlsTooOld,
             text: match reason {

@@ -4,12 +4,18 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
-use tests::harness::{Chain, INSIDE_CODE, LogLine, PATIENCE, Plan, Process, Trouble, made_octets};
+use tests::harness::{Chain, INSIDE_CODE, LogLine, PATIENCE, Plan, Process, Trouble, made_octets, table, until};
 use tests::pki::{KeyKind, Wanted};
-use tests::station::{self, Level, OutgoingFile, Receiver, Report, Security, Settings, Store, TlsVersions, sha256};
+use tests::station::{
+    self, Event, Level, OutgoingFile, Receiver, Report, Security, Settings, Store, TlsVersions, sha256,
+};
 
 fn arrived(chain: &Chain, report: &Report, dataset: &str, content: &[u8]) {
     assert!(report.went_well(true), "{report:?}\n{}", chain.client().last_lines(20));
@@ -139,6 +145,68 @@ fn files_go_both_ways_in_one_session() -> Result<(), Trouble> {
     let answered = receiver.next_session(PATIENCE).expect("the receive daemon's session ends");
     assert!(answered.went_well(true), "{answered:?}");
     assert_eq!(answered.received[0].sha256, sha256(&made_octets(400_000)));
+    Ok(())
+}
+
+/// A receive daemon that stops reading makes the partner stop sending: nothing in between stores what comes.
+#[test]
+fn a_receive_daemon_that_pauses_makes_the_partner_pause() -> Result<(), Trouble> {
+    const FILE: usize = 150_000_000;
+    // Sockets on the way hold some megabytes; a proxy that stores would take in all that the credit allows.
+    const HELD_ON_THE_WAY: u64 = 60_000_000;
+    let scratch = tempfile::tempdir().unwrap();
+    let (go, wait) = channel::<()>();
+    let wait = Mutex::new(Some(wait));
+    let pauses = move |event: &Event| {
+        if let Event::Progress { done, .. } = event
+            && *done > 1_000_000
+            && let Some(wait) = wait.lock().unwrap().take()
+        {
+            // The scenario may have failed: then it goes on.
+            let _ = wait.recv();
+        }
+        Ok(())
+    };
+    let settings = Settings { observer: Some(Arc::new(pauses)), ..inside_settings() };
+    let receiver = inside(settings, scratch.path(), Vec::new());
+    let chain = Plan::new().receive_daemon_at(receiver.address()).start()?;
+
+    let sent = Arc::new(AtomicU64::new(0));
+    let seen = sent.clone();
+    let counts = move |event: &Event| {
+        if let Event::Progress { done, .. } = event {
+            seen.store(*done, Ordering::SeqCst);
+        }
+        Ok(())
+    };
+    let settings = Settings { observer: Some(Arc::new(counts)), buffer_size: 99_999, credit: 999, ..chain.settings() };
+    let (to, security) = (chain.partner_address(), chain.security());
+    let file = OutgoingFile::from_octets("LARGE", made_octets(FILE));
+    let sum = sha256(&made_octets(FILE));
+    let partner = thread::spawn(move || station::send(&to, &security, &settings, vec![file]));
+
+    // Until it has stood still for a second.
+    let last = Mutex::new((Instant::now(), 0));
+    let paused = until(PATIENCE, || {
+        let (now, mut last) = (sent.load(Ordering::SeqCst), last.lock().unwrap());
+        if now == 0 || now != last.1 {
+            *last = (Instant::now(), now);
+        }
+        (last.0.elapsed() > Duration::from_secs(1)).then_some(now)
+    });
+    let paused = paused.expect("the partner pauses");
+    assert!(paused < HELD_ON_THE_WAY, "{paused} octets were taken while nobody read them");
+    for daemon in [chain.server(), chain.client()] {
+        for session in table::below(daemon.pid()).iter().filter(|entry| entry.name.starts_with("session")) {
+            let memory = session.own_memory().expect("the session runs");
+            assert!(memory < 8_000_000, "{} octets in {session:?}", memory);
+        }
+    }
+    drop(go);
+    let report = partner.join().unwrap();
+    assert!(report.went_well(true), "{report:?}");
+    let answered = receiver.next_session(PATIENCE).expect("the receive daemon's session ends");
+    assert_eq!(answered.received[0].sha256, sum);
     Ok(())
 }
 

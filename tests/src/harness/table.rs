@@ -46,6 +46,16 @@ impl Entry {
     }
 }
 
+impl Entry {
+    /// Octets of memory that are its own (`RssAnon`); none when it has ended.
+    pub fn own_memory(&self) -> Option<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid)).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"))?;
+        let kibibytes: u64 = line.trim().trim_end_matches("kB").trim().parse().ok()?;
+        Some(kibibytes * 1024)
+    }
+}
+
 /// All processes that descend from `pid`, without itself.
 pub fn below(pid: i32) -> Vec<Entry> {
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();

@@ -193,7 +193,7 @@ fn explain(error: &HandshakeError, questions: &Arc<Mutex<Questions>>) -> Refused
                     "the offer has no ECDHE group of ours (static RSA and DHE are not accepted)".to_owned()
                 }
                 PeerIncompatible::NoCipherSuitesInCommon => {
-                    "the offer has no cipher suite of ours (AES-GCM or ChaCha20; CBC is not accepted)".to_owned()
+                    "the offer has no cipher suite of ours (ECDHE with AES-GCM or ChaCha20; static RSA, DHE and CBC are not accepted)".to_owned()
                 }
                 PeerIncompatible::SignatureAlgorithmsExtensionRequired => {
                     "the offer is that of TLS 1.0 or 1.1; TLS 1.2 is the least".to_owned()

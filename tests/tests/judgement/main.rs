@@ -1,0 +1,10 @@
+//! Who may speak, over the built programs: which partners come in, which are refused and how they are told, what
+//! revocation does to those who are in, and what a lying DMZ gets.
+
+mod ca;
+mod caller;
+mod crl_download;
+mod explain;
+mod refusals;
+mod running;
+mod tls;

@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 /// Largest message in octets. A pairing request with the whole transcript of a TLS 1.2 handshake fits.
-pub const LARGEST: usize = 160 * 1024;
+pub const LARGEST: usize = 192 * 1024;
 
 /// Octets of a part of something large (snapshot, CRL); other messages pass between two parts.
 pub const PART: usize = 64 * 1024;

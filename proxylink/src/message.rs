@@ -80,6 +80,9 @@ pub struct ServerHello {
 /// The proxyclient's introduction.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClientHello {
+    /// Random octets that name this run of the agent: the same one comes back after a break, another one is a second
+    /// proxyclient with the same token.
+    pub instance: [u8; 16],
     /// Version of the program.
     pub version: String,
     /// Process id of the gate.

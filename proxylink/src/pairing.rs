@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use verification::possession::HandshakeSignature;
 
 /// Certificates of a chain that a pairing request may carry, and their octets in all.
-pub const LARGEST_CHAIN: usize = 48 * 1024;
+pub const LARGEST_CHAIN: usize = 64 * 1024;
 
 /// How often a token may find its session before it is void.
 pub const TRIES: u8 = 3;

@@ -96,7 +96,7 @@ fn frames_are_bounded_whole_and_of_a_known_kind() {
     run(async {
         assert!(matches!(read_from(&[0, 0, 0, 1, 1]).await, Ok(FromClient::Ping)));
         assert!(matches!(read_from(&[0, 0, 0, 0]).await, Err(FrameError::Length(0))));
-        assert!(matches!(read_from(&[0, 2, 0x80, 1]).await, Err(FrameError::Length(163_841))));
+        assert!(matches!(read_from(&[0, 3, 0, 1]).await, Err(FrameError::Length(196_609))));
         assert!(matches!(read_from(&[0xff; 8]).await, Err(FrameError::Length(_))));
         assert!(matches!(read_from(&[0, 0, 0, 1, 0x7f]).await, Err(FrameError::Unreadable(1))), "unknown kind");
         assert!(matches!(read_from(&[0, 0, 0, 2, 1, 0]).await, Err(FrameError::Unreadable(2))), "one octet too many");

@@ -40,8 +40,8 @@ pub enum FromSwitchboard {
     Unlinked,
     /// This session's peer is verified by the inside.
     Verified(SessionId),
-    /// End this session: its partner no longer stands.
-    End(SessionId),
+    /// Kill this session: it did what it may not do.
+    Kill(SessionId),
     /// The licence has ended (`true`: no new sessions), or a link stands on a valid one.
     LicenceExpired,
 }

@@ -44,6 +44,8 @@ impl std::fmt::Display for ServerAddress {
 pub struct Control {
     /// Where it leads; data connections go there too.
     pub address: SocketAddr,
+    /// The key it proved, as in its Proxy ID.
+    pub proxy_id: [u8; 32],
     /// The server's introduction.
     pub hello: ServerHello,
     /// Way out.
@@ -65,7 +67,12 @@ pub struct Undialled {
 ///
 /// # Errors
 /// [`Undialled`], to be told when it is new.
-pub async fn dial(server: &ServerAddress, tls: Arc<ClientConfig>, hello: ClientHello) -> Result<Control, Undialled> {
+pub async fn dial(
+    server: &ServerAddress,
+    proxy_id: [u8; 32],
+    tls: Arc<ClientConfig>,
+    hello: ClientHello,
+) -> Result<Control, Undialled> {
     let (mut socket, address) = connect(server).await?;
     let unreachable =
         |text: String| Undialled { situation: Situation::LinkUnreachable, text: format!("server={server}: {text}") };
@@ -85,6 +92,7 @@ pub async fn dial(server: &ServerAddress, tls: Arc<ClientConfig>, hello: ClientH
                 unreachable(format!("TLS failed: {error}"))
             }
         })?;
+        frame::write(&mut tls, &FromClient::Hello(hello)).await.map_err(|error| unreachable(error.to_string()))?;
         let theirs = match frame::read::<FromServer>(&mut tls).await {
             Ok(FromServer::Hello(theirs)) => theirs,
             Ok(FromServer::Goodbye(goodbye)) => {
@@ -97,14 +105,13 @@ pub async fn dial(server: &ServerAddress, tls: Arc<ClientConfig>, hello: ClientH
             }
             Err(error) => return Err(unreachable(error.to_string())),
         };
-        frame::write(&mut tls, &FromClient::Hello(hello)).await.map_err(|error| unreachable(error.to_string()))?;
         Ok((tls, theirs))
     };
     let (tls, hello) = timeout(HANDSHAKE_DEADLINE, handshake)
         .await
         .map_err(|_| unreachable(format!("no authentication within {} s", HANDSHAKE_DEADLINE.as_secs())))??;
     let (outbox, inbox) = proxylink::control::start(tls, FromClient::Ping);
-    Ok(Control { address, hello, outbox, inbox })
+    Ok(Control { address, proxy_id, hello, outbox, inbox })
 }
 
 async fn connect(server: &ServerAddress) -> Result<(TcpStream, SocketAddr), Undialled> {

@@ -8,7 +8,7 @@ use proxylink::message::Refused;
 use proxylink::pairing::{Direction, PairingRequest, SessionId};
 use proxylink::situation::Situation;
 use rustls::pki_types::{CertificateDer, UnixTime};
-use verification::{CertificateFacts, Peer, Policy, Presented, Refusal, Unsure, VerifiedPartner};
+use verification::{CertificateFacts, Fingerprint, Peer, Policy, Presented, Refusal, Unsure, VerifiedPartner};
 
 use super::spent::Spent;
 
@@ -24,6 +24,7 @@ const MOST_DOUBTS: usize = 4096;
 pub fn judge(
     request: &PairingRequest,
     policy: &[u8],
+    own_certificates: &[[u8; 32]],
     spent: &mut Spent,
     now: UnixTime,
 ) -> Result<VerifiedPartner, Refused> {
@@ -38,6 +39,20 @@ pub fn judge(
     })?;
     let refused = |refusal: Refusal| told(&refusal, end_entity);
     let possession = request.signature.verify(end_entity, Peer::Caller.direction()).map_err(refused)?;
+    // In TLS 1.2 the partner signed the whole handshake, our certificate in it: one made towards another server does not count.
+    if let Some(server_chain) = request.signature.server_chain(Peer::Caller.direction())
+        && !server_chain.first().is_some_and(|own| own_certificates.contains(Fingerprint::of(own).as_bytes()))
+    {
+        return Err(Refused {
+            situation: Situation::HandshakeSignatureInvalid,
+            text: with_facts("the signature was made in a handshake with another server".to_owned(), end_entity),
+        });
+    }
+    let policy = Policy::open(policy)
+        .map_err(|error| Refused { situation: Situation::PairingRefused, text: error.to_string() })?;
+    let presented = Presented { chain: &chain, peer: Peer::Caller };
+    let partner = verification::judge(presented, &policy, now, request.peer.ip()).map_err(refused)?;
+    // Only now, so that nobody fills the memory with signatures of keys that nobody trusts.
     let (first_time, kept) = spent.take(*possession.digest());
     if !first_time {
         return Err(Refused {
@@ -48,10 +63,7 @@ pub fn judge(
     if let Err(error) = kept {
         Situation::SpoolUnwritable.tell(format_args!("the memory of handshake signatures: {error}"));
     }
-    let policy = Policy::open(policy)
-        .map_err(|error| Refused { situation: Situation::PairingRefused, text: error.to_string() })?;
-    let presented = Presented { chain: &chain, peer: Peer::Caller };
-    verification::judge(presented, &policy, now, request.peer.ip()).map_err(refused)
+    Ok(partner)
 }
 
 /// Judges a running session again, by a newer policy; expiry alone does not end a session.
@@ -61,6 +73,7 @@ pub fn judge(
 pub fn still_stands(
     chain: &[Vec<u8>],
     peer: std::net::IpAddr,
+    name: Option<&str>,
     established: UnixTime,
     policy: &[u8],
 ) -> Result<(), Refused> {
@@ -69,7 +82,11 @@ pub fn still_stands(
         .map_err(|error| Refused { situation: Situation::PairingRefused, text: error.to_string() })?;
     let presented = Presented { chain: &chain, peer: Peer::Caller };
     match verification::judge_again(presented, &policy, established, now(), peer) {
-        Ok(_) => Ok(()),
+        Ok(partner) if partner.name() == name => Ok(()),
+        Ok(partner) => Err(Refused {
+            situation: Situation::PartnerUnknown,
+            text: format!("its certificate is now that of {}", partner.name().unwrap_or("no configured partner")),
+        }),
         Err(refusal) => Err(told(&refusal, chain.first().map_or(&[], AsRef::as_ref))),
     }
 }

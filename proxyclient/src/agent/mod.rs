@@ -51,6 +51,8 @@ const EVENTS: usize = 256;
 /// Between two attempts to reach the server.
 const REDIAL: Duration = Duration::from_secs(1);
 const REDIAL_AT_MOST: Duration = Duration::from_secs(15);
+/// A link that stood as long was a good one.
+const STOOD: Duration = Duration::from_secs(60);
 /// An attempt as late as this waits as long as any.
 const PATIENT: u32 = 15;
 /// How long a link that stood may be gone before the daemon ends.
@@ -128,6 +130,8 @@ async fn serve(start: Start) -> std::io::Result<()> {
         }
     };
     let state = start.state;
+    let mut instance = [0; 16];
+    aws_lc_rs::rand::fill(&mut instance).map_err(std::io::Error::other)?;
     let reporter = reporting::start(Arc::clone(&api), || Directory::open(&state))?;
     let mut agent = Agent {
         gate,
@@ -149,6 +153,9 @@ async fn serve(start: Start) -> std::io::Result<()> {
         snapshots: 0,
         told_dial: None,
         draining: false,
+        unsent_ends: Vec::new(),
+        instance,
+        attempts: 0,
         reported_urls: std::collections::HashSet::new(),
     };
     drop(start.token);
@@ -186,6 +193,7 @@ enum Link {
 
 struct Up {
     number: u64,
+    since: Instant,
     control: Control,
     large: mpsc::Sender<(Whole, Arc<Vec<u8>>)>,
     listening: Vec<SocketAddr>,
@@ -213,6 +221,12 @@ struct Agent {
     snapshots: u64,
     told_dial: Option<Undialled>,
     draining: bool,
+    /// Orders that the gate could not take yet.
+    unsent_ends: Vec<SessionId>,
+    /// Names this run of the agent to the server.
+    instance: [u8; 16],
+    /// Attempts since a link stood for a while.
+    attempts: u32,
     reported_urls: std::collections::HashSet<String>,
 }
 
@@ -244,6 +258,9 @@ impl Agent {
 
     fn tick(&mut self) {
         let now = Instant::now();
+        for session in std::mem::take(&mut self.unsent_ends) {
+            self.end(session);
+        }
         for session in self.sessions.overdue(now, self.up().map(|up| up.number)) {
             let text = "the session was not set up in time".to_owned();
             self.refuse(session, Refused { situation: Situation::PairingTimeout, text });
@@ -312,17 +329,27 @@ impl Agent {
         let Some(config) = self.config.clone() else { return };
         let mut ended = Vec::new();
         for (id, session) in self.sessions.iter() {
-            if matches!(session.phase, Phase::Running | Phase::Connecting(_))
-                && let Err(refused) =
-                    judge::still_stands(&session.chain, session.peer.ip(), session.established, &config.policy)
-            {
-                ended.push((id, session.partner.clone(), session.peer, refused));
+            let (peer, name) = (session.peer.ip(), session.partner.as_deref());
+            if let Err(refused) = judge::still_stands(&session.chain, peer, name, session.established, &config.policy) {
+                let runs = matches!(session.phase, Phase::Running | Phase::Connecting(_));
+                ended.push((id, runs, session.partner.clone(), session.peer, refused));
             }
         }
-        for (id, partner, peer, refused) in ended {
-            let text = format!("{}: {}", refused.situation, refused.text);
-            self.report(Situation::SessionWithdrawn, &text, Some(id), partner, Some(peer));
-            let _ = self.gate.send(&FromAgent::End(id), &[]);
+        for (id, runs, partner, peer, refused) in ended {
+            if runs {
+                let text = format!("{}: {}", refused.situation, refused.text);
+                self.report(Situation::SessionWithdrawn, &text, Some(id), partner, Some(peer));
+                self.end(id);
+            } else {
+                self.refuse(id, refused);
+            }
+        }
+    }
+
+    /// Has the gate end a session; repeated until the gate has taken the order.
+    fn end(&mut self, session: SessionId) {
+        if self.gate.send(&FromAgent::End(session), &[]).is_err() {
+            self.unsent_ends.push(session);
         }
     }
 
@@ -348,7 +375,8 @@ impl Agent {
             return;
         }
         self.link = Link::Dialling { stood_until, attempt };
-        let expected = KeyHash::from_octets(*config.proxy_id.as_octets());
+        let proxy_id = *config.proxy_id.as_octets();
+        let expected = KeyHash::from_octets(proxy_id);
         let tls = match proxylink::tls::client(self.link_key.pkcs8(), expected) {
             Ok(tls) => Arc::new(tls),
             Err(error) => return log::error!("the link's TLS cannot be set up: {error}"),
@@ -358,11 +386,12 @@ impl Agent {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: self.gate_pid,
             host: proxydaemon::host_name(),
+            instance: self.instance,
         };
         let pause = if attempt == 0 { Duration::ZERO } else { (REDIAL * attempt).min(REDIAL_AT_MOST) };
         tokio::spawn(async move {
             tokio::time::sleep(pause).await;
-            let dialled = control::dial(&server, tls, hello).await.map(Box::new);
+            let dialled = control::dial(&server, proxy_id, tls, hello).await.map(Box::new);
             let _ = events.send(Event::Dialled(dialled)).await;
         });
     }
@@ -379,6 +408,10 @@ impl Agent {
     fn linked(&mut self, mut control: Control) {
         if !matches!(self.link, Link::Dialling { .. }) {
             return;
+        }
+        // The configuration may have named another server while this one was dialled.
+        if self.config.as_ref().is_none_or(|config| *config.proxy_id.as_octets() != control.proxy_id) {
+            return self.dial(None, 0);
         }
         self.links += 1;
         let number = self.links;
@@ -403,7 +436,15 @@ impl Agent {
         })
         .abort_handle();
         let large = send_in_parts(control.outbox.clone());
-        self.link = Link::Up(Box::new(Up { number, control, large, listening: Vec::new(), sessions: 0, reader }));
+        self.link = Link::Up(Box::new(Up {
+            number,
+            since: Instant::now(),
+            control,
+            large,
+            listening: Vec::new(),
+            sessions: 0,
+            reader,
+        }));
         self.push_snapshot();
         self.heartbeat();
     }
@@ -448,8 +489,11 @@ impl Agent {
     }
 
     fn unlink(&mut self, why: &str) {
+        let stood = self.up().is_some_and(|up| up.since.elapsed() >= STOOD);
         if self.lose(why) {
-            self.dial(Some(Instant::now()), 1);
+            // A link that falls at once, again and again, is not worth a dial each second.
+            self.attempts = if stood { 1 } else { self.attempts + 1 };
+            self.dial(Some(Instant::now()), self.attempts);
         }
     }
 
@@ -577,7 +621,8 @@ impl Agent {
         if self.sessions.count() >= limits.max_sessions as usize {
             return refuse(Situation::LimitReached, "max_sessions is reached");
         }
-        let partner = judge::judge(request, &config.policy, &mut self.spent, judge::now())?;
+        let partner =
+            judge::judge(request, &config.policy, &self.signer.certificates(), &mut self.spent, judge::now())?;
         let name = partner.name().map(str::to_owned);
         if let (Some(name), Some(most)) = (&name, partner.max_sessions())
             && self.sessions.of_partner(name) >= most as usize
@@ -626,6 +671,7 @@ impl Agent {
                 ),
                 chain: request.chain.0.iter().map(|der| der.to_vec()).collect(),
                 established: judge::now(),
+                ended: false,
                 phase: Phase::Forking(Box::new(assignment), deadline),
             },
         );
@@ -661,7 +707,7 @@ impl Agent {
         let text = format!("peer={}: {}", gone.peer, refused.text);
         self.refused_here.add(session);
         self.report(refused.situation, &text, Some(session), gone.partner, Some(gone.peer));
-        let _ = self.gate.send(&FromAgent::End(session), &[]);
+        self.end(session);
         self.send(gone.link, FromClient::PairRefused(session, refused));
     }
 
@@ -684,9 +730,12 @@ impl Agent {
                 if let Ok(kept) = postcard::to_allocvec(&known.kept()) {
                     let _ = self.gate.send(&FromAgent::Remember(session, kept.into()), &[]);
                 }
-                let (partner, peer) = (known.partner.clone(), known.peer);
+                let (partner, peer, ended) = (known.partner.clone(), known.peer, known.ended);
                 let name = partner.as_deref().unwrap_or("(unknown)");
                 let text = format!("peer={peer} partner={name}: {}", std::mem::take(&mut known.shown));
+                if ended {
+                    self.sessions.remove(session);
+                }
                 self.report(Situation::SessionPaired, &text, Some(session), partner, Some(peer));
             }
             (Phase::Running, None) => {}
@@ -736,16 +785,26 @@ impl Agent {
                 self.refuse(session, Refused { situation: Situation::LimitReached, text });
             }
             ToAgent::SessionEnded { session, crashed } => {
-                if let Some(ended) = self.sessions.remove(session)
-                    && crashed
-                {
-                    let text = format!("peer={}: the inside's process of the session crashed", ended.peer);
-                    self.report(Situation::SessionCrashed, &text, Some(session), ended.partner, Some(ended.peer));
+                let Some(known) = self.sessions.get_mut(session) else { return };
+                let (runs, partner, peer) = (matches!(known.phase, Phase::Running), known.partner.clone(), known.peer);
+                if crashed {
+                    let text = format!("peer={peer}: the inside's process of the session crashed");
+                    self.report(Situation::SessionCrashed, &text, Some(session), partner, Some(peer));
+                }
+                if runs {
+                    self.sessions.remove(session);
+                } else if crashed {
+                    let text = "the inside's process of the session crashed".to_owned();
+                    self.refuse(session, Refused { situation: Situation::PairingRefused, text });
+                }
+                if let Some(known) = self.sessions.get_mut(session) {
+                    known.ended = true;
                 }
             }
             ToAgent::Record(record) => {
                 // The session's own process has written the line in the log.
-                if record.situation.severity().is_event() {
+                // That it was withdrawn, the agent has told itself, with the reason.
+                if record.situation.severity().is_event() && record.situation != Situation::SessionWithdrawn {
                     let (text, peer) = (record.detail.clone(), Some(record.peer));
                     self.report_only(record.situation, &text, Some(record.id), record.partner.clone(), peer);
                 }

@@ -28,6 +28,8 @@ pub struct Session {
     pub chain: Vec<Vec<u8>>,
     /// When the partner was judged.
     pub established: UnixTime,
+    /// Its process has ended; what it said before is still to be heard.
+    pub ended: bool,
     /// What it waits for.
     pub phase: Phase,
 }
@@ -74,6 +76,7 @@ impl Session {
             shown: String::new(),
             chain: kept.chain.into_iter().map(serde_bytes::ByteBuf::into_vec).collect(),
             established: UnixTime::since_unix_epoch(Duration::from_secs(kept.established)),
+            ended: false,
             phase: Phase::Running,
         }
     }

@@ -97,6 +97,13 @@ impl Signer {
         })
     }
 
+    /// SHA-256 of the certificates that partners may be shown now.
+    pub fn certificates(&self) -> Vec<[u8; 32]> {
+        let now = Instant::now();
+        let previous = self.previous.iter().filter(|(_, until)| *until > now).map(|(key, _)| key);
+        self.current.iter().chain(previous).map(|key| key.certificate).collect()
+    }
+
     fn key(&self, certificate: [u8; 32]) -> Option<Arc<dyn SigningKey>> {
         let now = Instant::now();
         let previous = self.previous.iter().filter(|(_, until)| *until > now).map(|(key, _)| key);

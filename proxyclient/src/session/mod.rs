@@ -73,12 +73,16 @@ pub fn serve(belongings: Belongings<'_>) -> ExitCode {
     }
     // From here on nobody is asked any more: the agent may die.
     drop(agent);
+    let Some(monitor) = monitor(&assignment) else {
+        log::error!("an identification code of the partner cannot be read; the session is not served");
+        return ExitCode::Internal;
+    };
     let session = relay::Session {
         partner: relay::Side::Tls(link),
         inside: relay::Side::Plain(daemon),
         link: relay::Which::Partner,
         initiator: relay::Which::Partner,
-        monitor: monitor(&assignment),
+        monitor,
         limits: relay::Limits::with_inactivity(assignment.limits.inactivity_timeout),
         when_inside_is_lost: SessionEndReason::ResourcesNotAvailable,
     };
@@ -129,13 +133,14 @@ fn set_up(
     Ok((daemon, tls))
 }
 
-fn monitor(assignment: &Assignment) -> Monitor {
-    let codes = assignment.ssid_codes.iter().filter_map(|code| IdentificationCode::new(code).ok()).collect();
-    Monitor::new(Settings {
+/// `None` when a code cannot be read: leaving it out could leave none, which means any.
+fn monitor(assignment: &Assignment) -> Option<Monitor> {
+    let codes: Result<Vec<_>, _> = assignment.ssid_codes.iter().map(|code| IdentificationCode::new(code)).collect();
+    Some(Monitor::new(Settings {
         conformance: if assignment.strict { Conformance::Strict } else { Conformance::Standard },
         largest_exchange_buffer: assignment.limits.max_exchange_buffer,
-        permitted_codes: Some((Peer::Initiator, codes)),
-    })
+        permitted_codes: Some((Peer::Initiator, codes.ok()?)),
+    }))
 }
 
 fn hear(agent: &Channel, deadline: Instant) -> Result<ToSession, String> {

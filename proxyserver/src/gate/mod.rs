@@ -37,7 +37,7 @@ use crate::prepared::Prepared;
 use crate::session::{self, Around, Belongings};
 use crate::switchboard;
 use crate::tally::{Line, Tally};
-use relay::signalled::{STOP, SessionOrders, WITHDRAW};
+use relay::signalled::{STOP, SessionOrders};
 
 /// Connections that are accepted before anything else gets its turn.
 const ACCEPTS_AT_ONCE: usize = 64;
@@ -479,9 +479,9 @@ impl Gate {
             }
             FromSwitchboard::Unlinked => self.unlinked(),
             FromSwitchboard::Verified(session) => self.children.verified(session),
-            FromSwitchboard::End(session) => {
+            FromSwitchboard::Kill(session) => {
                 if let Some(pid) = self.children.pid_of(session) {
-                    let _ = order_end(pid, WITHDRAW);
+                    let _ = kill(pid, Kill::SIGKILL);
                 }
             }
             FromSwitchboard::LicenceExpired => {

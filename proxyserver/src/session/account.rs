@@ -82,7 +82,6 @@ impl<'a> Account<'a> {
         text: String,
         fill: impl FnOnce(&mut SessionReport),
     ) -> ExitCode {
-        situation.tell(&text);
         let mut record = SessionReport {
             id: self.around.session,
             direction: Direction::Incoming,
@@ -98,14 +97,15 @@ impl<'a> Account<'a> {
                 _ => SessionOutcome::Refused,
             },
             situation,
-            detail: text,
+            detail: text.clone(),
             octets_from_partner: 0,
             octets_to_partner: 0,
             files: Vec::new(),
         };
         fill(&mut record);
-        if let Ok(mut questions) = questions.lock() {
-            questions.refused(record);
+        // The switchboard tells it, or counts it in a storm; without one it is told from here.
+        if !questions.lock().is_ok_and(|mut questions| questions.refused(record)) {
+            situation.tell(&text);
         }
         ExitCode::SessionPeer
     }

@@ -92,7 +92,10 @@ pub fn serve(belongings: Belongings, around: &Around) -> ExitCode {
     };
     // From here on nobody is asked any more: the switchboard may die.
     drop(questions);
-    let monitor = monitor(&partner.partner, &limits);
+    let Some(monitor) = monitor(&partner.partner, &limits) else {
+        log::error!("an identification code of the partner cannot be read; the session is not served");
+        return ExitCode::Internal;
+    };
     drop(prepared);
     relay(partner.tls, link, monitor, &limits, orders.as_mut(), account)
 }
@@ -119,14 +122,15 @@ fn relay(
     account.ended(&outcome)
 }
 
-fn monitor(partner: &verification::VerifiedPartner, limits: &Limits) -> Monitor {
-    let codes = partner.ssid_codes().iter().filter_map(|code| IdentificationCode::new(code).ok()).collect();
-    Monitor::new(Settings {
+/// `None` when a code cannot be read: leaving it out could leave none, which means any.
+fn monitor(partner: &verification::VerifiedPartner, limits: &Limits) -> Option<Monitor> {
+    let codes: Result<Vec<_>, _> = partner.ssid_codes().iter().map(|code| IdentificationCode::new(code)).collect();
+    Some(Monitor::new(Settings {
         conformance: match partner.conformance() {
             verification::Conformance::Standard => Conformance::Standard,
             verification::Conformance::Strict => Conformance::Strict,
         },
         largest_exchange_buffer: limits.max_exchange_buffer,
-        permitted_codes: Some((Peer::Initiator, codes)),
-    })
+        permitted_codes: Some((Peer::Initiator, codes.ok()?)),
+    }))
 }

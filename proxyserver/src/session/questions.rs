@@ -86,11 +86,9 @@ impl Questions {
         self.tell(&FromSession::Linked)
     }
 
-    /// Hands over the record of a session that never came to be. Nobody to hand it to is no fault of the session's.
-    pub fn refused(&mut self, record: SessionReport) {
-        if let Err(gone) = self.tell(&FromSession::Refused(Box::new(record))) {
-            log::debug!("the record of the refusal could not be handed over: {}", gone.text);
-        }
+    /// Hands over the record of a session that never came to be; whether somebody was there to take it.
+    pub fn refused(&mut self, record: SessionReport) -> bool {
+        self.tell(&FromSession::Refused(Box::new(record))).is_ok()
     }
 
     fn tell(&mut self, message: &FromSession) -> Result<(), Refused> {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use license::ValidLicence;
 use proxylink::control::{ControlEnd, Outbox};
@@ -22,7 +22,6 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::Event;
-use crate::tally::Tally;
 
 const MOST_UNAUTHENTICATED: usize = 32;
 const MOST_OF_ONE_ADDRESS: usize = 8;
@@ -44,21 +43,32 @@ pub struct LinkPort {
     pub hello: ServerHello,
     /// Where what comes goes.
     pub events: mpsc::Sender<Event>,
-    /// Key and address of the client that is linked.
-    pub linked: Mutex<Option<(KeyHash, IpAddr)>>,
-    /// What was refused, for a log that stays readable in a storm.
-    pub tally: Mutex<Tally>,
+    /// The client that is linked.
+    pub linked: Mutex<Option<Holder>>,
     /// Connections without authentication, by address.
     pub open: Mutex<HashMap<IpAddr, usize>>,
 }
 
+/// The client that is linked, as far as other connections need to know.
+#[derive(Debug, Clone, Copy)]
+pub struct Holder {
+    /// Its key.
+    pub key: KeyHash,
+    /// The run of its agent.
+    pub instance: [u8; 16],
+    /// Where its data connections come from.
+    pub address: IpAddr,
+}
+
 impl LinkPort {
-    /// Tells of a connection that was refused, or counts it.
-    pub fn tell(&self, situation: Situation, text: &str, from: SocketAddr) {
-        let mut tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(line) = tally.refused(situation, text, from, Instant::now()) {
-            situation.tell(line.text);
-        }
+    /// Brings a refusal to the loop, which tells it or counts it.
+    async fn tell(&self, situation: Situation, text: String, from: SocketAddr) {
+        // The switchboard ends when its receiver is gone; nobody is left to tell then.
+        let _ = self.events.send(Event::Refused { situation, text, from }).await;
+    }
+
+    fn holder(&self) -> Option<Holder> {
+        *self.linked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -93,11 +103,11 @@ pub async fn accept(listener: TcpListener, port: Arc<LinkPort>) {
                 tokio::spawn(async move {
                     let port = Arc::clone(&place.port);
                     if let Err(refusal) = serve(socket, from, &port, place).await {
-                        port.tell(refusal.situation, &refusal.text, from);
+                        port.tell(refusal.situation, refusal.text, from).await;
                     }
                 });
             }
-            None => port.tell(Situation::LinkRefused, TOO_MANY, from),
+            None => port.tell(Situation::LinkRefused, TOO_MANY.to_owned(), from).await,
         }
     }
 }
@@ -111,8 +121,7 @@ struct Place {
 impl Place {
     fn take(port: &Arc<LinkPort>, address: IpAddr) -> Option<Self> {
         // The linked client brings a data connection for every session, many at once after an outage.
-        let linked = *port.linked.lock().unwrap_or_else(PoisonError::into_inner);
-        let linked = linked.map(|(_, address)| address);
+        let linked = port.holder().map(|holder| holder.address);
         let mut open = port.open.lock().unwrap_or_else(PoisonError::into_inner);
         let of_address = open.get(&address).copied().unwrap_or(0);
         if linked == Some(address) {
@@ -194,8 +203,12 @@ async fn control(socket: TcpStream, from: SocketAddr, port: &LinkPort) -> Result
             goodbye(&mut tls, Situation::LinkClientUnlicensed, text.clone()).await;
             return Err(Refusal::new(Situation::LinkClientUnlicensed, text));
         }
-        let linked = *port.linked.lock().unwrap_or_else(PoisonError::into_inner);
-        if linked.is_some_and(|(linked, _)| linked != key) {
+        let hello = match frame::read(&mut tls).await.map_err(|error| refused(error.to_string()))? {
+            FromClient::Hello(hello) => hello,
+            other => return Err(refused(format!("an introduction was expected, {other:?} came"))),
+        };
+        // The same agent may come back before we saw its old connection break; another one may not take its place.
+        if port.holder().is_some_and(|holder| holder.key != key || holder.instance != hello.instance) {
             let text = "another proxyclient is linked; this version serves one at a time".to_owned();
             goodbye(&mut tls, Situation::LinkSecondClient, text.clone()).await;
             return Err(Refusal::new(Situation::LinkSecondClient, text));
@@ -203,10 +216,7 @@ async fn control(socket: TcpStream, from: SocketAddr, port: &LinkPort) -> Result
         frame::write(&mut tls, &FromServer::Hello(port.hello.clone()))
             .await
             .map_err(|error| refused(error.to_string()))?;
-        match frame::read(&mut tls).await.map_err(|error| refused(error.to_string()))? {
-            FromClient::Hello(hello) => Ok((tls, key, hello)),
-            other => Err(refused(format!("an introduction was expected, {other:?} came"))),
-        }
+        Ok((tls, key, hello))
     };
     let (tls, key, hello) = timeout(HANDSHAKE_DEADLINE, handshake)
         .await

@@ -21,7 +21,7 @@ use proxydaemon::exit::ExitCode;
 use proxylink::control::{ControlEnd, Outbox};
 use proxylink::message::{FromClient, FromServer, Goodbye, Refused, ServerHello};
 use proxylink::pairing::{KeyHash, SessionId, Token};
-use proxylink::record::{Report, UnixMillis};
+use proxylink::record::{Report, SessionReport, UnixMillis};
 use proxylink::situation::Situation;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
@@ -34,6 +34,8 @@ use crate::tally::Tally;
 
 /// Events that may wait for the loop; who makes more of them waits.
 const EVENTS: usize = 256;
+/// Events that wait for a link.
+const MOST_REPORTS: usize = 200;
 /// How often counts are told: refused connections to the log, sessions to the inside.
 const COUNTS: Duration = Duration::from_secs(10);
 /// How often the licence is looked at.
@@ -55,6 +57,16 @@ pub struct Start {
     pub gate_pid: u32,
 }
 
+/// What came from a session.
+pub enum Heard {
+    /// A message.
+    Question(FromSession),
+    /// Octets that are none.
+    Garbage(String),
+    /// Its end of the pair is gone.
+    End,
+}
+
 /// What happens around the loop.
 pub enum Event {
     /// A client is authenticated.
@@ -64,7 +76,9 @@ pub enum Event {
     /// A data connection brought a token.
     Data { token: Token, socket: TcpStream, from: SocketAddr },
     /// A session asks, or its end of the pair is gone.
-    Session(SessionId, Option<FromSession>),
+    Session(SessionId, Heard),
+    /// A connection to the link's port was refused.
+    Refused { situation: Situation, text: String, from: SocketAddr },
     /// A snapshot was compiled.
     Compiled(u64, Result<Compiled, (u64, String)>),
 }
@@ -103,7 +117,6 @@ async fn serve(start: Start) -> std::io::Result<()> {
         },
         events: events.clone(),
         linked: Mutex::new(None),
-        tally: Mutex::new(Tally::default()),
         open: Mutex::new(HashMap::new()),
     });
     for listener in start.listeners {
@@ -116,6 +129,7 @@ async fn serve(start: Start) -> std::io::Result<()> {
         events,
         licence,
         port,
+        tally: Tally::default(),
         linked: None,
         links: 0,
         sessions: Sessions::default(),
@@ -125,6 +139,7 @@ async fn serve(start: Start) -> std::io::Result<()> {
         unreported: None,
         running: 0,
         told_running: 0,
+        waiting_reports: Vec::new(),
     };
     let mut licence_check = tokio::time::interval(LICENCE_CHECK);
     let mut lines = tokio::time::interval(COUNTS);
@@ -155,10 +170,10 @@ async fn serve(start: Start) -> std::io::Result<()> {
             _ = lines.tick() => switchboard.tell_counts(),
             () = async { if waits { missing.as_mut().await } else { pending().await } } => {
                 told_missing = true;
-                Situation::InsideMissing.tell(format_args!(
-                    "no proxyclient has been linked for {} s; partners find the port closed",
-                    INSIDE_MISSING_AFTER.as_secs()
-                ));
+                let seconds = INSIDE_MISSING_AFTER.as_secs();
+                let text = format!("no proxyclient has been linked for {seconds} s; partners find the port closed");
+                Situation::InsideMissing.tell(&text);
+                switchboard.report(Situation::InsideMissing, text, None);
             }
         }
     }
@@ -168,6 +183,8 @@ async fn serve(start: Start) -> std::io::Result<()> {
 struct Linked {
     number: u64,
     key: KeyHash,
+    instance: [u8; 16],
+    newest: u64,
     from: SocketAddr,
     outbox: Outbox<FromServer>,
     snapshots: Snapshots,
@@ -179,6 +196,7 @@ struct Switchboard {
     events: mpsc::Sender<Event>,
     licence: Arc<ValidLicence>,
     port: Arc<LinkPort>,
+    tally: Tally,
     linked: Option<Linked>,
     links: u64,
     sessions: Sessions,
@@ -191,6 +209,8 @@ struct Switchboard {
     /// Sessions at this moment, and as the inside was told last.
     running: u32,
     told_running: u32,
+    /// Events of the time without a link; the oldest are the ones that matter.
+    waiting_reports: Vec<Report>,
 }
 
 impl Switchboard {
@@ -206,7 +226,8 @@ impl Switchboard {
                 }
             }
             Event::Data { token, socket, from } => self.data_connection(token, socket, from),
-            Event::Session(session, question) => self.hear_session(session, question),
+            Event::Session(session, heard) => self.hear_session(session, heard),
+            Event::Refused { situation, text, from } => self.refused(situation, &text, from),
             Event::Compiled(link, compiled) => {
                 if self.linked.as_ref().is_some_and(|linked| linked.number == link) {
                     self.compiled(compiled);
@@ -219,7 +240,7 @@ impl Switchboard {
 
     fn link(&mut self, control: Control) {
         if let Some(linked) = &self.linked {
-            if linked.key != control.key {
+            if linked.key != control.key || linked.instance != control.hello.instance {
                 let text = format!("the proxyclient at {} is linked already; this version serves one", linked.from);
                 Situation::LinkSecondClient.tell(format_args!("peer={}: {text}", control.from));
                 let goodbye = Goodbye { situation: Situation::LinkSecondClient, text };
@@ -249,15 +270,22 @@ impl Switchboard {
             }
         })
         .abort_handle();
-        *self.port.linked.lock().unwrap_or_else(PoisonError::into_inner) = Some((control.key, control.from.ip()));
+        *self.port.linked.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some(link::Holder { key: control.key, instance: control.hello.instance, address: control.from.ip() });
         self.linked = Some(Linked {
             number,
             key: control.key,
+            instance: control.hello.instance,
+            newest: 0,
             from: control.from,
             outbox: control.outbox,
             snapshots: Snapshots::default(),
             reader,
         });
+        self.told_running = 0;
+        for report in std::mem::take(&mut self.waiting_reports) {
+            self.send(FromServer::Report(report));
+        }
         self.report_licence();
     }
 
@@ -277,16 +305,23 @@ impl Switchboard {
     }
 
     fn unlink(&mut self, why: &str) {
-        let Some(linked) = self.linked.take() else { return };
+        let Some(from) = self.part() else { return };
+        let text = format!("peer={from}: {why}; the partner port closes, sessions in flight go on");
+        Situation::LinkDown.tell(&text);
+        self.report(Situation::LinkDown, text, Some(from));
+    }
+
+    /// The link ends; with whom it stood.
+    fn part(&mut self) -> Option<SocketAddr> {
+        let linked = self.linked.take()?;
         *self.port.linked.lock().unwrap_or_else(PoisonError::into_inner) = None;
         linked.reader.abort();
-        Situation::LinkDown
-            .tell(format_args!("peer={}: {why}; the partner port closes, sessions in flight go on", linked.from));
         self.to_gate(&FromSwitchboard::Unlinked, &[]);
         let refused = Refused { situation: Situation::LinkDown, text: "the link to the inside is lost".to_owned() };
         for waiting in self.sessions.refuse_of(linked.number) {
             let _ = waiting.channel.send(&ToSession::Refused(refused.clone()), &[]);
         }
+        Some(linked.from)
     }
 
     fn send(&self, message: FromServer) {
@@ -317,7 +352,7 @@ impl Switchboard {
             FromClient::Hello(_) => self.misconduct("a second introduction came"),
             FromClient::Goodbye(goodbye) => {
                 Situation::LinkGoodbye.tell(escape(&goodbye.text));
-                self.unlink("the proxyclient took leave");
+                self.part();
             }
             FromClient::Part(part) => {
                 let Some(linked) = &mut self.linked else { return };
@@ -363,6 +398,8 @@ impl Switchboard {
 
     fn compiled(&mut self, compiled: Result<Compiled, (u64, String)>) {
         let refused = match compiled {
+            // Two compilations may overtake each other.
+            Ok(compiled) if self.linked.as_ref().is_some_and(|linked| compiled.number < linked.newest) => return,
             Ok(compiled) => match SealedFile::write("snapshot", &compiled.octets) {
                 Ok(file) => {
                     self.to_gate(&FromSwitchboard::Snapshot { number: compiled.number }, &[file.as_fd()]);
@@ -372,6 +409,9 @@ impl Switchboard {
                         compiled.octets.len(),
                         compiled.left_out
                     );
+                    if let Some(linked) = &mut self.linked {
+                        linked.newest = compiled.number;
+                    }
                     self.send(FromServer::SnapshotTaken(compiled.number));
                     return;
                 }
@@ -394,25 +434,52 @@ impl Switchboard {
                     self.gone(session);
                 }
             }
-            Err(unknown) => self.port.tell(Situation::DataConnectionRefused, &unknown.to_string(), from),
+            Err(unknown) => self.refused(Situation::DataConnectionRefused, &unknown.to_string(), from),
         }
     }
 
-    fn hear_session(&mut self, session: SessionId, question: Option<FromSession>) {
-        let Some(question) = question else { return self.gone(session) };
+    fn hear_session(&mut self, session: SessionId, heard: Heard) {
+        let question = match heard {
+            Heard::End => return self.gone(session),
+            Heard::Garbage(text) => return self.expel(session, &text),
+            // Of a session that was expelled meanwhile.
+            Heard::Question(_) if !self.sessions.is_waiting(session) => return,
+            Heard::Question(question) => question,
+        };
         match self.sessions.permit(session, question) {
             Ok(Permitted::Sign(request)) => self.ask(session, FromServer::Sign(session, request)),
             Ok(Permitted::Pair(request)) => self.ask(session, FromServer::Pair(session, request)),
             Ok(Permitted::Done) => {}
-            Ok(Permitted::Ended(record)) => {
-                self.send(FromServer::Gone(session));
-                self.send(FromServer::Record(record));
-            }
-            Err(misconduct) => {
-                Situation::LinkMessageInvalid.tell_of(session, format_args!("{misconduct}; it is ended"));
-                self.gone(session);
-                self.to_gate(&FromSwitchboard::End(session), &[]);
-            }
+            Ok(Permitted::Ended(record)) => self.session_refused(session, record),
+            Err(misconduct) => self.expel(session, &misconduct.to_string()),
+        }
+    }
+
+    /// A session that does what it may not do is heard no more and killed.
+    fn expel(&mut self, session: SessionId, text: &str) {
+        if self.sessions.expel(session) {
+            Situation::SessionMisconduct.tell_of(session, format_args!("{text}; it is ended"));
+            self.report(Situation::SessionMisconduct, text.to_owned(), None);
+            self.send(FromServer::Gone(session));
+            self.to_gate(&FromSwitchboard::Kill(session), &[]);
+        }
+    }
+
+    /// A session that ended before it was paired: told singly while there are few, counted in a storm.
+    fn session_refused(&mut self, session: SessionId, record: Box<SessionReport>) {
+        self.send(FromServer::Gone(session));
+        let now = std::time::Instant::now();
+        if self.tally.refused(record.situation, "", record.peer, now).is_some() {
+            record.situation.tell_of(session, &record.detail);
+            self.send(FromServer::Record(record));
+        }
+    }
+
+    /// A connection to the link's port was refused.
+    fn refused(&mut self, situation: Situation, text: &str, from: SocketAddr) {
+        if let Some(line) = self.tally.refused(situation, text, from, std::time::Instant::now()) {
+            situation.tell(&line.text);
+            self.report(situation, line.text, Some(from));
         }
     }
 
@@ -443,8 +510,8 @@ impl Switchboard {
                 }
             }
             ToSwitchboard::SessionEnded { session, crashed } => {
+                // Its last words may still be under way; it is forgotten at the end of its channel.
                 self.running = self.running.saturating_sub(1);
-                self.gone(session);
                 if crashed {
                     log::debug!("the process of session {session} crashed");
                 }
@@ -476,15 +543,20 @@ impl Switchboard {
         };
         self.sessions.add(session, Arc::clone(&channel), peer, local, linked.number);
         let events = self.events.clone();
-        tokio::spawn(async move {
+        let reader = tokio::spawn(async move {
             loop {
-                let question = channel.receive::<FromSession>().await.ok().flatten().map(|(question, _)| question);
-                let last = question.is_none();
-                if events.send(Event::Session(session, question)).await.is_err() || last {
+                let heard = match channel.receive::<FromSession>().await {
+                    Ok(Some((question, _))) => Heard::Question(question),
+                    Err(error) if error.kind() == std::io::ErrorKind::InvalidData => Heard::Garbage(error.to_string()),
+                    Ok(None) | Err(_) => Heard::End,
+                };
+                let last = !matches!(heard, Heard::Question(_));
+                if events.send(Event::Session(session, heard)).await.is_err() || last {
                     return;
                 }
             }
         });
+        self.sessions.listened_to_by(session, reader.abort_handle());
         Ok(())
     }
 
@@ -494,22 +566,21 @@ impl Switchboard {
         }
     }
 
-    fn report(&self, situation: Situation, text: String, peer: Option<SocketAddr>) {
-        self.send(FromServer::Report(Report {
-            time: now(),
-            situation,
-            pid: std::process::id(),
-            text,
-            session: None,
-            partner: None,
-            peer,
-        }));
+    /// Brings an event to the inside, now or when somebody is linked again.
+    fn report(&mut self, situation: Situation, text: String, peer: Option<SocketAddr>) {
+        let pid = std::process::id();
+        let report = Report { time: now(), situation, pid, text, session: None, partner: None, peer };
+        if self.linked.is_some() {
+            self.send(FromServer::Report(report));
+        } else if self.waiting_reports.len() < MOST_REPORTS {
+            self.waiting_reports.push(report);
+        }
     }
 
     fn tell_counts(&mut self) {
-        let lines = self.port.tally.lock().unwrap_or_else(PoisonError::into_inner).due(std::time::Instant::now());
-        for line in lines {
-            line.situation.tell(line.text);
+        for line in self.tally.due(std::time::Instant::now()) {
+            line.situation.tell(&line.text);
+            self.report(line.situation, line.text, Some(line.peer));
         }
         if self.told_running != self.running {
             self.told_running = self.running;

@@ -8,10 +8,12 @@ use proxydaemon::asynchronous::AsyncChannel;
 use proxylink::message::SignRequest;
 use proxylink::pairing::{LARGEST_CHAIN, PairingRequest, SessionId, TRIES, Token};
 
+use tokio::task::AbortHandle;
+
 use crate::between::FromSession;
 
 /// Octets of the largest message that a handshake signs: the transcript of a TLS 1.2 handshake.
-const LARGEST_SIGNED: usize = 64 * 1024;
+const LARGEST_SIGNED: usize = 96 * 1024;
 
 /// One session in set-up.
 #[derive(Debug)]
@@ -27,6 +29,8 @@ pub struct Waiting {
     phase: Phase,
     /// A data connection that overtook the inside's answer on the control connection.
     early: Option<TcpStream>,
+    /// Ends the task that listens to it.
+    reader: Option<AbortHandle>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,7 +90,23 @@ impl Sessions {
         link: u64,
     ) {
         let phase = Phase::Handshake { asked: false };
-        self.waiting.insert(session, Waiting { channel, peer, local, link, phase, early: None });
+        self.waiting.insert(session, Waiting { channel, peer, local, link, phase, early: None, reader: None });
+    }
+
+    /// Names the task that listens to a session.
+    pub fn listened_to_by(&mut self, session: SessionId, reader: AbortHandle) {
+        if let Some(waiting) = self.waiting.get_mut(&session) {
+            waiting.reader = Some(reader);
+        }
+    }
+
+    /// Forgets a session that misbehaves: nothing more of it is heard.
+    pub fn expel(&mut self, session: SessionId) -> bool {
+        let Some(waiting) = self.remove(session) else { return false };
+        if let Some(reader) = waiting.reader {
+            reader.abort();
+        }
+        true
     }
 
     /// Forgets a session and its token; whether it was in set-up, and with which link.
@@ -117,6 +137,11 @@ impl Sessions {
             self.refuse(*session);
         }
         served.iter().filter_map(|session| self.waiting.get(session)).collect()
+    }
+
+    /// Whether a session is in set-up.
+    pub fn is_waiting(&self, session: SessionId) -> bool {
+        self.waiting.contains_key(&session)
     }
 
     /// Holds a question against the session's phase.

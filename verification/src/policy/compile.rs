@@ -257,7 +257,11 @@ fn partners(source: &PolicySource, anchors: &[Anchor<'_>], writer: &mut Writer) 
             writer.row(Section::Names, key(&subject_key));
         }
         for (position, code) in partner.ssid_codes.iter().enumerate() {
-            if code.is_empty() || code.chars().count() > SSID_CODE {
+            // An identification code is 1 to 25 octets of printable ASCII (RFC 5024, 5.4, as working partners use it).
+            if code.trim().is_empty()
+                || code.len() > SSID_CODE
+                || !code.bytes().all(|octet| matches!(octet, 0x20..=0x7e))
+            {
                 return Err(at(format!("{place}.ssid_codes[{position}]"))(PolicyFault::SsidCode(code.clone())));
             }
         }

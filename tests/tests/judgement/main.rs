@@ -4,7 +4,9 @@
 mod ca;
 mod caller;
 mod crl_download;
+mod dmz;
 mod explain;
+mod handshake;
 mod refusals;
 mod running;
 mod tls;

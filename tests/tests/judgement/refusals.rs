@@ -165,7 +165,7 @@ fn each_refusal_has_its_code_its_alert_one_event_and_what_was_presented_in_both_
         let told: Vec<_> = events.iter().filter(|event| event["code"] == *code).collect();
         assert_eq!(told.len(), VERSIONS.len(), "one event for each of two refusals, {code}: {told:#?}");
         let line = LogLine::read(&chain.server_says(code)?).expect("a line of the log");
-        assert_eq!((line.code.as_deref(), line.level.as_str(), line.role.as_str()), (Some(*code), "ERROR", "session"));
+        assert_eq!((line.code.as_deref(), line.level.as_str()), (Some(*code), "ERROR"));
         assert!(line.message.starts_with("peer=127.0.0.1:"), "{}", line.message);
         let of_code = |record: &&Value| {
             let detail = record["detail"].as_str().unwrap_or_default();

@@ -188,6 +188,6 @@ mod tests {
         let missing = Secret::locate_with(Some("@/no-such-directory/token"), "token", None).unwrap_err();
         assert!(missing.to_string().contains("/no-such-directory/token"), "{missing}");
         assert!(matches!(Secret::locate_with(Some("@"), "token", None), Err(CredentialError::NoFile(_))));
-        assert_eq!(format!("{:?}", Secret::Given("sesame".into())), "Given(***)");
+        assert_eq!(format!("{:?}", Secret::Given(SealedFile::write("credential", b"sesame").unwrap())), "Given(***)");
     }
 }

@@ -22,6 +22,7 @@ pub mod credentials;
 pub mod descriptors;
 pub mod exit;
 pub mod fork;
+pub mod gate;
 pub mod launch;
 pub mod logging;
 pub mod memory;

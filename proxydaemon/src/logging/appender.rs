@@ -12,7 +12,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Context;
 use chrono::{DateTime, Local, NaiveDate};
@@ -159,6 +159,8 @@ pub(super) struct AppenderDeserializer {
     pub(super) directory: PathBuf,
     /// The file when the `.logrc` names none.
     pub(super) default_path: PathBuf,
+    /// The directories of the files that were opened.
+    pub(super) opened: Arc<Mutex<Vec<PathBuf>>>,
 }
 
 #[derive(Debug, serde::Deserialize)]
@@ -180,8 +182,10 @@ impl Deserialize for AppenderDeserializer {
         let path = config.path.map_or_else(|| self.default_path.clone(), |path| self.directory.join(path));
         anyhow::ensure!(path.file_name().is_some(), "path {} does not name a file", path.display());
         let today = dated(&path, Local::now().date_naive());
+        let directory = path.parent().map(Path::to_owned);
         let appender =
             SeonAppender::open(path, encoder).with_context(|| format!("{} cannot be opened", today.display()))?;
+        self.opened.lock().unwrap_or_else(PoisonError::into_inner).extend(directory);
         Ok(Box::new(appender))
     }
 }

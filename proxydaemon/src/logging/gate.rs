@@ -59,6 +59,7 @@ pub fn binary_directory() -> io::Result<PathBuf> {
 #[derive(Debug)]
 pub struct GateLog {
     note: Option<String>,
+    directories: Vec<PathBuf>,
 }
 
 impl GateLog {
@@ -85,30 +86,37 @@ impl GateLog {
             path: path.clone(),
             source: io::Error::new(io::ErrorKind::InvalidData, "it is not text in UTF-8"),
         })?;
-        let (config, level) = logrc::read(&path, &text, directory, &default_path)?;
-        Ok(Self::start_with(config, level, None))
+        let logrc::Read { config, level, directories } = logrc::read(&path, &text, directory, &default_path)?;
+        Ok(Self::start_with(config, level, None, directories))
     }
 
     fn start_by_default(logrc: PathBuf, path: PathBuf, foreground: bool) -> Result<Self, LogError> {
         let builder = Appender::builder();
+        let mut directories = Vec::new();
         let (appender, place) = if foreground {
             let console = ConsoleAppender::builder().target(Target::Stderr).encoder(Box::new(SeonLayout)).build();
             (builder.build("default", Box::new(console)), "standard error".to_owned())
         } else {
             let file = SeonAppender::open(path.clone(), Box::new(SeonLayout))
                 .map_err(|source| LogError::Unwritable { path: path.clone(), logrc: logrc.clone(), source })?;
+            directories.extend(path.parent().map(Path::to_owned));
             (builder.build("default", Box::new(file)), format!("{} (with the date in its name)", path.display()))
         };
         let root = Root::builder().appender("default").build(LevelFilter::Trace);
         let (config, _) = Config::builder().appender(appender).build_lossy(root);
         let note = format!("there is no {}; logging at level INFO to {place}", logrc.display());
-        Ok(Self::start_with(config, Threshold::Info, Some(note)))
+        Ok(Self::start_with(config, Threshold::Info, Some(note), directories))
     }
 
-    fn start_with(config: Config, level: Threshold, note: Option<String>) -> Self {
+    fn start_with(config: Config, level: Threshold, note: Option<String>, directories: Vec<PathBuf>) -> Self {
         install(Sink::Gate(GateSink { log4rs: log4rs::Logger::new(config) }));
         set_level(level);
-        Self { note }
+        Self { note, directories }
+    }
+
+    /// The directories in which a log file is opened anew each day.
+    pub fn directories(&self) -> &[PathBuf] {
+        &self.directories
     }
 
     /// What an administrator should know about the choice of the log: that there is no `.logrc`.

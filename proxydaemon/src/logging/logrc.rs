@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use log::LevelFilter;
 use log4rs::append::{Append, AppenderConfig};
@@ -64,15 +65,21 @@ fn yes() -> bool {
     true
 }
 
-/// Reads the file's text: the configuration for log4rs and the threshold to start with. Opens the files it names.
+/// What a `.logrc` says.
+#[derive(Debug)]
+pub(super) struct Read {
+    /// For log4rs.
+    pub(super) config: Config,
+    /// The threshold to start with.
+    pub(super) level: Threshold,
+    /// Where a log file is opened anew each day.
+    pub(super) directories: Vec<PathBuf>,
+}
+
+/// Reads the file's text. Opens the files it names.
 ///
 /// `directory` is that of the binary, `default_path` the log file of an appender without `path`.
-pub(super) fn read(
-    path: &Path,
-    text: &str,
-    directory: &Path,
-    default_path: &Path,
-) -> Result<(Config, Threshold), LogrcError> {
+pub(super) fn read(path: &Path, text: &str, directory: &Path, default_path: &Path) -> Result<Read, LogrcError> {
     let at = |(line, column), message| LogrcError { path: path.to_owned(), line, column, message };
     let logrc: Logrc = serde_yaml::from_str(text).map_err(|error| {
         let place = error.location().map_or((1, 1), |place| (place.line(), place.column()));
@@ -82,7 +89,9 @@ pub(super) fn read(
     let mut kinds = Deserializers::default();
     kinds.insert("seon_layout", LayoutDeserializer);
     let (directory, default_path) = (directory.to_owned(), default_path.to_owned());
-    kinds.insert("seon_appender", AppenderDeserializer { directory, default_path });
+    let directories = Arc::new(Mutex::new(Vec::new()));
+    let opened = Arc::clone(&directories);
+    kinds.insert("seon_appender", AppenderDeserializer { directory, default_path, opened });
 
     let mut config = Config::builder();
     for (name, section) in logrc.appenders {
@@ -108,7 +117,8 @@ pub(super) fn read(
         let name = missing.rsplit('`').nth(1).unwrap_or_default().to_owned();
         at(last_place_of(text, &name), missing)
     })?;
-    Ok((config, logrc.root.level))
+    let directories = std::mem::take(&mut *directories.lock().unwrap_or_else(PoisonError::into_inner));
+    Ok(Read { config, level: logrc.root.level, directories })
 }
 
 /// Line and column where a key stands. The values below it were read without their places.
@@ -152,14 +162,15 @@ loggers:
     level: warn
 ";
 
-    fn read_text(text: &str) -> Result<(Config, Threshold), LogrcError> {
+    fn read_text(text: &str) -> Result<Read, LogrcError> {
         let folder = tempfile::tempdir().unwrap();
         read(Path::new("/opt/seon/seon.logrc"), text, folder.path(), &folder.path().join("seon.log"))
     }
 
     #[test]
     fn a_sound_file_is_taken_with_our_level_and_kinds() {
-        let (config, level) = read_text(SOUND).unwrap();
+        let Read { config, level, directories } = read_text(SOUND).unwrap();
+        assert_eq!(directories.len(), 1, "of seon_appender alone, which opens a file each day: {directories:?}");
         assert_eq!(level, Threshold::Fatal);
         assert_eq!((config.appenders().len(), config.loggers().len()), (2, 1));
         assert_eq!(config.root().level(), LevelFilter::Trace);

@@ -1,0 +1,267 @@
+//! Messages on their way to a role, in order: what its socket does not take waits, also while there is no such role.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use crate::descriptors::Channel;
+
+/// How long a message counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keep {
+    /// For the role that runs now; a successor must not hear it.
+    ForThisOne,
+    /// For whoever comes next as well.
+    ForAny,
+    /// As [`Keep::ForAny`], and the first to be left out: it takes half of the room at most.
+    IfThereIsRoom,
+}
+
+/// What became of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum Put {
+    /// It is on its way.
+    Taken,
+    /// There was no room for it; it is counted.
+    Dropped,
+}
+
+#[derive(Debug)]
+struct Entry {
+    message: Vec<u8>,
+    keep: Keep,
+    descriptor: Option<OwnedFd>,
+}
+
+/// An ordered, bounded queue of encoded messages to one role.
+#[derive(Debug)]
+pub struct Backlog {
+    entries: VecDeque<Entry>,
+    octets: usize,
+    most_entries: usize,
+    most_octets: usize,
+    dropped: u64,
+    stuck_since: Option<Instant>,
+}
+
+impl Default for Backlog {
+    /// 4,096 messages and 16 MiB.
+    fn default() -> Self {
+        Self::with_room(4096, 16 << 20)
+    }
+}
+
+impl Backlog {
+    /// With room for so many messages and octets.
+    pub fn with_room(most_entries: usize, most_octets: usize) -> Self {
+        Self { entries: VecDeque::new(), octets: 0, most_entries, most_octets, dropped: 0, stuck_since: None }
+    }
+
+    /// Adds a message behind all others. It is sent by the next [`Backlog::flush`].
+    pub fn put(&mut self, message: Vec<u8>, keep: Keep, descriptor: Option<OwnedFd>) -> Put {
+        let share = if keep == Keep::IfThereIsRoom { 2 } else { 1 };
+        if self.entries.len() >= self.most_entries / share || self.octets + message.len() > self.most_octets / share {
+            self.dropped += 1;
+            return Put::Dropped;
+        }
+        self.octets += message.len();
+        self.entries.push_back(Entry { message, keep, descriptor });
+        Put::Taken
+    }
+
+    /// Sends what the role takes now.
+    ///
+    /// # Errors
+    /// The role is gone, or a message can never be sent (it was left out then).
+    pub fn flush(&mut self, channel: &Channel, now: Instant) -> io::Result<()> {
+        while let Some(entry) = self.entries.front() {
+            let descriptors: Vec<_> = entry.descriptor.iter().map(AsFd::as_fd).collect();
+            match channel.try_send(&entry.message, &descriptors) {
+                Ok(()) => self.stuck_since = None,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.stuck_since.get_or_insert(now);
+                    return Ok(());
+                }
+                // The next role may take it.
+                Err(error) if is_gone(&error) => return Err(error),
+                Err(error) => {
+                    self.leave_out_first();
+                    return Err(error);
+                }
+            }
+            self.remove_first();
+        }
+        self.stuck_since = None;
+        Ok(())
+    }
+
+    /// Another role takes the place of the one before: it hears `first`, and then what is not for that one alone.
+    pub fn begin_anew(&mut self, first: Vec<Vec<u8>>) {
+        self.forget_present();
+        for message in first.into_iter().rev() {
+            self.octets += message.len();
+            self.entries.push_front(Entry { message, keep: Keep::ForThisOne, descriptor: None });
+        }
+    }
+
+    /// The role is gone: what was for it alone is forgotten, with its descriptors.
+    pub fn forget_present(&mut self) {
+        self.entries.retain(|entry| entry.keep != Keep::ForThisOne);
+        self.octets = self.entries.iter().map(|entry| entry.message.len()).sum();
+        self.stuck_since = None;
+    }
+
+    /// How many messages wait.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether none waits.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Whether it is worth waiting for room.
+    pub fn waits_for_room(&self) -> bool {
+        self.stuck_since.is_some()
+    }
+
+    /// When a role that takes nothing will have had `patience`.
+    pub fn stuck_until(&self, patience: Duration) -> Option<Instant> {
+        self.stuck_since.map(|since| since + patience)
+    }
+
+    /// How many were dropped, once there is room again; then counts anew.
+    pub fn dropped(&mut self) -> Option<u64> {
+        let room = self.entries.len() <= self.most_entries / 4 && self.octets <= self.most_octets / 4;
+        (self.dropped > 0 && room).then(|| std::mem::take(&mut self.dropped))
+    }
+
+    /// How many were dropped or are left, at the very end.
+    pub fn lost(&self) -> u64 {
+        let left = self.entries.iter().filter(|entry| entry.keep != Keep::ForThisOne).count();
+        self.dropped + u64::try_from(left).unwrap_or(u64::MAX)
+    }
+
+    fn remove_first(&mut self) {
+        if let Some(entry) = self.entries.pop_front() {
+            self.octets -= entry.message.len();
+        }
+    }
+
+    fn leave_out_first(&mut self) {
+        self.remove_first();
+        self.dropped += 1;
+    }
+}
+
+fn is_gone(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset | io::ErrorKind::NotConnected)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SOON: Duration = Duration::from_secs(10);
+
+    fn put(backlog: &mut Backlog, text: &str, keep: Keep) -> Put {
+        backlog.put(text.as_bytes().to_vec(), keep, None)
+    }
+
+    fn come(channel: &Channel) -> Vec<String> {
+        let mut buffer = vec![0; 100_000];
+        let mut messages = Vec::new();
+        while let Ok(Some(received)) = channel.try_receive(&mut buffer) {
+            messages.push(String::from_utf8(buffer[..received.len].to_vec()).unwrap());
+        }
+        messages
+    }
+
+    #[test]
+    fn what_a_full_socket_does_not_take_comes_later_in_order() {
+        let (ours, theirs) = Channel::pair().unwrap();
+        let (mut backlog, now) = (Backlog::default(), Instant::now());
+        for number in 0..3000 {
+            assert_eq!(put(&mut backlog, &number.to_string(), Keep::ForAny), Put::Taken);
+            backlog.flush(&ours, now).unwrap();
+        }
+        assert!(backlog.waits_for_room() && !backlog.is_empty());
+        let mut all = Vec::new();
+        while all.len() < 3000 {
+            let some = come(&theirs);
+            assert!(!some.is_empty(), "after {}", all.len());
+            all.extend(some);
+            backlog.flush(&ours, now).unwrap();
+        }
+        assert!(all.iter().enumerate().all(|(place, text)| *text == place.to_string()));
+        assert!(!backlog.waits_for_room() && backlog.is_empty());
+    }
+
+    #[test]
+    fn a_successor_hears_what_lasts_after_what_is_said_first() {
+        let (mut backlog, now) = (Backlog::default(), Instant::now());
+        let (gone, theirs) = Channel::pair().unwrap();
+        drop(theirs);
+        for (text, keep) in [("record 1", Keep::ForAny), ("forked", Keep::ForThisOne), ("record 2", Keep::ForAny)] {
+            assert_eq!(put(&mut backlog, text, keep), Put::Taken);
+        }
+        assert!(backlog.flush(&gone, now).is_err());
+        backlog.begin_anew(vec![b"running 1".to_vec(), b"running 2".to_vec()]);
+        let (ours, theirs) = Channel::pair().unwrap();
+        backlog.flush(&ours, now).unwrap();
+        assert_eq!(come(&theirs), ["running 1", "running 2", "record 1", "record 2"]);
+    }
+
+    #[test]
+    fn a_role_that_takes_nothing_is_stuck_since_the_first_refusal_and_not_while_it_reads() {
+        let (ours, theirs) = Channel::pair().unwrap();
+        let (mut backlog, start) = (Backlog::default(), Instant::now());
+        while !backlog.waits_for_room() {
+            assert_eq!(put(&mut backlog, "x", Keep::ForAny), Put::Taken);
+            backlog.flush(&ours, start).unwrap();
+        }
+        backlog.flush(&ours, start + SOON).unwrap();
+        assert_eq!(backlog.stuck_until(SOON), Some(start + SOON));
+        assert!(!come(&theirs).is_empty());
+        backlog.flush(&ours, start + SOON).unwrap();
+        assert_eq!(backlog.stuck_until(SOON), None);
+    }
+
+    #[test]
+    fn it_is_bounded_counts_what_it_drops_and_tells_when_there_is_room() {
+        let mut backlog = Backlog::with_room(4, 100);
+        assert_eq!(put(&mut backlog, "a", Keep::IfThereIsRoom), Put::Taken);
+        assert_eq!(put(&mut backlog, "b", Keep::IfThereIsRoom), Put::Taken);
+        assert_eq!(put(&mut backlog, "c", Keep::IfThereIsRoom), Put::Dropped);
+        assert_eq!(put(&mut backlog, &"d".repeat(99), Keep::ForAny), Put::Dropped);
+        assert_eq!(put(&mut backlog, "e", Keep::ForAny), Put::Taken);
+        assert_eq!(put(&mut backlog, "f", Keep::ForThisOne), Put::Taken);
+        assert_eq!(put(&mut backlog, "g", Keep::ForAny), Put::Dropped);
+        assert_eq!((backlog.dropped(), backlog.lost()), (None, 6));
+        let (ours, theirs) = Channel::pair().unwrap();
+        backlog.flush(&ours, Instant::now()).unwrap();
+        assert_eq!(come(&theirs), ["a", "b", "e", "f"]);
+        assert_eq!((backlog.dropped(), backlog.dropped(), backlog.lost()), (Some(3), None, 0));
+    }
+
+    #[test]
+    fn descriptors_go_along_and_are_closed_when_their_role_is_gone() {
+        let (ours, theirs) = Channel::pair().unwrap();
+        let mut backlog = Backlog::default();
+        let (session, its_end) = Channel::pair().unwrap();
+        assert_eq!(backlog.put(b"sent".to_vec(), Keep::ForThisOne, Some(its_end.into())), Put::Taken);
+        backlog.flush(&ours, Instant::now()).unwrap();
+        let received = theirs.try_receive(&mut [0; 8]).unwrap().unwrap();
+        assert_eq!(received.descriptors.len(), 1);
+        drop(received);
+        assert!(session.try_receive(&mut [0; 8]).unwrap().is_none());
+
+        let (session, its_end) = Channel::pair().unwrap();
+        assert_eq!(backlog.put(b"not sent".to_vec(), Keep::ForThisOne, Some(its_end.into())), Put::Taken);
+        backlog.forget_present();
+        assert!(session.try_receive(&mut [0; 8]).unwrap().is_none());
+    }
+}

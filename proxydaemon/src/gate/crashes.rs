@@ -1,0 +1,42 @@
+//! Crashes of sessions, counted over an hour.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+const WITHIN: Duration = Duration::from_secs(3600);
+/// So many within the hour show that somebody is trying, and has learnt of the address layout.
+const TOO_MANY: usize = 5;
+
+/// The crashes of the last hour.
+#[derive(Debug, Default)]
+pub struct Crashes(VecDeque<Instant>);
+
+impl Crashes {
+    /// One more; whether there are too many now.
+    pub fn count(&mut self, now: Instant) -> bool {
+        self.0.retain(|at| now.duration_since(*at) < WITHIN);
+        self.0.push_back(now);
+        self.0.len() >= TOO_MANY
+    }
+
+    /// Counts from the beginning again.
+    pub fn forget(&mut self) {
+        self.0.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_fifth_within_an_hour_is_too_many() {
+        let (mut crashes, start) = (Crashes::default(), Instant::now());
+        let minutes = |minutes: u64| start + Duration::from_secs(minutes * 60);
+        let told: Vec<bool> = [0, 20, 40, 59, 60, 61].map(|at| crashes.count(minutes(at))).into();
+        // The one at 0 is an hour old at 60.
+        assert_eq!(told, [false, false, false, false, false, true]);
+        crashes.forget();
+        assert!(!crashes.count(minutes(62)));
+    }
+}

@@ -1,0 +1,42 @@
+//! What the gates of both daemons do alike: end their sessions step by step, restart a role that died, keep messages for a
+//! role that cannot take them, wait, confine themselves.
+//!
+//! Decisions here are made from times that the caller gives, and are therefore tested without waiting.
+
+mod backlog;
+mod crashes;
+mod ending;
+mod restart;
+mod waiting;
+
+use std::path::Path;
+
+use crate::confine::{ConfineError, RoleNeeds, confine_role};
+use crate::descriptors::Directory;
+use crate::logging::GateLog;
+use crate::pid_file::PidFile;
+
+pub use backlog::{Backlog, Keep, Put};
+pub use crashes::Crashes;
+pub use ending::{EndingPlan, Step};
+pub use restart::RoleRestart;
+pub use waiting::{Wanted, wait};
+
+/// Messages of one role that are heard before anything else, signals above all, gets its turn.
+pub const HEARD_AT_ONCE: usize = 64;
+/// Log records that are written before anything else gets its turn.
+pub const LOGGED_AT_ONCE: usize = 256;
+
+/// Confines a gate before it forks the first child: it writes beneath the directories of its log files, its PID file and
+/// `further`, and nowhere else. `already`: it was confined before it executed itself.
+///
+/// # Errors
+/// A directory cannot be opened, or a step failed.
+pub fn confine(log: &GateLog, pid_file: &PidFile, further: &[&Path], already: bool) -> Result<(), ConfineError> {
+    let own = pid_file.path().parent();
+    let paths = log.directories().iter().map(AsRef::as_ref).chain(own).chain(further.iter().copied());
+    let directories: std::io::Result<Vec<_>> = paths.map(Directory::open).collect();
+    let directories = directories.map_err(|source| ConfineError::Step { step: "directories", source })?;
+    let write: Vec<_> = directories.iter().map(std::os::fd::AsFd::as_fd).collect();
+    confine_role(&RoleNeeds::of_gate(&write), already)
+}

@@ -120,6 +120,19 @@ mod tests {
     }
 
     #[test]
+    fn the_configuration_is_asked_for_every_minute_unless_told_otherwise() {
+        let interval = |arguments: &[&str]| {
+            let options = Options::try_parse_from([&["seon_proxyclient2", "-d"], arguments].concat());
+            options.map(|options| options.poll_interval.as_secs()).ok()
+        };
+        assert_eq!(interval(&[]), Some(60));
+        assert_eq!(interval(&["--poll-interval", "1"]), Some(1));
+        for wrong in ["0", "3601", "-1", "1s", ""] {
+            assert_eq!(interval(&["--poll-interval", wrong]), None, "{wrong}");
+        }
+    }
+
+    #[test]
     fn a_server_may_leave_out_its_port() {
         let parsed = |text| server_address(text).map(|address| (address.host, address.port));
         assert_eq!(parsed("dmz1"), Ok(("dmz1".to_owned(), 2878)));

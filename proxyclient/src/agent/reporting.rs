@@ -23,6 +23,8 @@ const MOST_EVENTS: usize = 20_000;
 /// Of the DMZ: a flood there must not push out what the inside has to tell.
 const MOST_DMZ_EVENTS: usize = 5_000;
 const MOST_SESSIONS: usize = 50_000;
+/// As many as the agent tells; each of them once.
+const MOST_CRL_URLS: usize = 4096;
 const RETRY: Duration = Duration::from_secs(15);
 const QUEUE: usize = 1024;
 
@@ -141,7 +143,7 @@ impl Reporting {
             }
             Tell::Status(status) => self.status = Some(status),
             Tell::CrlUrls(urls) => {
-                let room = MAX_CRL_URLS.saturating_sub(self.crl_urls.len());
+                let room = MOST_CRL_URLS.saturating_sub(self.crl_urls.len());
                 self.crl_urls.extend(urls.into_iter().take(room));
             }
             Tell::Flush(done) => flushes.push(done),
@@ -156,8 +158,12 @@ impl Reporting {
             // Nothing else would either.
             return;
         }
-        if !self.crl_urls.is_empty() && self.api.add_crl_urls(&self.crl_urls).await.is_ok() {
-            self.crl_urls.clear();
+        while !self.crl_urls.is_empty() {
+            let batch: Vec<_> = self.crl_urls.iter().take(MAX_CRL_URLS).cloned().collect();
+            if !settled(self.api.add_crl_urls(&batch).await.map(drop), "CRL URLs") {
+                break;
+            }
+            self.crl_urls.drain(..batch.len());
         }
         deliver_events(&self.api, &mut self.inside).await;
         deliver_events(&self.api, &mut self.dmz).await;

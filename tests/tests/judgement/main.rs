@@ -7,6 +7,8 @@ mod crl_download;
 mod dmz;
 mod explain;
 mod handshake;
+mod identification;
+mod licence;
 mod refusals;
 mod running;
 mod tls;

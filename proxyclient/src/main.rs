@@ -100,7 +100,7 @@ fn serve(options: &Options, sources: Sources) -> Result<ExitCode, NotLaunched> {
         foreground: options.foreground,
         user: options.user.as_deref(),
         pid_file: options.pid_file.as_deref(),
-        stale: Stale::Refuse,
+        stale: if options.replace_stale_pid { Stale::Replace } else { Stale::Refuse },
     }
     .enter(signals)?;
     if let Err(error) = state_directory::prepare(&sources.state_dir, entered.user()) {

@@ -51,6 +51,10 @@ pub struct Options {
     #[arg(long, value_name = "FILE", help_heading = "Beyond the original")]
     pub pid_file: Option<PathBuf>,
 
+    /// Take over a PID file whose process is gone.
+    #[arg(long, help_heading = "Beyond the original")]
+    pub replace_stale_pid: bool,
+
     /// Print the `client:` line of this token for the proxyserver's licence file, and end.
     #[arg(long, help_heading = "Beyond the original")]
     pub print_client_line: bool,

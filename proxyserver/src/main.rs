@@ -71,7 +71,7 @@ fn serve(options: &Options) -> Result<ExitCode, NotLaunched> {
         foreground: options.foreground,
         user: options.user.as_deref(),
         pid_file: options.pid_file.as_deref(),
-        stale: Stale::Refuse,
+        stale: if options.replace_stale_pid { Stale::Replace } else { Stale::Refuse },
     }
     .enter(signals)?;
     let link = match bind(options) {

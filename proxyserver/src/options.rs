@@ -44,6 +44,10 @@ pub struct Options {
     /// PID file; by default seon_proxyserver2.pid beside the program.
     #[arg(long, value_name = "FILE", help_heading = "Beyond the original")]
     pub pid_file: Option<PathBuf>,
+
+    /// Take over a PID file whose process is gone.
+    #[arg(long, help_heading = "Beyond the original")]
+    pub replace_stale_pid: bool,
 }
 
 /// Where the link is listened for.

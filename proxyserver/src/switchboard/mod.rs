@@ -580,7 +580,7 @@ impl Switchboard {
     fn tell_counts(&mut self) {
         for line in self.tally.due(std::time::Instant::now()) {
             line.situation.tell(&line.text);
-            self.report(line.situation, line.text, Some(line.peer));
+            self.report(line.situation, line.text, line.peer);
         }
         if self.told_running != self.running {
             self.told_running = self.running;

@@ -148,3 +148,110 @@ impl Ready {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::prepared::Prepared;
+    use proxylink::message::parts;
+    use proxylink::pairing::Chain;
+    use proxylink::snapshot::{Limits, MinimumTls};
+    use std::time::Duration;
+    use verification::{Fingerprint, PartnerSource, PolicySource, UnknownPartners};
+
+    fn snapshot(number: u64, crls: Vec<[u8; 32]>) -> Snapshot {
+        Snapshot {
+            number,
+            listen: vec!["127.0.0.1:6619".parse().unwrap()],
+            identity: Chain(vec![serde_bytes::ByteBuf::from(vec![0x30, 0])]),
+            signature_schemes: vec![0x0403],
+            minimum_tls: MinimumTls::Tls12,
+            outgoing_ip: None,
+            limits: Limits {
+                max_sessions: 10,
+                max_sessions_per_address: 5,
+                max_unverified: 5,
+                handshake_timeout: Duration::from_secs(30),
+                pairing_timeout: Duration::from_secs(10),
+                inactivity_timeout: Duration::from_secs(300),
+                drain_timeout: Duration::from_secs(60),
+                max_exchange_buffer: 99_999,
+                offender_refuse: Duration::ZERO,
+            },
+            policy: PolicySource { unknown_partners: UnknownPartners::Accept, ..PolicySource::default() },
+            crls,
+        }
+    }
+
+    fn send(snapshots: &mut Snapshots, whole: Whole, octets: &[u8]) -> Result<Progress, Misfit> {
+        let mut progress = Ok(Progress::More);
+        for part in parts(whole, octets) {
+            assert!(matches!(progress, Ok(Progress::More)));
+            progress = snapshots.take(part);
+        }
+        progress
+    }
+
+    fn send_snapshot(snapshots: &mut Snapshots, snapshot: &Snapshot) -> Result<Progress, Misfit> {
+        send(snapshots, Whole::Snapshot(snapshot.number), &postcard::to_allocvec(snapshot).unwrap())
+    }
+
+    #[test]
+    fn a_whole_snapshot_is_compiled_into_what_sessions_open() {
+        let Ok(Progress::Complete(ready)) = send_snapshot(&mut Snapshots::default(), &snapshot(7, Vec::new())) else {
+            panic!("nothing is missing");
+        };
+        assert_eq!(ready.number(), 7);
+        let compiled = ready.compile().unwrap();
+        let prepared = Prepared::open(&compiled.octets).unwrap();
+        assert_eq!((prepared.head.number, prepared.head.listen.len()), (7, 1));
+        assert!(prepared.policy.admits_address("192.0.2.1".parse().unwrap()));
+        for end in 0..compiled.octets.len() {
+            // Cut anywhere it is refused or answers carefully; it never panics.
+            if let Ok(prepared) = Prepared::open(&compiled.octets[..end]) {
+                let _ = prepared.policy.admits_address("192.0.2.1".parse().unwrap());
+            }
+        }
+    }
+
+    #[test]
+    fn crls_are_asked_for_once_and_must_be_what_they_are_called() {
+        let mut snapshots = Snapshots::default();
+        let crl = b"no CRL, but octets with a hash".to_vec();
+        let hash = *Fingerprint::of(&crl).as_bytes();
+        match send_snapshot(&mut snapshots, &snapshot(1, vec![hash])) {
+            Ok(Progress::Want(wanted)) => assert_eq!(wanted, [hash]),
+            other => panic!("{other:?}"),
+        }
+        assert!(matches!(send(&mut snapshots, Whole::Crl([9; 32]), &crl), Err(Misfit::OtherHash)));
+        let Ok(Progress::Complete(ready)) = send(&mut snapshots, Whole::Crl(hash), &crl) else { panic!() };
+        assert_eq!(ready.compile().unwrap().left_out, 1, "what is no CRL is left out alone");
+        // The next snapshot that names it needs nothing.
+        assert!(matches!(send_snapshot(&mut snapshots, &snapshot(2, vec![hash])), Ok(Progress::Complete(_))));
+    }
+
+    #[test]
+    fn what_is_no_snapshot_is_refused() {
+        let refused = |whole, octets: &[u8]| send(&mut Snapshots::default(), whole, octets).is_err();
+        let octets = postcard::to_allocvec(&snapshot(3, Vec::new())).unwrap();
+        assert!(refused(Whole::Snapshot(4), &octets), "another number than announced");
+        assert!(refused(Whole::Snapshot(3), &octets[..octets.len() - 1]));
+        assert!(refused(Whole::Snapshot(3), &[&octets[..], b"x"].concat()));
+        let mut large = parts(Whole::Snapshot(3), &octets).next().unwrap();
+        large.total = u32::try_from(LARGEST).unwrap() + 1;
+        assert!(matches!(Snapshots::default().take(large), Err(Misfit::TooLarge(_))));
+    }
+
+    #[test]
+    fn a_policy_that_cannot_stand_is_refused_with_its_place() {
+        let mut wrong = snapshot(5, Vec::new());
+        wrong.policy.partners = vec![PartnerSource::named("ACME"), PartnerSource::named("ACME")];
+        let Ok(Progress::Complete(ready)) = send_snapshot(&mut Snapshots::default(), &wrong) else { panic!() };
+        let text = ready.compile().unwrap_err();
+        assert!(text.contains("partners[1]"), "{text}");
+        let mut nowhere = snapshot(6, Vec::new());
+        nowhere.listen.clear();
+        let Ok(Progress::Complete(ready)) = send_snapshot(&mut Snapshots::default(), &nowhere) else { panic!() };
+        assert!(ready.compile().is_err());
+    }
+}

@@ -11,17 +11,20 @@ mod session;
 mod switchboard;
 mod tally;
 
+use std::net::SocketAddr;
 use std::process::ExitCode as ProcessExit;
 use std::time::SystemTime;
 
 use clap::Parser;
 use license::{IdentityKey, IssuerKey, Licence, ValidLicence};
+use nix::errno::Errno;
 use proxydaemon::descriptors::Listener;
 use proxydaemon::exit::ExitCode;
 use proxydaemon::launch::{Entered, Launch, Launched, NotLaunched};
 use proxydaemon::pid_file::Stale;
 use proxydaemon::signals::Signals;
 use proxydaemon::{state_directory, title};
+use proxylink::situation::Situation;
 
 use crate::options::Options;
 
@@ -74,7 +77,7 @@ fn serve(options: &Options) -> Result<ExitCode, NotLaunched> {
         stale: if options.replace_stale_pid { Stale::Replace } else { Stale::Refuse },
     }
     .enter(signals)?;
-    let link = match bind(options) {
+    let link = match bind(&options.listen.addresses) {
         Ok(link) => link,
         Err(failure) => return Err(entered.fail(failure.code, &failure.text)),
     };
@@ -98,26 +101,39 @@ fn serve(options: &Options) -> Result<ExitCode, NotLaunched> {
 /// Becomes the user, and shows that identity and licence are there before anything is forked.
 fn settle(entered: Entered, options: &Options) -> Result<Launched, NotLaunched> {
     let launched = entered.settle()?;
-    match identity(options).and_then(|identity| licence(options, &identity)) {
+    let shown = identity(options)
+        .map_err(|failure| (Situation::IdentityUnreadable, failure))
+        .and_then(|identity| licence(options, &identity).map_err(|failure| (Situation::LicenceInvalid, failure)));
+    match shown {
         Ok(_) => Ok(launched),
-        Err(failure) => {
-            proxylink::situation::Situation::LicenceInvalid.tell(&failure.text);
+        Err((situation, failure)) => {
+            situation.tell(&failure.text);
             Err(launched.fail(failure.code, &failure.text))
         }
     }
 }
 
-fn bind(options: &Options) -> Result<Vec<Listener>, NotLaunched> {
+/// Of the two wildcards that stand for no IP, one is enough where the host is without the other family; whatever else
+/// cannot be listened on fails the start.
+fn bind(addresses: &[SocketAddr]) -> Result<Vec<Listener>, NotLaunched> {
+    let pair = addresses.len() > 1;
     let mut bound = Vec::new();
-    let mut failures = Vec::new();
-    for &address in &options.listen.addresses {
+    let mut without = Vec::new();
+    for &address in addresses {
+        let failed = |error| format!("cannot listen on {address} for the proxyclient: {error}");
         match Listener::bind(address, LINK_BACKLOG) {
             Ok(listener) => bound.push(listener),
-            Err(error) => failures.push(format!("cannot listen on {address} for the proxyclient: {error}")),
+            Err(error) if pair && lacks_family(address, &error) => without.push(failed(error)),
+            Err(error) => return Err(NotLaunched::new(ExitCode::CannotBind, failed(error))),
         }
     }
-    // Of the two wildcards one is enough: a host may be without IPv6.
-    if bound.is_empty() { Err(NotLaunched::new(ExitCode::CannotBind, failures.join("; "))) } else { Ok(bound) }
+    if bound.is_empty() { Err(NotLaunched::new(ExitCode::CannotBind, without.join("; "))) } else { Ok(bound) }
+}
+
+/// Whether the host lacks the family of this wildcard: none in the kernel, or no address of it (IPv6 switched off).
+fn lacks_family(address: SocketAddr, error: &std::io::Error) -> bool {
+    let number = error.raw_os_error();
+    number == Some(Errno::EAFNOSUPPORT as i32) || (address.is_ipv6() && number == Some(Errno::EADDRNOTAVAIL as i32))
 }
 
 fn identity(options: &Options) -> Result<IdentityKey, NotLaunched> {
@@ -130,4 +146,40 @@ fn licence(options: &Options, identity: &IdentityKey) -> Result<ValidLicence, No
         .map_err(|error| {
             NotLaunched::new(ExitCode::Licence, format!("{error} (Proxy ID of this host: {})", identity.proxy_id()))
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Error;
+
+    fn error(number: Errno) -> Error {
+        Error::from_raw_os_error(number as i32)
+    }
+
+    #[test]
+    fn a_host_without_a_family_lacks_its_wildcard_and_nothing_else() {
+        let (four, six): (SocketAddr, SocketAddr) = ("0.0.0.0:1".parse().unwrap(), "[::]:1".parse().unwrap());
+        for wildcard in [four, six] {
+            assert!(lacks_family(wildcard, &error(Errno::EAFNOSUPPORT)));
+            for fault in [Errno::EADDRINUSE, Errno::EACCES, Errno::EMFILE] {
+                assert!(!lacks_family(wildcard, &error(fault)), "{fault}");
+            }
+        }
+        assert!(lacks_family(six, &error(Errno::EADDRNOTAVAIL)));
+        assert!(!lacks_family(four, &error(Errno::EADDRNOTAVAIL)));
+    }
+
+    #[test]
+    fn a_port_that_is_taken_in_one_family_fails_the_start_with_its_address() {
+        let taken = Listener::bind("127.0.0.1:0".parse().unwrap(), 1).unwrap().address().unwrap();
+        let _holder = Listener::bind(taken, 1).unwrap();
+        let free = "127.0.0.2:0".parse().unwrap();
+        assert_eq!(bind(&[free]).map(|bound| bound.len()).map_err(|failure| failure.text), Ok(1));
+        for addresses in [vec![taken], vec![free, taken], vec![taken, free]] {
+            let failure = bind(&addresses).unwrap_err();
+            assert_eq!(failure.code, ExitCode::CannotBind);
+            assert!(failure.text.contains(&taken.to_string()) && failure.text.contains("in use"), "{}", failure.text);
+        }
+    }
 }

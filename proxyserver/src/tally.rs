@@ -10,6 +10,8 @@ use proxylink::situation::Situation;
 const MINUTE: Duration = Duration::from_secs(60);
 /// Lines of one situation in a minute.
 const TOLD_SINGLY: u64 = 20;
+/// The same for what befalls no single peer and is tried again all the time.
+const FAILURES_TOLD_SINGLY: u64 = 1;
 
 /// What is to be told.
 #[derive(Debug, PartialEq, Eq)]
@@ -18,8 +20,8 @@ pub struct Line {
     pub situation: Situation,
     /// By whom and why; or how often, and by whom last.
     pub text: String,
-    /// The last peer.
-    pub peer: SocketAddr,
+    /// The last peer; none when it befell no single one.
+    pub peer: Option<SocketAddr>,
 }
 
 #[derive(Debug)]
@@ -27,38 +29,51 @@ struct Count {
     since: Instant,
     told: u64,
     untold: u64,
-    last: SocketAddr,
+    last: String,
+    peer: Option<SocketAddr>,
 }
 
-/// Counts of refused connections, by situation.
+/// Counts of refused connections, by situation and whether a single peer was refused.
 #[derive(Debug, Default)]
 pub struct Tally {
-    counts: HashMap<Situation, Count>,
+    counts: HashMap<(Situation, bool), Count>,
 }
 
 impl Tally {
     /// Counts a refusal; the line for the log unless there were many already.
     pub fn refused(&mut self, situation: Situation, reason: &str, peer: SocketAddr, now: Instant) -> Option<Line> {
-        let count = self.counts.entry(situation).or_insert(Count { since: now, told: 0, untold: 0, last: peer });
-        count.last = peer;
-        if count.told < TOLD_SINGLY {
+        self.count(situation, Some(peer), format!("peer={peer}: {reason}"), now)
+    }
+
+    /// Counts a failure that keeps connections from coming in at all; the line for the log unless it was told already.
+    pub fn failed(&mut self, situation: Situation, reason: &str, now: Instant) -> Option<Line> {
+        self.count(situation, None, reason.to_owned(), now)
+    }
+
+    fn count(&mut self, situation: Situation, peer: Option<SocketAddr>, text: String, now: Instant) -> Option<Line> {
+        let none = Count { since: now, told: 0, untold: 0, last: String::new(), peer };
+        let count = self.counts.entry((situation, peer.is_some())).or_insert(none);
+        let singly = if peer.is_some() { TOLD_SINGLY } else { FAILURES_TOLD_SINGLY };
+        if count.told < singly {
             count.told += 1;
-            return Some(Line { situation, text: format!("peer={peer}: {reason}"), peer });
+            return Some(Line { situation, text, peer });
         }
         count.untold += 1;
+        count.last = text;
+        count.peer = peer;
         None
     }
 
     /// The lines about what was not told singly, when its minute is over.
     pub fn due(&mut self, now: Instant) -> Vec<Line> {
         let mut lines = Vec::new();
-        self.counts.retain(|&situation, count| {
+        self.counts.retain(|&(situation, _), count| {
             if now.duration_since(count.since) < MINUTE {
                 return true;
             }
             if count.untold > 0 {
-                let text = format!("{} more in the last minute; the last was peer={}", count.untold, count.last);
-                lines.push(Line { situation, text, peer: count.last });
+                let text = format!("{} more in the last minute; the last was {}", count.untold, count.last);
+                lines.push(Line { situation, text, peer: count.peer });
             }
             false
         });
@@ -89,5 +104,18 @@ mod tests {
         assert_eq!(lines.len(), 1);
         assert!(lines[0].text.contains("10000 more"), "{}", lines[0].text);
         assert_eq!(tally.next_due(), None);
+    }
+
+    #[test]
+    fn a_failure_that_lasts_is_told_with_its_cause_once_and_summed_up() {
+        let (mut tally, start) = (Tally::default(), Instant::now());
+        let cause = "no connection can be accepted: Too many open files (os error 24)";
+        let told: Vec<_> = (0..300).filter_map(|_| tally.failed(Situation::LimitReached, cause, start)).collect();
+        assert_eq!(told, [Line { situation: Situation::LimitReached, text: cause.to_owned(), peer: None }]);
+        let peer = "192.0.2.1:1".parse().unwrap();
+        assert!(tally.refused(Situation::LimitReached, "max_sessions", peer, start).is_some());
+        let sums = tally.due(start + MINUTE);
+        assert_eq!(sums.len(), 1);
+        assert!(sums[0].text.starts_with("299 more") && sums[0].text.ends_with(cause), "{}", sums[0].text);
     }
 }

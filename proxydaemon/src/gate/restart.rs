@@ -40,7 +40,10 @@ impl RoleRestart {
 
     /// It ended because it cannot work as things are (no licence, a refused token), which only an administrator changes.
     /// Whether this is the first time in a row, and to be told.
-    pub fn unusable(&mut self, now: Instant) -> bool {
+    pub fn unusable(&mut self, lived: Duration, now: Instant) -> bool {
+        if lived >= WELL_AFTER {
+            self.well();
+        }
         self.plan(now, LONGEST_PAUSE_UNUSABLE);
         !std::mem::replace(&mut self.unusable, true)
     }
@@ -108,12 +111,12 @@ mod tests {
     fn what_only_an_administrator_mends_is_told_once_and_tried_each_minute() {
         let mut restart = RoleRestart::default();
         let now = Instant::now();
-        assert!(restart.unusable(now));
-        assert!(!restart.unusable(now));
-        let unusable = |restart: &mut RoleRestart, now| assert!(!restart.unusable(now));
+        assert!(restart.unusable(Duration::ZERO, now));
+        assert!(!restart.unusable(Duration::ZERO, now));
+        let unusable = |restart: &mut RoleRestart, now| assert!(!restart.unusable(Duration::ZERO, now));
         assert_eq!(pauses(&mut restart, 9, unusable).last(), Some(&60_000));
-        restart.well();
-        assert!(restart.unusable(now));
+        // Mended meanwhile: it worked, and what is wrong now is told.
+        assert!(restart.unusable(Duration::from_secs(30), now));
         assert_eq!(restart.next(), Some(now + Duration::from_millis(200)));
     }
 

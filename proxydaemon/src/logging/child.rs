@@ -1,7 +1,7 @@
 //! The shared socket: children send their records, the gate reads them. Sending never waits for the gate.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -36,6 +36,16 @@ impl LogSocket {
         gate.attest_senders()?;
         children.set_send_buffer(UNDER_WAY)?;
         Ok(Self { gate, children, buffer: vec![0; MAX_MESSAGE_ON_SOCKET] })
+    }
+
+    /// Both ends, for a gate that executes itself anew; its children go on sending.
+    pub fn ends(&self) -> [BorrowedFd<'_>; 2] {
+        [self.gate.as_fd(), self.children.as_fd()]
+    }
+
+    /// Takes over what [`LogSocket::ends`] gave.
+    pub fn from_ends([gate, children]: [OwnedFd; 2]) -> Self {
+        Self { gate: gate.into(), children: children.into(), buffer: vec![0; MAX_MESSAGE_ON_SOCKET] }
     }
 
     /// The end for a child, for [`ChildLog::start`] in the child itself.

@@ -1,14 +1,16 @@
 //! The sessions that the gate has forked, and whether one more may come.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::collections::hash_map::Entry;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use proxydaemon::Pid;
 use proxylink::pairing::SessionId;
 use proxylink::snapshot::Limits;
+use serde::{Deserialize, Serialize};
 
 /// One running session.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Child {
     /// Its name.
     pub session: SessionId,
@@ -18,6 +20,8 @@ pub struct Child {
     pub verified: bool,
     /// Whether the peer's address is in some partner's `allow_from`.
     pub preferred: bool,
+    /// It was sent away and has not ended yet: it takes no place any more.
+    pub going: bool,
     /// Grows with every session: age.
     order: u64,
 }
@@ -38,30 +42,53 @@ pub enum Admission {
 pub struct Children {
     sessions: HashMap<Pid, Child>,
     pids: HashMap<SessionId, Pid>,
-    of_address: HashMap<IpAddr, u32>,
+    of_address: HashMap<Share, u32>,
     next: u64,
 }
 
 impl Children {
     /// Adds a session.
     pub fn add(&mut self, pid: Pid, session: SessionId, peer: SocketAddr, preferred: bool) {
-        self.next += 1;
-        *self.of_address.entry(peer.ip()).or_default() += 1;
-        self.pids.insert(session, pid);
-        self.sessions.insert(pid, Child { session, peer, verified: false, preferred, order: self.next });
+        self.add_child(pid, Child { session, peer, verified: false, preferred, going: false, order: self.next + 1 });
+    }
+
+    /// Adds one that an earlier gate knew, as it was.
+    pub fn add_child(&mut self, pid: Pid, child: Child) {
+        self.next = self.next.max(child.order);
+        if !child.going {
+            *self.of_address.entry(Share::of(child.peer.ip())).or_default() += 1;
+        }
+        self.pids.insert(child.session, pid);
+        self.sessions.insert(pid, child);
     }
 
     /// Forgets a session that has ended.
     pub fn remove(&mut self, pid: Pid) -> Option<Child> {
         let child = self.sessions.remove(&pid)?;
         self.pids.remove(&child.session);
-        if let Some(count) = self.of_address.get_mut(&child.peer.ip()) {
-            *count -= 1;
-            if *count == 0 {
-                self.of_address.remove(&child.peer.ip());
-            }
+        if !child.going {
+            self.give_back(child.peer.ip());
         }
         Some(child)
+    }
+
+    /// This session has to make room: it takes no place from now on, and is not chosen again. Who it was.
+    pub fn send_away(&mut self, pid: Pid) -> Option<SocketAddr> {
+        let child = self.sessions.get_mut(&pid)?;
+        let peer = child.peer;
+        if !std::mem::replace(&mut child.going, true) {
+            self.give_back(peer.ip());
+        }
+        Some(peer)
+    }
+
+    fn give_back(&mut self, address: IpAddr) {
+        if let Entry::Occupied(mut count) = self.of_address.entry(Share::of(address)) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
     }
 
     /// The process of a session.
@@ -86,27 +113,36 @@ impl Children {
         self.sessions.len()
     }
 
+    /// All sessions with their processes.
+    pub fn all(&self) -> impl Iterator<Item = (Pid, &Child)> {
+        self.sessions.iter().map(|(pid, child)| (*pid, child))
+    }
+
     /// All processes.
     pub fn pids(&self) -> impl Iterator<Item = Pid> + '_ {
         self.sessions.keys().copied()
     }
 
     /// Whether a connection from `address` may come in. Half of the places of the unverified are kept for preferred
-    /// addresses; when the rest is full, the oldest of the network that has the most of them goes.
+    /// addresses; when the rest is full, the oldest of the network that has the most of them goes, unless as many as
+    /// there are places are on their way out already.
     pub fn admit(&self, address: IpAddr, preferred: bool, limits: &Limits) -> Admission {
         if self.sessions.len() >= limits.max_sessions as usize {
             return Admission::Full("max_sessions");
         }
-        if self.of_address.get(&address).is_some_and(|&count| count >= limits.max_sessions_per_address) {
+        if self.of_address.get(&Share::of(address)).is_some_and(|&count| count >= limits.max_sessions_per_address) {
             return Admission::Full("max_sessions_per_address");
         }
-        let unverified = || self.sessions.iter().filter(|(_, child)| !child.verified);
+        let unverified = || self.sessions.iter().filter(|(_, child)| !child.verified && !child.going);
         let all = unverified().count();
         let strangers = unverified().filter(|(_, child)| !child.preferred).count();
         let places = limits.max_unverified as usize;
         let free = all < places && (preferred || strangers < places - places / 2);
         if free {
             return Admission::Welcome;
+        }
+        if self.sessions.values().filter(|child| child.going).count() >= places {
+            return Admission::Full("max_unverified");
         }
         // A preferred one takes a stranger's place first; a stranger only ever a stranger's.
         let candidates: Vec<_> = match (preferred, strangers) {
@@ -123,6 +159,25 @@ impl Children {
         match oldest_of_largest {
             Some((pid, _)) => Admission::InPlaceOf(*pid),
             None => Admission::Full("max_unverified"),
+        }
+    }
+}
+
+/// What counts as one address: an address of IPv4, a /64 of IPv6, any address of which its owner can take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Share {
+    V4(Ipv4Addr),
+    V6([u16; 4]),
+}
+
+impl Share {
+    fn of(address: IpAddr) -> Self {
+        match address.to_canonical() {
+            IpAddr::V4(address) => Self::V4(address),
+            IpAddr::V6(address) => {
+                let [a, b, c, d, ..] = address.segments();
+                Self::V6([a, b, c, d])
+            }
         }
     }
 }
@@ -183,6 +238,68 @@ mod tests {
         assert_eq!(children.admit(address, false, &limits(100)), Admission::Full("max_sessions_per_address"));
         children.remove(Pid::from_raw(1));
         assert_eq!(children.admit(address, false, &limits(100)), Admission::Welcome);
+    }
+
+    #[test]
+    fn all_addresses_of_a_64_share_what_one_address_gets() {
+        let mut children = Children::default();
+        for pid in 1..=20 {
+            add(&mut children, pid, &format!("2001:db8:0:1::{pid}"), false);
+        }
+        let same = "2001:db8:0:1:ffff::1".parse().unwrap();
+        let other = "2001:db8:0:2::1".parse().unwrap();
+        assert_eq!(children.admit(same, false, &limits(100)), Admission::Full("max_sessions_per_address"));
+        assert_eq!(children.admit(other, false, &limits(100)), Admission::Welcome);
+        assert_eq!(children.admit("192.0.2.1".parse().unwrap(), false, &limits(100)), Admission::Welcome);
+    }
+
+    #[test]
+    fn a_batch_of_newcomers_sends_each_victim_away_once_and_no_more_than_there_are_places() {
+        let mut children = Children::default();
+        for pid in 1..=4 {
+            add(&mut children, pid, "198.51.100.1", true);
+        }
+        let limits = limits(4);
+        let newcomer: IpAddr = "203.0.113.1".parse().unwrap();
+        let mut victims = Vec::new();
+        // None of them is reaped meanwhile.
+        for pid in 5..=20 {
+            match children.admit(newcomer, true, &limits) {
+                Admission::InPlaceOf(victim) => {
+                    let peer = children.send_away(victim).unwrap();
+                    victims.push((victim.as_raw(), peer.ip().to_string()));
+                    add(&mut children, pid, "203.0.113.1", true);
+                }
+                full => assert_eq!(full, Admission::Full("max_unverified")),
+            }
+        }
+        let of_198 = |pid| (pid, "198.51.100.1".to_owned());
+        // Then the newcomers' own network is the most present one.
+        assert_eq!(victims[..2], [of_198(1), of_198(2)]);
+        let mut chosen: Vec<_> = victims.iter().map(|(pid, _)| *pid).collect();
+        chosen.sort_unstable();
+        chosen.dedup();
+        assert_eq!((chosen.len(), children.count()), (4, 8));
+        for victim in chosen {
+            children.remove(Pid::from_raw(victim));
+        }
+        assert_eq!(children.count(), 4);
+        assert!(matches!(children.admit(newcomer, true, &limits), Admission::InPlaceOf(_)));
+    }
+
+    #[test]
+    fn one_that_goes_gives_its_share_of_its_address_back_once() {
+        let mut children = Children::default();
+        for pid in 1..=20 {
+            add(&mut children, pid, "192.0.2.1", false);
+        }
+        let address = "192.0.2.1".parse().unwrap();
+        children.send_away(Pid::from_raw(3));
+        children.send_away(Pid::from_raw(3));
+        children.remove(Pid::from_raw(3));
+        assert_eq!(children.admit(address, false, &limits(100)), Admission::Welcome);
+        add(&mut children, 3, "192.0.2.1", false);
+        assert_eq!(children.admit(address, false, &limits(100)), Admission::Full("max_sessions_per_address"));
     }
 
     #[test]

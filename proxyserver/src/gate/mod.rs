@@ -3,57 +3,39 @@
 //! One thread, no runtime. It reads no octet of the network, parses neither X.509 nor JSON, resolves no name and holds no
 //! secret. Everything it knows of partners is a mapping that sessions inherit.
 
+mod accepting;
 mod children;
 mod partner_port;
+mod switchboard_role;
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use license::{IdentityKey, IssuerKey, Licence};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal as Kill, kill};
-use proxydaemon::Pid;
-use proxydaemon::confine::{
-    Ports, RoleNeeds, SessionFilter, SessionNeeds, confine_role, confine_session, kernel_lacks,
-};
-use proxydaemon::descriptors::{Accepted, Channel, Listener, Mapping, close_all_but};
+use proxydaemon::confine::{SessionFilter, kernel_lacks};
+use proxydaemon::descriptors::{Listener, Mapping};
 use proxydaemon::exit::ExitCode;
-use proxydaemon::fork::{Ending, fork_role, reap};
-use proxydaemon::logging::{self, ChildLog, FromChild, GateLog, LogSocket};
-use proxydaemon::notify;
+use proxydaemon::fork::reap;
+use proxydaemon::gate::{Backlog, EndingPlan, LOGGED_AT_ONCE, RoleRestart, Step, Wanted, wait};
+use proxydaemon::logging::{self, FromChild, GateLog, LogSocket};
 use proxydaemon::pid_file::PidFile;
 use proxydaemon::signals::{Signal, SignalFd, Signals, order_end};
-use proxylink::pairing::SessionId;
+use proxydaemon::{Pid, notify};
 use proxylink::situation::Situation;
-use proxylink::snapshot::{LARGEST as LARGEST_SNAPSHOT, Limits};
+use proxylink::snapshot::Limits;
+use relay::signalled::STOP;
 
-use self::children::{Admission, Children};
+use self::children::Children;
 use self::partner_port::PartnerPort;
-use crate::between::{FromSwitchboard, LARGEST, ToSwitchboard};
-use crate::prepared::Prepared;
-use crate::session::{self, Around, Belongings};
-use crate::switchboard;
-use crate::tally::{Line, Tally};
-use relay::signalled::{STOP, SessionOrders};
+use self::switchboard_role::{Switchboard, TAKES_WITHIN};
+use crate::between::ToSwitchboard;
+use crate::tally::Tally;
 
-/// Connections that are accepted before anything else gets its turn.
-const ACCEPTS_AT_ONCE: usize = 64;
-/// After accepting failed for lack of descriptors, so that it does not spin.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
-/// Between two starts of a switchboard that dies.
-const RESTART_PAUSE: Duration = Duration::from_millis(200);
-const RESTART_PAUSE_AT_MOST: Duration = Duration::from_secs(10);
-/// A switchboard that lived as long is taken to be well.
-const WELL_AFTER: Duration = Duration::from_secs(30);
-/// Memory a session may take beyond what it inherits: two directions of buffers, TLS, and room.
-const SESSION_MEMORY: u64 = 32 * 1024 * 1024;
-/// How long sessions get after the order to end, until they are killed: ten seconds for the peers to close, and room.
-const END_PATIENCE: Duration = Duration::from_secs(13);
-/// The same on SIGHUP.
-const HANGUP_PATIENCE: Duration = Duration::from_secs(2);
+/// Between two attempts to listen on an address that could not be had.
+const BIND_AGAIN: Duration = Duration::from_secs(5);
 const DRAIN_BY_DEFAULT: Duration = Duration::from_secs(60);
 
 /// What the gate begins with.
@@ -77,28 +59,7 @@ pub struct Start {
 /// # Errors
 /// What makes it impossible to begin.
 pub fn run(start: Start, ready: impl FnOnce()) -> std::io::Result<ExitCode> {
-    let Start { signals, log, pid_file, link, state_dir, licence } = start;
-    let mut gate = Gate {
-        signal_fd: signals.descriptor()?,
-        signals,
-        log,
-        log_socket: LogSocket::new()?,
-        filter: SessionFilter::compile().map_err(std::io::Error::other)?,
-        link,
-        state_dir,
-        licence,
-        switchboard: None,
-        restart_at: Some(Instant::now()),
-        restart_pause: RESTART_PAUSE,
-        snapshot: None,
-        partner_port: PartnerPort::default(),
-        accept_again: None,
-        children: Children::default(),
-        tally: Tally::default(),
-        ending: None,
-        expired: false,
-        exit: ExitCode::Ok,
-    };
+    let mut gate = Gate::new(start, LogSocket::new()?)?;
     gate.start_switchboard();
     let addresses: Vec<_> = gate.link.iter().filter_map(|listener| listener.address().ok()).collect();
     Situation::ServerStarted.tell(format_args!("version {}, pid {}", env!("CARGO_PKG_VERSION"), std::process::id()));
@@ -111,36 +72,17 @@ pub fn run(start: Start, ready: impl FnOnce()) -> std::io::Result<ExitCode> {
     ready();
     let _ = notify::ready("no proxyclient is linked, the partner port is closed");
     gate.serve();
-    Situation::ServerStopped.tell(format_args!("exit code {}", gate.exit.number()));
-    if let Err(error) = pid_file.remove() {
-        log::error!("the PID file cannot be removed: {error}");
-    }
-    log::debug!("seon_proxyserver2 terminates");
-    Ok(gate.exit)
-}
-
-struct Switchboard {
-    pid: Pid,
-    channel: Channel,
-    since: Instant,
+    Ok(gate.end())
 }
 
 /// A snapshot in force.
 struct InForce {
     mapping: Arc<Mapping>,
+    /// What is mapped.
+    file: OwnedFd,
     limits: Limits,
     listen: Vec<SocketAddr>,
-}
-
-/// The daemon ends: sessions that are left then are told, and later killed.
-#[derive(Debug, Clone, Copy)]
-struct EndingPlan {
-    /// When the sessions are told to end.
-    tell_at: Instant,
-    told: bool,
-    /// When those that are left are killed.
-    kill_at: Instant,
-    hangup: bool,
+    outgoing_ip: Option<IpAddr>,
 }
 
 struct Gate {
@@ -148,109 +90,114 @@ struct Gate {
     signal_fd: SignalFd,
     log: GateLog,
     log_socket: LogSocket,
+    pid_file: PidFile,
     filter: SessionFilter,
     link: Vec<Listener>,
     state_dir: PathBuf,
     licence: PathBuf,
     switchboard: Option<Switchboard>,
-    restart_at: Option<Instant>,
-    restart_pause: Duration,
+    /// What is on its way to the switchboard.
+    backlog: Backlog,
+    restart: RoleRestart,
     snapshot: Option<InForce>,
     partner_port: PartnerPort,
+    bind_again: Option<Instant>,
     accept_again: Option<Instant>,
     children: Children,
     tally: Tally,
     ending: Option<EndingPlan>,
+    /// The licence of the running switchboard has ended.
     expired: bool,
     exit: ExitCode,
 }
 
-/// What became ready.
-#[derive(Default)]
-struct Ready {
-    signals: bool,
-    log: bool,
-    switchboard: bool,
-    partner_ports: Vec<usize>,
-}
-
 impl Gate {
+    fn new(start: Start, log_socket: LogSocket) -> std::io::Result<Self> {
+        let Start { signals, log, pid_file, link, state_dir, licence } = start;
+        Ok(Self {
+            signal_fd: signals.descriptor()?,
+            signals,
+            log,
+            log_socket,
+            pid_file,
+            filter: SessionFilter::compile().map_err(std::io::Error::other)?,
+            link,
+            state_dir,
+            licence,
+            switchboard: None,
+            backlog: Backlog::default(),
+            restart: RoleRestart::default(),
+            snapshot: None,
+            partner_port: PartnerPort::default(),
+            bind_again: None,
+            accept_again: None,
+            children: Children::default(),
+            tally: Tally::default(),
+            ending: None,
+            expired: false,
+            exit: ExitCode::Ok,
+        })
+    }
+
     fn serve(&mut self) {
         loop {
             if self.ending.is_some() && self.children.count() == 0 && self.switchboard.is_none() {
-                self.drain_log();
+                self.read_log(usize::MAX);
                 return;
             }
-            match self.wait() {
-                Ok(ready) => {
-                    if ready.log {
-                        self.read_log();
-                    }
-                    if ready.signals {
-                        self.read_signals();
-                    }
-                    if ready.switchboard {
-                        self.read_switchboard();
-                    }
-                    for place in ready.partner_ports {
-                        self.accept(place);
-                    }
-                }
-                Err(error) => log::error!("waiting failed: {error}"),
+            if let Err(error) = self.turn() {
+                log::error!("waiting failed: {error}");
             }
             self.what_time_brings();
         }
     }
 
-    fn wait(&self) -> nix::Result<Ready> {
-        let accepting = self.accept_again.is_none();
-        let mut polled = vec![
-            PollFd::new(self.signal_fd.as_fd(), PollFlags::POLLIN),
-            PollFd::new(self.log_socket.as_fd(), PollFlags::POLLIN),
+    /// Waits, and acts on what became ready.
+    fn turn(&mut self) -> std::io::Result<()> {
+        let channel = self.switchboard.as_ref().and_then(|switchboard| switchboard.channel.as_ref());
+        let mut wanted = vec![
+            Wanted::to_read(self.signal_fd.as_fd()),
+            Wanted::to_read(self.log_socket.as_fd()),
+            Wanted::of_role(channel, self.backlog.waits_for_room()),
         ];
-        if let Some(switchboard) = &self.switchboard {
-            polled.push(PollFd::new(switchboard.channel.as_fd(), PollFlags::POLLIN));
+        let fixed = wanted.len();
+        if self.accept_again.is_none() {
+            wanted.extend(self.partner_port.descriptors().map(Wanted::to_read));
         }
-        let fixed = polled.len();
-        if accepting {
-            polled.extend(self.partner_port.descriptors().map(|port| PollFd::new(port, PollFlags::POLLIN)));
+        let ready = wait(&wanted, self.next_deadline())?;
+        let is_ready = |place: usize| ready.get(place).copied().unwrap_or(false);
+        if is_ready(1) {
+            self.read_log(LOGGED_AT_ONCE);
         }
-        let timeout = self.next_deadline().map_or(PollTimeout::NONE, |deadline| {
-            let left = deadline.saturating_duration_since(Instant::now()) + Duration::from_micros(999);
-            PollTimeout::try_from(left.as_millis()).unwrap_or(PollTimeout::MAX)
-        });
-        match poll(&mut polled, timeout) {
-            Ok(_) => {}
-            Err(nix::errno::Errno::EINTR) => return Ok(Ready::default()),
-            Err(error) => return Err(error),
+        if is_ready(0) {
+            self.read_signals();
         }
-        let is_ready = |fd: &PollFd<'_>| fd.any().unwrap_or(true);
-        Ok(Ready {
-            signals: polled.first().is_some_and(is_ready),
-            log: polled.get(1).is_some_and(is_ready),
-            switchboard: fixed > 2 && polled.get(2).is_some_and(is_ready),
-            partner_ports: polled
-                .iter()
-                .skip(fixed)
-                .enumerate()
-                .filter(|(_, fd)| is_ready(fd))
-                .map(|(place, _)| place)
-                .collect(),
-        })
+        if is_ready(2) {
+            self.read_switchboard();
+        }
+        for (place, _) in ready.iter().skip(fixed).enumerate().filter(|(_, ready)| **ready) {
+            self.accept(place);
+        }
+        Ok(())
     }
 
     fn next_deadline(&self) -> Option<Instant> {
-        let ending = self.ending.map(|plan| if plan.told { plan.kill_at } else { plan.tell_at });
-        [self.restart_at, self.accept_again, self.tally.next_due(), ending].into_iter().flatten().min()
+        let ending = self.ending.map(|plan| plan.next());
+        let stuck = self.backlog.stuck_until(TAKES_WITHIN);
+        let others = [self.restart.next(), self.bind_again, self.accept_again, self.tally.next_due()];
+        others.into_iter().chain([ending, stuck]).flatten().min()
     }
 
     fn what_time_brings(&mut self) {
         let now = Instant::now();
-        if self.restart_at.is_some_and(|at| at <= now) {
-            self.restart_at = None;
-            if self.ending.is_none() {
-                self.start_switchboard();
-            }
+        if self.restart.due(now) && self.ending.is_none() {
+            self.start_switchboard();
+        }
+        if self.backlog.stuck_until(TAKES_WITHIN).is_some_and(|at| at <= now) {
+            self.end_stuck_switchboard();
+        }
+        if self.bind_again.is_some_and(|at| at <= now) {
+            self.open_partner_port();
         }
         if self.accept_again.is_some_and(|at| at <= now) {
             self.accept_again = None;
@@ -258,28 +205,63 @@ impl Gate {
         for line in self.tally.due(now) {
             self.tell_line(line);
         }
+        while let Some(step) = self.ending.as_mut().and_then(|plan| plan.due(now)) {
+            self.end_sessions(step);
+        }
+    }
+
+    // The end
+
+    /// A signal, or the daemon itself, ends it.
+    fn stop(&mut self, why: &str, hangup: bool) {
+        let now = Instant::now();
+        let drain = self.snapshot.as_ref().map_or(DRAIN_BY_DEFAULT, |snapshot| snapshot.limits.drain_timeout);
+        let at_once = hangup || self.ending.is_some();
+        Situation::StopRequested.tell(format_args!(
+            "{why}: nothing new is taken; {} sessions {}",
+            self.children.count(),
+            if at_once { "end at once".to_owned() } else { format!("get {} s", drain.as_secs()) }
+        ));
         if let Some(plan) = &mut self.ending {
-            if !plan.told && plan.tell_at <= now {
-                plan.told = true;
-                plan.kill_at = now + if plan.hangup { HANGUP_PATIENCE } else { END_PATIENCE };
-                let count = self.children.count();
-                if count > 0 {
-                    Situation::StopRequested.tell(format_args!("{count} sessions are told to end (ESID 05)"));
-                }
-                for pid in self.children.pids() {
-                    // One that has just ended cannot be told.
-                    let _ = order_end(pid, STOP);
-                }
-            } else if plan.told && plan.kill_at <= now {
-                for pid in self.children.pids() {
-                    let _ = kill(pid, Kill::SIGKILL);
-                }
+            return plan.hurry(now, hangup);
+        }
+        let _ = notify::stopping("sessions end");
+        self.close_partner_port("the proxyserver ends");
+        self.link.clear();
+        self.tell_switchboard(&ToSwitchboard::Stop, None);
+        self.restart.cancel();
+        self.ending = Some(EndingPlan::begin(now, drain, hangup));
+    }
+
+    fn end_sessions(&mut self, step: Step) {
+        let count = self.children.count();
+        match step {
+            Step::Tell if count > 0 => {
+                Situation::StopRequested.tell(format_args!("{count} sessions are told to end (ESID 05)"));
+            }
+            Step::Tell | Step::TellAgain => {}
+            Step::Kill => {
                 if let Some(switchboard) = &self.switchboard {
                     let _ = kill(switchboard.pid, Kill::SIGKILL);
                 }
-                plan.kill_at = now + Duration::from_secs(1);
             }
         }
+        for pid in self.children.pids() {
+            // One that has just ended cannot be told.
+            let _ = match step {
+                Step::Tell | Step::TellAgain => order_end(pid, STOP),
+                Step::Kill => kill(pid, Kill::SIGKILL).map_err(Into::into),
+            };
+        }
+    }
+
+    fn end(self) -> ExitCode {
+        Situation::ServerStopped.tell(format_args!("exit code {}", self.exit.number()));
+        if let Err(error) = self.pid_file.remove() {
+            log::error!("the PID file cannot be removed: {error}");
+        }
+        log::debug!("seon_proxyserver2 terminates");
+        self.exit
     }
 
     // Signals
@@ -302,27 +284,6 @@ impl Gate {
         }
     }
 
-    fn stop(&mut self, signal: &str, hangup: bool) {
-        let now = Instant::now();
-        let drain = self.snapshot.as_ref().map_or(DRAIN_BY_DEFAULT, |snapshot| snapshot.limits.drain_timeout);
-        let at_once = hangup || self.ending.is_some();
-        let tell_at = if at_once { now } else { now + drain };
-        Situation::StopRequested.tell(format_args!(
-            "{signal}: nothing new is taken; {} sessions {}",
-            self.children.count(),
-            if at_once { "end at once".to_owned() } else { format!("get {} s", drain.as_secs()) }
-        ));
-        let _ = notify::stopping("sessions end");
-        self.close_partner_port("the proxyserver ends");
-        self.link.clear();
-        if let Some(switchboard) = &self.switchboard {
-            send(&switchboard.channel, &ToSwitchboard::Stop, &[]);
-        }
-        self.restart_at = None;
-        let told = self.ending.is_some_and(|plan| plan.told);
-        self.ending = Some(EndingPlan { tell_at, told, kill_at: now + END_PATIENCE, hangup });
-    }
-
     fn reap(&mut self) {
         for (pid, ending) in reap() {
             if self.switchboard.as_ref().is_some_and(|switchboard| switchboard.pid == pid) {
@@ -338,211 +299,43 @@ impl Gate {
             } else {
                 log::debug!("session {} (pid {pid}) has ended: {ending}", child.session);
             }
-            self.tell_switchboard(&ToSwitchboard::SessionEnded { session: child.session, crashed }, &[]);
-        }
-    }
-
-    // The switchboard
-
-    fn start_switchboard(&mut self) {
-        let (ours, theirs) = match Channel::pair() {
-            Ok(pair) => pair,
-            Err(error) => {
-                log::error!("the switchboard cannot be started: {error}");
-                self.restart_at = Some(Instant::now() + self.restart_pause);
-                return;
-            }
-        };
-        let forked =
-            fork_role("seon_proxyserver2: switchboard", || self.be_switchboard(theirs.as_fd().try_clone_to_owned()));
-        drop(theirs);
-        match forked {
-            Ok(pid) => {
-                let running = u32::try_from(self.children.count()).unwrap_or(u32::MAX);
-                send(&ours, &ToSwitchboard::Sessions(running), &[]);
-                self.switchboard = Some(Switchboard { pid, channel: ours, since: Instant::now() });
-            }
-            Err(error) => {
-                log::error!("the switchboard cannot be started: {error}");
-                self.restart_at = Some(Instant::now() + self.restart_pause);
-            }
-        }
-    }
-
-    /// In the child: from here on the gate's own things are not touched.
-    fn be_switchboard(&self, channel: std::io::Result<OwnedFd>) -> ExitCode {
-        let begin = || -> std::io::Result<_> {
-            let channel = channel?;
-            let log = self.log_socket.child_end()?;
-            let mut keep = vec![channel.as_fd(), log.as_fd()];
-            keep.extend(self.link.iter().map(AsFd::as_fd));
-            close_all_but(&keep)?;
-            Ok((channel, log))
-        };
-        let (channel, log) = match begin() {
-            Ok(begun) => begun,
-            Err(_) => return ExitCode::Resources,
-        };
-        ChildLog::start(log);
-        let identity = match IdentityKey::load(&self.state_dir) {
-            Ok(identity) => identity,
-            Err(error) => {
-                log::error!("{error}");
-                return ExitCode::Identity;
-            }
-        };
-        let licence = Licence::load(&self.licence, &IssuerKey::built_in())
-            .and_then(|licence| licence.check(identity.proxy_id(), std::time::SystemTime::now()));
-        let licence = match licence {
-            Ok(licence) => licence,
-            Err(error) => {
-                Situation::LicenceInvalid.tell(error);
-                return ExitCode::Licence;
-            }
-        };
-        // Identity and licence have been read: no file is needed any more, and the inside opens all connections.
-        let needs = RoleNeeds { gate: false, read: &[], write: &[], connect: Ports::Only(&[]) };
-        if let Err(error) = confine_role(&needs, false) {
-            log::error!("the switchboard cannot be confined: {error}");
-            return ExitCode::Confinement;
-        }
-        let listeners: std::io::Result<Vec<_>> =
-            self.link.iter().map(|port| port.as_fd().try_clone_to_owned().map(TcpListener::from)).collect();
-        let Ok(listeners) = listeners else { return ExitCode::Resources };
-        switchboard::run(switchboard::Start {
-            gate: Channel::from(channel),
-            listeners,
-            identity,
-            licence,
-            gate_pid: std::os::unix::process::parent_id(),
-        })
-    }
-
-    fn switchboard_ended(&mut self, ending: Ending) {
-        let Some(switchboard) = self.switchboard.take() else { return };
-        if self.ending.is_some() {
-            return;
-        }
-        let text = format!("the switchboard (pid {}) {ending}; it is started anew", switchboard.pid);
-        Situation::RoleDied.tell(&text);
-        self.unlinked();
-        if switchboard.since.elapsed() >= WELL_AFTER {
-            self.restart_pause = RESTART_PAUSE;
-        }
-        self.restart_at = Some(Instant::now() + self.restart_pause);
-        self.restart_pause = (self.restart_pause * 2).min(RESTART_PAUSE_AT_MOST);
-    }
-
-    fn read_switchboard(&mut self) {
-        let mut octets = vec![0; LARGEST];
-        loop {
-            let Some(switchboard) = &self.switchboard else { return };
-            let received = match switchboard.channel.try_receive(&mut octets) {
-                Ok(Some(received)) => received,
-                // Its end is seen when it is reaped.
-                Ok(None) => return self.kill_switchboard(),
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return,
-                Err(error) => {
-                    log::error!("the switchboard is ended: {error}");
-                    return self.kill_switchboard();
-                }
-            };
-            let message = octets.get(..received.len).unwrap_or_default();
-            match proxylink::frame::decode(message) {
-                Ok(message) => self.hear_switchboard(message, received.descriptors),
-                Err(error) => {
-                    log::error!("the switchboard is ended: {error}");
-                    return self.kill_switchboard();
-                }
-            }
-        }
-    }
-
-    fn kill_switchboard(&mut self) {
-        if let Some(switchboard) = &mut self.switchboard {
-            let _ = kill(switchboard.pid, Kill::SIGKILL);
-            // Its channel is at its end and would be ready for ever; a fresh one that nobody writes to is not.
-            if let Ok((ours, theirs)) = Channel::pair() {
-                std::mem::forget(theirs);
-                switchboard.channel = ours;
-            }
-        }
-    }
-
-    fn hear_switchboard(&mut self, message: FromSwitchboard, descriptors: Vec<OwnedFd>) {
-        match message {
-            FromSwitchboard::Snapshot { number } => {
-                let Some(file) = descriptors.into_iter().next() else { return };
-                if self.ending.is_none() {
-                    self.take_snapshot(number, &file);
-                }
-            }
-            FromSwitchboard::Unlinked => self.unlinked(),
-            FromSwitchboard::Verified(session) => self.children.verified(session),
-            FromSwitchboard::Kill(session) => {
-                if let Some(pid) = self.children.pid_of(session) {
-                    let _ = kill(pid, Kill::SIGKILL);
-                }
-            }
-            FromSwitchboard::LicenceExpired => {
-                self.expired = true;
-                self.close_partner_port("the licence has ended");
-            }
-        }
-    }
-
-    fn take_snapshot(&mut self, number: u64, file: &OwnedFd) {
-        let opened = Mapping::new(file, LARGEST_SNAPSHOT * 4).map_err(|error| error.to_string()).and_then(|mapping| {
-            let head = Prepared::open(&mapping).map_err(|error| error.to_string())?.head;
-            Ok((mapping, head))
-        });
-        let (mapping, head) = match opened {
-            Ok(opened) => opened,
-            Err(text) => {
-                log::error!("the switchboard is ended: its snapshot {number}: {text}");
-                return self.kill_switchboard();
-            }
-        };
-        if let Some(address) = head.outgoing_ip
-            && let Err(error) = TcpListener::bind((address, 0))
-        {
-            let text = format!("outgoing_ip {address}: {error}; the proxyserver ends");
-            Situation::OutgoingIpUnavailable.tell(&text);
-            self.report(Situation::OutgoingIpUnavailable, text, None);
-            self.exit = ExitCode::OutgoingAddress;
-            return self.stop("outgoing_ip", false);
-        }
-        self.snapshot = Some(InForce { mapping: Arc::new(mapping), limits: head.limits, listen: head.listen });
-        if !self.expired {
-            self.open_partner_port();
+            self.tell_switchboard(&ToSwitchboard::SessionEnded { session: child.session, crashed }, None);
         }
     }
 
     // The partner port
 
+    /// Opens what is not open of the addresses in force; what cannot be had is told once and tried again.
     fn open_partner_port(&mut self) {
+        self.bind_again = None;
         let Some(snapshot) = &self.snapshot else { return };
+        if self.expired {
+            return;
+        }
         let before = self.partner_port.addresses();
-        let unavailable = self.partner_port.listen(&snapshot.listen);
-        for failed in unavailable {
-            let text = format!("address={}: {}", failed.address, failed.error);
+        for failed in self.partner_port.listen(&snapshot.listen) {
+            let text = format!("address={}: {}; it is tried again", failed.address, failed.error);
             Situation::PartnerPortUnavailable.tell(&text);
-            self.tell_switchboard(&ToSwitchboard::ListenFailed(text), &[]);
+            self.tell_switchboard(&ToSwitchboard::ListenFailed(text), None);
+        }
+        if self.partner_port.is_incomplete() {
+            self.bind_again = Some(Instant::now() + BIND_AGAIN);
         }
         let addresses = self.partner_port.addresses();
+        for address in addresses.iter().filter(|address| !before.contains(address)) {
+            Situation::PartnerPortOpen.tell(format_args!("address={address}"));
+        }
         if addresses != before {
-            for address in &addresses {
-                Situation::PartnerPortOpen.tell(format_args!("address={address}"));
-            }
             let _ = notify::status(&format!("linked, the partner port is open at {addresses:?}"));
         }
-        self.tell_switchboard(&ToSwitchboard::Listening(addresses), &[]);
+        self.tell_switchboard(&ToSwitchboard::Listening(addresses), None);
     }
 
     fn close_partner_port(&mut self, why: &str) {
+        self.bind_again = None;
         if self.partner_port.close() {
             Situation::PartnerPortClosed.tell(why);
-            self.tell_switchboard(&ToSwitchboard::Listening(Vec::new()), &[]);
+            self.tell_switchboard(&ToSwitchboard::Listening(Vec::new()), None);
             let _ = notify::status(&format!("the partner port is closed: {why}"));
         }
     }
@@ -552,146 +345,25 @@ impl Gate {
         self.close_partner_port("no proxyclient is linked");
     }
 
-    fn accept(&mut self, place: usize) {
-        for _ in 0..ACCEPTS_AT_ONCE {
-            match self.partner_port.accept(place) {
-                Ok(Some((accepted, local))) => self.take(accepted, local),
-                Ok(None) => return,
-                Err(error) => {
-                    log::error!("accepting partners failed: {error}");
-                    self.accept_again = Some(Instant::now() + ACCEPT_PAUSE);
-                    return;
-                }
-            }
-        }
-    }
-
-    fn take(&mut self, accepted: Accepted, local: SocketAddr) {
-        let peer = accepted.peer;
-        let Some(snapshot) = &self.snapshot else { return };
-        let mapping = Arc::clone(&snapshot.mapping);
-        let Ok(prepared) = Prepared::open(&mapping) else { return };
-        if !prepared.policy.admits_address(peer.ip()) {
-            return self.refuse(Situation::AddressRefused, "in no partner's allow_from", peer);
-        }
-        let preferred = prepared.policy.prefers_address(peer.ip());
-        match self.children.admit(peer.ip(), preferred, &snapshot.limits) {
-            Admission::Welcome => {}
-            Admission::InPlaceOf(pid) => {
-                let _ = kill(pid, Kill::SIGKILL);
-                self.refuse(
-                    Situation::LimitReached,
-                    "max_unverified: the oldest of the most present network goes",
-                    peer,
-                );
-            }
-            Admission::Full(limit) => return self.refuse(Situation::LimitReached, limit, peer),
-        }
-        if let Err(text) = self.fork_session(accepted, local, mapping, preferred) {
-            self.refuse(Situation::LimitReached, "no process or descriptor for it", peer);
-            log::debug!("peer={peer}: {text}");
-        }
-    }
-
-    fn fork_session(
-        &mut self,
-        accepted: Accepted,
-        local: SocketAddr,
-        snapshot: Arc<Mapping>,
-        preferred: bool,
-    ) -> Result<(), String> {
-        let mut name = [0; 16];
-        aws_lc_rs::rand::fill(&mut name).map_err(|_| "no random numbers".to_owned())?;
-        let around = Around {
-            session: SessionId::from_random(name),
-            peer: accepted.peer,
-            local,
-            started: switchboard::now(),
-            accepted: Instant::now(),
-        };
-        let (ours, theirs) = Channel::pair().map_err(|error| error.to_string())?;
-        let title = format!("seon_proxyserver2: session {}", accepted.peer);
-        let session = around.session;
-        let pid = {
-            let (socket, around) = (&accepted.stream, &around);
-            fork_role(&title, || {
-                // The child keeps the numbers; what the gate's frames own is never dropped here.
-                let (Ok(socket), Ok(channel)) = (socket.try_clone(), theirs.as_fd().try_clone_to_owned()) else {
-                    return ExitCode::Resources;
-                };
-                self.be_session(socket, Channel::from(channel), snapshot, around)
-            })
-            .map_err(|error| error.to_string())?
-        };
-        self.children.add(pid, session, accepted.peer, preferred);
-        let told = ToSwitchboard::Session { session, peer: accepted.peer, local };
-        self.tell_switchboard(&told, &[ours.as_fd()]);
-        Ok(())
-    }
-
-    fn be_session(
-        &self,
-        socket: std::net::TcpStream,
-        switchboard: Channel,
-        snapshot: Arc<Mapping>,
-        around: &Around,
-    ) -> ExitCode {
-        let (Ok(log), Ok(orders)) = (self.log_socket.child_end(), self.signals.descriptor()) else {
-            return ExitCode::Resources;
-        };
-        let keep = [socket.as_fd(), switchboard.as_fd(), log.as_fd(), orders.as_fd()];
-        let needs = SessionNeeds { keep: &keep, user: None, filter: &self.filter, memory: SESSION_MEMORY };
-        if confine_session(&needs).is_err() {
-            // The log cannot be reached reliably from half a confinement; the gate tells by this exit code.
-            return ExitCode::Confinement;
-        }
-        ChildLog::start(log);
-        logging::set_session(&around.session.to_string());
-        let orders = Box::new(SessionOrders::new(orders));
-        session::serve(Belongings { socket, snapshot, switchboard, orders }, around)
-    }
-
-    fn refuse(&mut self, situation: Situation, reason: &'static str, peer: SocketAddr) {
-        if let Some(line) = self.tally.refused(situation, reason, peer, Instant::now()) {
-            self.tell_line(line);
-        }
-    }
-
-    fn tell_line(&self, line: Line) {
-        line.situation.tell(&line.text);
-        self.report(line.situation, line.text, Some(line.peer));
-    }
-
-    fn report(&self, situation: Situation, text: String, peer: Option<SocketAddr>) {
-        self.tell_switchboard(&ToSwitchboard::Report { situation, text, peer }, &[]);
-    }
-
-    fn tell_switchboard(&self, message: &ToSwitchboard, descriptors: &[std::os::fd::BorrowedFd<'_>]) {
-        if let Some(switchboard) = &self.switchboard {
-            send(&switchboard.channel, message, descriptors);
-        }
-    }
-
     // The log
 
-    fn read_log(&mut self) {
-        const AT_ONCE: usize = 256;
-        for _ in 0..AT_ONCE {
+    fn read_log(&mut self, at_most: usize) {
+        for _ in 0..at_most {
             match self.log_socket.receive() {
                 Ok(Some(FromChild::Record { pid, record })) => self.log.write(pid, self.role_of(pid), &record),
-                Ok(Some(FromChild::Other { pid, .. } | FromChild::Malformed { pid })) => {
-                    log::error!("process {pid} ({}) sent what it may not send and is ended", self.role_of(pid));
-                    let _ = kill(pid, Kill::SIGKILL);
-                }
+                Ok(Some(FromChild::Other { pid, .. } | FromChild::Malformed { pid })) => self.end_liar(pid),
                 Ok(None) => return,
                 Err(error) => return log::error!("the log of the children cannot be read: {error}"),
             }
         }
     }
 
-    fn drain_log(&mut self) {
-        while let Ok(Some(FromChild::Record { pid, record })) = self.log_socket.receive() {
-            self.log.write(pid, self.role_of(pid), &record);
+    /// Ends a child that sends what it may not send; what has ended since may have given its number to another.
+    fn end_liar(&self, pid: Pid) {
+        let role = self.role_of(pid);
+        log::error!("process {pid} ({role}) sent what it may not send and is ended");
+        if role != ENDED {
+            let _ = kill(pid, Kill::SIGKILL);
         }
     }
 
@@ -701,15 +373,10 @@ impl Gate {
         } else if self.children.get(pid).is_some() {
             "session"
         } else {
-            "ended"
+            ENDED
         }
     }
 }
 
-/// Sends to the switchboard; one that does not read is ended by the gate when it is found out, which is soon.
-fn send(channel: &Channel, message: &ToSwitchboard, descriptors: &[std::os::fd::BorrowedFd<'_>]) {
-    let Ok(octets) = postcard::to_allocvec(message) else { return };
-    if let Err(error) = channel.try_send(&octets, descriptors) {
-        log::debug!("the switchboard does not take a message: {error}");
-    }
-}
+/// A process that is no child any more.
+const ENDED: &str = "ended";

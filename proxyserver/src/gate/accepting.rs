@@ -1,0 +1,139 @@
+//! A partner that connects: taken in or refused, and given a process of its own.
+
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal as Kill, kill};
+use proxydaemon::confine::{SessionNeeds, confine_session};
+use proxydaemon::descriptors::{Accepted, Channel, Mapping};
+use proxydaemon::exit::ExitCode;
+use proxydaemon::fork::fork_role;
+use proxydaemon::logging::{self, ChildLog};
+use proxylink::pairing::SessionId;
+use proxylink::situation::Situation;
+use relay::signalled::SessionOrders;
+
+use super::Gate;
+use super::children::Admission;
+use crate::between::ToSwitchboard;
+use crate::prepared::Prepared;
+use crate::session::{self, Around, Belongings};
+use crate::switchboard;
+use crate::tally::Line;
+
+/// Connections that are accepted before anything else gets its turn.
+const ACCEPTS_AT_ONCE: usize = 64;
+/// After accepting failed for lack of descriptors, so that it does not spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+/// Memory a session may take beyond what it inherits: two directions of buffers, TLS, and room.
+const SESSION_MEMORY: u64 = 32 * 1024 * 1024;
+
+impl Gate {
+    pub(super) fn accept(&mut self, place: usize) {
+        for _ in 0..ACCEPTS_AT_ONCE {
+            match self.partner_port.accept(place) {
+                Ok(Some((accepted, local))) => self.take(accepted, local),
+                Ok(None) => return,
+                Err(error) => {
+                    let now = Instant::now();
+                    self.accept_again = Some(now + ACCEPT_PAUSE);
+                    let text = format!("no connection can be accepted: {error}; partners wait");
+                    if let Some(line) = self.tally.failed(Situation::LimitReached, &text, now) {
+                        self.tell_line(line);
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, accepted: Accepted, local: SocketAddr) {
+        let peer = accepted.peer;
+        let Some(snapshot) = &self.snapshot else { return };
+        let mapping = Arc::clone(&snapshot.mapping);
+        let Ok(prepared) = Prepared::open(&mapping) else { return };
+        if !prepared.policy.admits_address(peer.ip()) {
+            return self.refuse(Situation::AddressRefused, "in no partner's allow_from", peer);
+        }
+        let preferred = prepared.policy.prefers_address(peer.ip());
+        match self.children.admit(peer.ip(), preferred, &snapshot.limits) {
+            Admission::Welcome => {}
+            Admission::InPlaceOf(pid) => {
+                let _ = kill(pid, Kill::SIGKILL);
+                if let Some(victim) = self.children.send_away(pid) {
+                    let text = "max_unverified: not verified yet, and the oldest of the most present network, it goes";
+                    self.refuse(Situation::LimitReached, text, victim);
+                }
+            }
+            Admission::Full(limit) => return self.refuse(Situation::LimitReached, limit, peer),
+        }
+        if let Err(text) = self.fork_session(accepted, local, mapping, preferred) {
+            self.refuse(Situation::LimitReached, &format!("no process or descriptor for it: {text}"), peer);
+        }
+    }
+
+    fn fork_session(
+        &mut self,
+        accepted: Accepted,
+        local: SocketAddr,
+        snapshot: Arc<Mapping>,
+        preferred: bool,
+    ) -> Result<(), String> {
+        let mut name = [0; 16];
+        aws_lc_rs::rand::fill(&mut name).map_err(|_| "no random numbers".to_owned())?;
+        let around = Around {
+            session: SessionId::from_random(name),
+            peer: accepted.peer,
+            local,
+            started: switchboard::now(),
+            accepted: Instant::now(),
+        };
+        let (ours, theirs) = Channel::pair().map_err(|error| error.to_string())?;
+        let title = format!("seon_proxyserver2: session {}", accepted.peer);
+        let session = around.session;
+        let pid = {
+            let (socket, around) = (&accepted.stream, &around);
+            fork_role(&title, || {
+                // The child keeps the numbers; what the gate's frames own is never dropped here.
+                let (Ok(socket), Ok(channel)) = (socket.try_clone(), theirs.as_fd().try_clone_to_owned()) else {
+                    return ExitCode::Resources;
+                };
+                self.be_session(socket, Channel::from(channel), snapshot, around)
+            })
+            .map_err(|error| error.to_string())?
+        };
+        self.children.add(pid, session, accepted.peer, preferred);
+        let told = ToSwitchboard::Session { session, peer: accepted.peer, local };
+        self.tell_switchboard(&told, Some(ours.into()));
+        Ok(())
+    }
+
+    fn be_session(&self, socket: TcpStream, switchboard: Channel, snapshot: Arc<Mapping>, around: &Around) -> ExitCode {
+        let (Ok(log), Ok(orders)) = (self.log_socket.child_end(), self.signals.descriptor()) else {
+            return ExitCode::Resources;
+        };
+        let keep = [socket.as_fd(), switchboard.as_fd(), log.as_fd(), orders.as_fd()];
+        let needs = SessionNeeds { keep: &keep, user: None, filter: &self.filter, memory: SESSION_MEMORY };
+        if confine_session(&needs).is_err() {
+            // The log cannot be reached reliably from half a confinement; the gate tells by this exit code.
+            return ExitCode::Confinement;
+        }
+        ChildLog::start(log);
+        logging::set_session(&around.session.to_string());
+        let orders = Box::new(SessionOrders::new(orders));
+        session::serve(Belongings { socket, snapshot, switchboard, orders }, around)
+    }
+
+    fn refuse(&mut self, situation: Situation, reason: &str, peer: SocketAddr) {
+        if let Some(line) = self.tally.refused(situation, reason, peer, Instant::now()) {
+            self.tell_line(line);
+        }
+    }
+
+    pub(super) fn tell_line(&mut self, line: Line) {
+        line.situation.tell(&line.text);
+        self.report(line.situation, line.text, line.peer);
+    }
+}

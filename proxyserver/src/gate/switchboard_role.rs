@@ -1,0 +1,306 @@
+//! The switchboard as the gate sees it: started, told, heard, ended.
+
+use std::net::TcpListener;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use license::{IdentityKey, IssuerKey, Licence};
+use nix::sys::signal::{Signal as Kill, kill};
+use proxydaemon::Pid;
+use proxydaemon::confine::{Ports, RoleNeeds, confine_role};
+use proxydaemon::descriptors::{Channel, Mapping, close_all_but};
+use proxydaemon::exit::ExitCode;
+use proxydaemon::fork::{Ending, fork_role};
+use proxydaemon::gate::{HEARD_AT_ONCE, Keep, Put};
+use proxydaemon::logging::ChildLog;
+use proxylink::situation::Situation;
+use proxylink::snapshot::LARGEST as LARGEST_SNAPSHOT;
+
+use super::{Gate, InForce};
+use crate::between::{FromSwitchboard, LARGEST, ToSwitchboard};
+use crate::prepared::Prepared;
+use crate::switchboard;
+
+/// A switchboard that takes no message for so long is stuck.
+pub(super) const TAKES_WITHIN: Duration = Duration::from_secs(10);
+/// A prepared snapshot is larger than one on the link.
+pub(super) const LARGEST_PREPARED: usize = LARGEST_SNAPSHOT * 4;
+
+/// The running switchboard.
+pub(super) struct Switchboard {
+    pub(super) pid: Pid,
+    /// `None` once it is to end: nothing is said to it or heard from it any more.
+    pub(super) channel: Option<Channel>,
+    pub(super) since: Instant,
+}
+
+impl Gate {
+    pub(super) fn start_switchboard(&mut self) {
+        let forked = Channel::pair().map_err(|error| error.to_string()).and_then(|(ours, theirs)| {
+            let forked = fork_role("seon_proxyserver2: switchboard", || {
+                self.be_switchboard(theirs.as_fd().try_clone_to_owned())
+            });
+            forked.map(|pid| (pid, ours)).map_err(|error| error.to_string())
+        });
+        match forked {
+            Ok((pid, channel)) => {
+                self.switchboard = Some(Switchboard { pid, channel: Some(channel), since: Instant::now() });
+                // It finds an expired licence itself, before it serves anybody.
+                self.expired = false;
+                let running = u32::try_from(self.children.count()).unwrap_or(u32::MAX);
+                let first = postcard::to_allocvec(&ToSwitchboard::Sessions(running));
+                self.backlog.begin_anew(first.into_iter().collect());
+                self.flush_switchboard();
+            }
+            Err(error) => {
+                log::error!("the switchboard cannot be started: {error}");
+                self.restart.not_started(Instant::now());
+            }
+        }
+    }
+
+    /// In the child: from here on the gate's own things are not touched.
+    fn be_switchboard(&self, channel: std::io::Result<OwnedFd>) -> ExitCode {
+        let begin = || -> std::io::Result<_> {
+            let channel = channel?;
+            let log = self.log_socket.child_end()?;
+            let mut keep = vec![channel.as_fd(), log.as_fd()];
+            keep.extend(self.link.iter().map(AsFd::as_fd));
+            close_all_but(&keep)?;
+            Ok((channel, log))
+        };
+        let (channel, log) = match begin() {
+            Ok(begun) => begun,
+            Err(_) => return ExitCode::Resources,
+        };
+        ChildLog::start(log);
+        let identity = match IdentityKey::load(&self.state_dir) {
+            Ok(identity) => identity,
+            Err(error) => {
+                self.tell_unusable(Situation::IdentityUnreadable, &error.to_string());
+                return ExitCode::Identity;
+            }
+        };
+        let licence = Licence::load(&self.licence, &IssuerKey::built_in())
+            .and_then(|licence| licence.check(identity.proxy_id(), std::time::SystemTime::now()));
+        let licence = match licence {
+            Ok(licence) => licence,
+            Err(error) => {
+                self.tell_unusable(Situation::LicenceInvalid, &error.to_string());
+                return ExitCode::Licence;
+            }
+        };
+        // Identity and licence have been read: no file is needed any more, and the inside opens all connections.
+        let needs = RoleNeeds { gate: false, read: &[], write: &[], connect: Ports::Only(&[]) };
+        if let Err(error) = confine_role(&needs, false) {
+            log::error!("the switchboard cannot be confined: {error}");
+            return ExitCode::Confinement;
+        }
+        let listeners: std::io::Result<Vec<_>> =
+            self.link.iter().map(|port| port.as_fd().try_clone_to_owned().map(TcpListener::from)).collect();
+        let Ok(listeners) = listeners else { return ExitCode::Resources };
+        switchboard::run(switchboard::Start {
+            gate: Channel::from(channel),
+            listeners,
+            identity,
+            licence,
+            gate_pid: std::os::unix::process::parent_id(),
+        })
+    }
+
+    /// In the child: what only an administrator mends is told when it begins, and not at each attempt.
+    fn tell_unusable(&self, situation: Situation, text: &str) {
+        if self.restart.is_unusable() {
+            log::debug!("{situation}, still: {text}");
+        } else {
+            situation.tell(text);
+        }
+    }
+
+    pub(super) fn switchboard_ended(&mut self, ending: Ending) {
+        let Some(switchboard) = self.switchboard.take() else { return };
+        self.backlog.forget_present();
+        if self.ending.is_some() {
+            return;
+        }
+        self.unlinked();
+        let (pid, lived, now) = (switchboard.pid, switchboard.since.elapsed(), Instant::now());
+        if !cannot_work(ending) {
+            Situation::RoleDied.tell(format_args!("the switchboard (pid {pid}) {ending}; it is started anew"));
+            self.restart.died(lived, now);
+        } else if self.restart.unusable(lived, now) {
+            let text = format!("the switchboard (pid {pid}) {ending}; it is tried again, each minute at last");
+            Situation::RoleDied.tell(text);
+        } else {
+            log::debug!("the switchboard (pid {pid}) {ending}, still");
+        }
+    }
+
+    pub(super) fn read_switchboard(&mut self) {
+        self.flush_switchboard();
+        let mut octets = vec![0; LARGEST];
+        for _ in 0..HEARD_AT_ONCE {
+            let Some(channel) = self.switchboard.as_ref().and_then(|switchboard| switchboard.channel.as_ref()) else {
+                return;
+            };
+            let received = match channel.try_receive(&mut octets) {
+                Ok(Some(received)) => received,
+                // Its end is seen when it is reaped.
+                Ok(None) => return self.kill_switchboard(),
+                Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return self.kill_switchboard(),
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return,
+                Err(error) => {
+                    log::error!("the switchboard is ended: {error}");
+                    return self.kill_switchboard();
+                }
+            };
+            let message = octets.get(..received.len).unwrap_or_default();
+            match proxylink::frame::decode(message) {
+                Ok(message) => self.hear_switchboard(message, received.descriptors),
+                Err(error) => {
+                    log::error!("the switchboard is ended: {error}");
+                    return self.kill_switchboard();
+                }
+            }
+        }
+    }
+
+    pub(super) fn kill_switchboard(&mut self) {
+        if let Some(switchboard) = &mut self.switchboard {
+            let _ = kill(switchboard.pid, Kill::SIGKILL);
+            switchboard.channel = None;
+            self.backlog.forget_present();
+        }
+    }
+
+    fn hear_switchboard(&mut self, message: FromSwitchboard, descriptors: Vec<OwnedFd>) {
+        match message {
+            FromSwitchboard::Snapshot { number } => {
+                let Some(file) = descriptors.into_iter().next() else { return };
+                if self.ending.is_none() {
+                    self.take_snapshot(number, file);
+                }
+            }
+            FromSwitchboard::Unlinked => self.unlinked(),
+            FromSwitchboard::Verified(session) => self.children.verified(session),
+            FromSwitchboard::Kill(session) => {
+                if let Some(pid) = self.children.pid_of(session) {
+                    let _ = kill(pid, Kill::SIGKILL);
+                }
+            }
+            FromSwitchboard::LicenceExpired => {
+                self.expired = true;
+                self.close_partner_port("the licence has ended");
+            }
+        }
+    }
+
+    fn take_snapshot(&mut self, number: u64, file: OwnedFd) {
+        let snapshot = match InForce::open(file) {
+            Ok(snapshot) => snapshot,
+            Err(text) => {
+                log::error!("the switchboard is ended: its snapshot {number}: {text}");
+                return self.kill_switchboard();
+            }
+        };
+        if let Some(address) = snapshot.outgoing_ip
+            && let Err(error) = TcpListener::bind((address, 0))
+        {
+            let text = format!("outgoing_ip {address}: {error}; the proxyserver ends");
+            Situation::OutgoingIpUnavailable.tell(&text);
+            self.report(Situation::OutgoingIpUnavailable, text, None);
+            self.exit = ExitCode::OutgoingAddress;
+            return self.stop("outgoing_ip", false);
+        }
+        self.restart.well();
+        self.snapshot = Some(snapshot);
+        self.open_partner_port();
+    }
+
+    // What it is told
+
+    /// Tells the switchboard what it must not miss; one that has no room left for it is ended.
+    pub(super) fn tell_switchboard(&mut self, message: &ToSwitchboard, descriptor: Option<OwnedFd>) {
+        if self.send(message, Keep::ForThisOne, descriptor) == Put::Dropped {
+            self.end_stuck_switchboard();
+        }
+    }
+
+    /// Reports for the system log also wait for the next switchboard, while there is room.
+    pub(super) fn report(&mut self, situation: Situation, text: String, peer: Option<std::net::SocketAddr>) {
+        if self.send(&ToSwitchboard::Report { situation, text, peer }, Keep::IfThereIsRoom, None) == Put::Dropped {
+            log::debug!("a report for the system log was dropped");
+        }
+    }
+
+    fn send(&mut self, message: &ToSwitchboard, keep: Keep, descriptor: Option<OwnedFd>) -> Put {
+        let listens = self.switchboard.as_ref().is_some_and(|switchboard| switchboard.channel.is_some());
+        if !listens && keep == Keep::ForThisOne {
+            return Put::Taken; // by nobody: a successor begins with what there is then
+        }
+        let Ok(octets) = postcard::to_allocvec(message) else { return Put::Dropped };
+        let put = self.backlog.put(octets, keep, descriptor);
+        self.flush_switchboard();
+        put
+    }
+
+    fn flush_switchboard(&mut self) {
+        let Some(switchboard) = &self.switchboard else { return };
+        let (pid, Some(channel)) = (switchboard.pid, &switchboard.channel) else { return };
+        if let Err(error) = self.backlog.flush(channel, Instant::now()) {
+            log::debug!("the switchboard (pid {pid}) is gone: {error}");
+            self.kill_switchboard();
+        }
+        if let Some(count) = self.backlog.dropped() {
+            log::error!(
+                "{count} reports for the system log were dropped, as the switchboard did not take them in time"
+            );
+        }
+    }
+
+    pub(super) fn end_stuck_switchboard(&mut self) {
+        let Some(switchboard) = &self.switchboard else { return };
+        Situation::RoleDied.tell(format_args!(
+            "the switchboard (pid {}) has taken no message for up to {} s, {} wait for it; it is ended",
+            switchboard.pid,
+            TAKES_WITHIN.as_secs(),
+            self.backlog.len()
+        ));
+        self.kill_switchboard();
+    }
+}
+
+/// Whether it ended because it cannot work as things are, which only an administrator changes.
+fn cannot_work(ending: Ending) -> bool {
+    [ExitCode::Licence, ExitCode::Identity].iter().any(|code| ending == Ending::Exited(code.number()))
+}
+
+impl InForce {
+    /// Opens a prepared snapshot.
+    pub(super) fn open(file: OwnedFd) -> Result<Self, String> {
+        let mapping = Mapping::new(&file, LARGEST_PREPARED).map_err(|error| error.to_string())?;
+        let head = Prepared::open(&mapping).map_err(|error| error.to_string())?.head;
+        Ok(Self {
+            mapping: Arc::new(mapping),
+            file,
+            limits: head.limits,
+            listen: head.listen,
+            outgoing_ip: head.outgoing_ip,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_licence_and_identity_are_an_administrators_to_mend() {
+        for code in ExitCode::ALL {
+            let expected = matches!(code, ExitCode::Licence | ExitCode::Identity);
+            assert_eq!(cannot_work(Ending::Exited(code.number())), expected, "{code}");
+        }
+        assert!(!cannot_work(Ending::Killed(ExitCode::Licence.number())));
+    }
+}

@@ -259,3 +259,69 @@ fn partner((index, partner): (usize, &seonapi_client::Partner)) -> Result<Partne
         outgoing_ip: partner.outgoing_ip,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, Issuer, KeyPair};
+
+    use super::*;
+
+    const PROXY_ID: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015adpx";
+
+    fn crl(issuer: &Issuer<'_, KeyPair>) -> Vec<u8> {
+        let params = rcgen::CertificateRevocationListParams {
+            this_update: rcgen::date_time_ymd(2020, 1, 1),
+            next_update: rcgen::date_time_ymd(2050, 1, 1),
+            crl_number: rcgen::SerialNumber::from(1),
+            issuing_distribution_point: None,
+            revoked_certs: Vec::new(),
+            key_identifier_method: rcgen::KeyIdMethod::Sha256,
+        };
+        params.signed_by(issuer).unwrap().der().to_vec()
+    }
+
+    fn made(crls: Vec<Vec<u8>>, ca: &CertifiedIssuer<'static, KeyPair>) -> InForce {
+        let own = |name: &str| {
+            let key = KeyPair::generate().unwrap();
+            let certificate = CertificateParams::new(vec![name.to_owned()]).unwrap().self_signed(&key).unwrap();
+            (certificate.pem(), key.serialize_pem())
+        };
+        let ((proxy, key), (pin, _)) = (own("proxy.example"), own("partner.example"));
+        let config = serde_json::json!({
+            "version": 1,
+            "proxy_id": PROXY_ID,
+            "listen": { "tls_port": 6619 },
+            "receive_daemon": { "host": "127.0.0.1", "port": 3305 },
+            "identity": { "certificate_chain_pem": proxy, "private_key_pem": key },
+            "trust": { "anchors_pem": [ca.pem()], "pinned_pem": [pin] },
+        });
+        let config: ProxyConfig = serde_json::from_value(config).unwrap();
+        InForce::new(&config, crls).map_err(|unusable| unusable.to_string()).unwrap()
+    }
+
+    fn ca() -> CertifiedIssuer<'static, KeyPair> {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn own_certificate_anchors_pins_and_crls_are_watched_for_their_end() {
+        let ca = ca();
+        let in_force = made(vec![crl(&ca)], &ca);
+        let watched: HashSet<_> = in_force.expiries.iter().map(|expiry| expiry.what).collect();
+        assert_eq!(watched, HashSet::from([Expiring::Identity, Expiring::Anchor, Expiring::Pin, Expiring::Crl]));
+        assert!(in_force.left_out.is_empty());
+    }
+
+    #[test]
+    fn a_bad_crl_is_left_out_alone() {
+        let (one, other) = (ca(), ca());
+        let in_force = made(vec![b"nonsense".to_vec(), crl(&one), crl(&other)], &one);
+        let left_out: Vec<_> = in_force.left_out.iter().map(ToString::to_string).collect();
+        assert_eq!(left_out.len(), 2, "not readable; signed by a namesake: {left_out:?}");
+        assert_eq!(in_force.expiries.iter().filter(|expiry| expiry.what == Expiring::Crl).count(), 1);
+    }
+}

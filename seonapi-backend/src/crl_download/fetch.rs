@@ -16,12 +16,18 @@ use crate::configuration::{MAX_CRL, MAX_CRL_PEM, crl_der};
 
 const RESOLVING: Duration = Duration::from_secs(10);
 const CONNECTING: Duration = Duration::from_secs(10);
-/// Without any octet.
-const SILENCE: Duration = Duration::from_secs(30);
-/// For all of it, redirects included.
-const WHOLE: Duration = Duration::from_secs(300);
+const USUAL: Limits = Limits { silence: Duration::from_secs(30), whole: Duration::from_secs(300) };
 /// Redirects that are followed.
 const REDIRECTS: usize = 3;
+
+/// How long a server may take.
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    /// Without any octet.
+    silence: Duration,
+    /// For all of it, redirects included.
+    whole: Duration,
+}
 
 /// Why there is no CRL.
 #[derive(Debug)]
@@ -42,17 +48,21 @@ fn failed<T>(reason: impl fmt::Display) -> Result<T, FetchError> {
 /// # Errors
 /// What stands in its way: form of the URL, address, HTTP, size (64 MiB of DER), time (5 minutes).
 pub async fn fetch(url: &str, private: bool) -> Result<Vec<u8>, FetchError> {
-    match timeout(WHOLE, follow(url, private)).await {
+    fetch_within(USUAL, url, private).await
+}
+
+async fn fetch_within(limits: Limits, url: &str, private: bool) -> Result<Vec<u8>, FetchError> {
+    match timeout(limits.whole, follow(limits, url, private)).await {
         Ok(fetched) => fetched,
-        Err(_) => failed(format_args!("it is not there after {} s", WHOLE.as_secs())),
+        Err(_) => failed(format_args!("it is not there after {} s", limits.whole.as_secs())),
     }
 }
 
-async fn follow(url: &str, private: bool) -> Result<Vec<u8>, FetchError> {
+async fn follow(limits: Limits, url: &str, private: bool) -> Result<Vec<u8>, FetchError> {
     let mut url = checked(Url::parse(url))?;
     for _ in 0..=REDIRECTS {
         let addresses = addresses(&url, private).await?;
-        let response = ask(&url, addresses).await?;
+        let response = ask(limits, &url, addresses).await?;
         let status = response.status();
         if status.is_success() {
             return read(response).await;
@@ -105,7 +115,7 @@ async fn addresses(url: &Url, private: bool) -> Result<Vec<SocketAddr>, FetchErr
     }
 }
 
-async fn ask(url: &Url, addresses: Vec<SocketAddr>) -> Result<Response, FetchError> {
+async fn ask(limits: Limits, url: &Url, addresses: Vec<SocketAddr>) -> Result<Response, FetchError> {
     let builder = Client::builder()
         .user_agent(concat!("seon_backend/", env!("CARGO_PKG_VERSION")))
         .no_proxy()
@@ -114,7 +124,7 @@ async fn ask(url: &Url, addresses: Vec<SocketAddr>) -> Result<Response, FetchErr
         .referer(false)
         .dns_resolver(Arc::new(Pinned(addresses)))
         .connect_timeout(CONNECTING)
-        .read_timeout(SILENCE);
+        .read_timeout(limits.silence);
     // The system's authorities are read only where they are needed.
     let builder = if url.scheme() == "http" { builder.tls_backend_preconfigured(no_tls()?) } else { builder };
     let client = builder.build().map_err(|error| FetchError(innermost(&error)))?;
@@ -161,4 +171,60 @@ fn innermost(error: &reqwest::Error) -> String {
         error = source;
     }
     error.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+
+    use super::*;
+
+    /// A server that answers with these octets again and again, and never ends by itself.
+    fn server(again_and_again: &'static [u8]) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/ca.crl", listener.local_addr().unwrap());
+        std::thread::spawn(move || {
+            let (mut socket, _) = listener.accept().unwrap();
+            let mut request = [0; 1024];
+            let _ = socket.read(&mut request);
+            let _ = socket.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 90000000\r\n\r\n");
+            // Until the other end has had enough; without octets: until it closes.
+            while !again_and_again.is_empty() && socket.write_all(again_and_again).is_ok() {}
+            while socket.read(&mut request).is_ok_and(|read| read > 0) {}
+        });
+        url
+    }
+
+    fn fetch_within(limits: Limits, url: &str) -> String {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(super::fetch_within(limits, url, true)).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_silent_server_is_given_up() {
+        let limits = Limits { silence: Duration::from_millis(100), whole: Duration::from_secs(600) };
+        assert!(fetch_within(limits, &server(b"")).contains("timed out"));
+    }
+
+    #[test]
+    fn a_server_that_trickles_is_given_up() {
+        let limits = Limits { silence: Duration::from_secs(600), whole: Duration::from_secs(1) };
+        assert_eq!(fetch_within(limits, &server(b"0")), "it is not there after 1 s");
+    }
+
+    #[test]
+    fn a_url_must_be_one_that_can_be_fetched() {
+        for (url, why) in [
+            ("ftp://crl.example/ca.crl", "neither http nor https"),
+            ("ldap://crl.example/cn=CA", "neither http nor https"),
+            ("file:///etc/passwd", "neither http nor https"),
+            ("http://", "no URL"),
+            ("crl", "no URL"),
+            ("http://user@crl.example/", "a name and a password"),
+        ] {
+            let told = fetch_within(USUAL, url);
+            assert!(told.contains(why), "{url}: {told}");
+        }
+    }
 }

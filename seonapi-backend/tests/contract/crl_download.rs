@@ -238,7 +238,17 @@ fn downloaded_crls_outlive_a_restart_and_a_lost_server() {
     let serving = folder.serve();
     let api = folder.client(&serving, &folder.token("u"));
     serving.wait_for("no address of the internet");
-    on_a_runtime(wait_until_served(&api, crl.der()));
+    on_a_runtime(async {
+        wait_until_served(&api, crl.der()).await;
+        // Those of the folder stand beside it.
+        let of_the_folder = Ca::new("Others").crl(HOUR, Ok(HOUR));
+        std::fs::write(folder.path("crls/others.crl"), of_the_folder.der()).unwrap();
+        let all = served(&api).await;
+        assert_eq!(all, [of_the_folder.der(), crl.der()].map(|der| Fingerprint::of(der)));
+        for (hash, der) in all.iter().zip([of_the_folder.der(), crl.der()]) {
+            assert_eq!(api.crl(hash).await.unwrap(), der.as_ref());
+        }
+    });
 }
 
 #[test]

@@ -1,0 +1,191 @@
+//! The one client that is linked: how its link begins and ends, what it says, and the snapshots it sends.
+
+use super::*;
+
+impl Switchboard {
+    pub(super) fn link(&mut self, control: Control) {
+        if let Some(linked) = &self.linked {
+            if linked.key != control.key || linked.instance != control.hello.instance {
+                let text = format!("the proxyclient at {} is linked already; this version serves one", linked.from);
+                Situation::LinkSecondClient.tell(format_args!("peer={}: {text}", control.from));
+                let goodbye = Goodbye { situation: Situation::LinkSecondClient, text };
+                let _ = control.outbox.send(FromServer::Goodbye(goodbye));
+                return;
+            }
+            // The same client again: its side saw the old connection break before we did.
+            self.unlink("the same proxyclient has linked anew");
+        }
+        self.links += 1;
+        let number = self.links;
+        Situation::LinkUp.tell(format_args!(
+            "peer={}: proxyclient {} on {} (pid {}), key {}",
+            control.from,
+            escape(&control.hello.version),
+            escape(&control.hello.host),
+            control.hello.pid,
+            control.key
+        ));
+        let events = self.events.clone();
+        let mut inbox = control.inbox;
+        let reader = tokio::spawn(async move {
+            while let Some(message) = inbox.recv().await {
+                if events.send(Event::Client(number, message)).await.is_err() {
+                    return;
+                }
+            }
+        })
+        .abort_handle();
+        *self.port.linked.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some(link::Holder { key: control.key, instance: control.hello.instance, address: control.from.ip() });
+        self.linked = Some(Linked {
+            number,
+            key: control.key,
+            instance: control.hello.instance,
+            newest: 0,
+            from: control.from,
+            outbox: control.outbox,
+            snapshots: Snapshots::default(),
+            reader,
+        });
+        self.told_running = 0;
+        for report in std::mem::take(&mut self.waiting_reports) {
+            self.send(FromServer::Report(report));
+        }
+        self.report_licence();
+    }
+
+    pub(super) fn link_ended(&mut self, end: &ControlEnd) {
+        if end.is_misconduct() {
+            self.misconduct(&end.to_string());
+        } else {
+            self.unlink(&end.to_string());
+        }
+    }
+
+    /// Ends the link because the inside sent what it may not send.
+    fn misconduct(&mut self, text: &str) {
+        Situation::LinkMessageInvalid.tell(text);
+        self.send(FromServer::Goodbye(Goodbye { situation: Situation::LinkMessageInvalid, text: text.to_owned() }));
+        self.unlink("it was ended because of an invalid message");
+    }
+
+    pub(super) fn unlink(&mut self, why: &str) {
+        let Some(from) = self.part() else { return };
+        let text = format!("peer={from}: {why}; the partner port closes, sessions in flight go on");
+        Situation::LinkDown.tell(&text);
+        self.report(Situation::LinkDown, text, Some(from));
+    }
+
+    /// The link ends; with whom it stood.
+    pub(super) fn part(&mut self) -> Option<SocketAddr> {
+        let linked = self.linked.take()?;
+        *self.port.linked.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        linked.reader.abort();
+        self.to_gate(&FromSwitchboard::Unlinked, &[]);
+        let refused = Refused { situation: Situation::LinkDown, text: "the link to the inside is lost".to_owned() };
+        for waiting in self.sessions.refuse_of(linked.number) {
+            let _ = waiting.channel.send(&ToSession::Refused(refused.clone()), &[]);
+        }
+        Some(linked.from)
+    }
+
+    pub(super) fn send(&self, message: FromServer) {
+        let Some(linked) = &self.linked else { return };
+        if !linked.outbox.send(message) {
+            log::debug!("a message to the inside was not sent: the link is about to end");
+        }
+    }
+
+    pub(super) async fn stop(&mut self) {
+        let text = "the proxyserver ends".to_owned();
+        self.send(FromServer::Goodbye(Goodbye { situation: Situation::LinkGoodbye, text }));
+        if let Some(linked) = self.linked.take() {
+            drop(linked.outbox);
+            // The goodbye goes out before the connection closes; the inside closes when it has it.
+            let _ = tokio::time::timeout(Duration::from_secs(1), async {
+                while !linked.reader.is_finished() {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            })
+            .await;
+        }
+    }
+
+    pub(super) fn hear_client(&mut self, message: FromClient) {
+        match message {
+            FromClient::Ping => {}
+            FromClient::Hello(_) => self.misconduct("a second introduction came"),
+            FromClient::Goodbye(goodbye) => {
+                Situation::LinkGoodbye.tell(escape(&goodbye.text));
+                self.part();
+            }
+            FromClient::Part(part) => {
+                let Some(linked) = &mut self.linked else { return };
+                match linked.snapshots.take(part) {
+                    Ok(Progress::More) => {}
+                    Ok(Progress::Want(hashes)) => self.send(FromServer::WantCrls(hashes)),
+                    Ok(Progress::Complete(ready)) => {
+                        let (events, link) = (self.events.clone(), linked.number);
+                        tokio::spawn(async move {
+                            let number = ready.number();
+                            let compiled = tokio::task::spawn_blocking(move || ready.compile()).await;
+                            let compiled = match compiled {
+                                Ok(compiled) => compiled.map_err(|text| (number, text)),
+                                Err(error) => Err((number, error.to_string())),
+                            };
+                            let _ = events.send(Event::Compiled(link, compiled)).await;
+                        });
+                    }
+                    Err(misfit) => self.misconduct(&misfit.to_string()),
+                }
+            }
+            FromClient::Signed(session, signature) => {
+                // A session that has ended meanwhile is no fault of the inside's.
+                if let Some(waiting) = self.sessions.awaits_signature(session) {
+                    let _ = waiting.channel.send(&ToSession::Signed(signature), &[]);
+                }
+            }
+            FromClient::Paired(session, key) => {
+                let Some((waiting, early)) = self.sessions.paired(session) else { return };
+                let _ = waiting.channel.send(&ToSession::Paired(key), &[]);
+                if let Some(socket) = early {
+                    let _ = waiting.channel.send(&ToSession::DataConnection, &[socket.as_fd()]);
+                }
+                self.to_gate(&FromSwitchboard::Verified(session), &[]);
+            }
+            FromClient::PairRefused(session, refused) => {
+                if let Some(waiting) = self.sessions.refuse(session) {
+                    let _ = waiting.channel.send(&ToSession::Refused(refused), &[]);
+                }
+            }
+        }
+    }
+
+    pub(super) fn compiled(&mut self, compiled: Result<Compiled, (u64, String)>) {
+        let refused = match compiled {
+            // Two compilations may overtake each other.
+            Ok(compiled) if self.linked.as_ref().is_some_and(|linked| compiled.number < linked.newest) => return,
+            Ok(compiled) => match SealedFile::write("snapshot", &compiled.octets) {
+                Ok(file) => {
+                    self.to_gate(&FromSwitchboard::Snapshot { number: compiled.number }, &[file.as_fd()]);
+                    log::debug!(
+                        "snapshot {} is prepared ({} octets, {} CRLs left out)",
+                        compiled.number,
+                        compiled.octets.len(),
+                        compiled.left_out
+                    );
+                    if let Some(linked) = &mut self.linked {
+                        linked.newest = compiled.number;
+                    }
+                    self.send(FromServer::SnapshotTaken(compiled.number));
+                    return;
+                }
+                Err(error) => (compiled.number, error.to_string()),
+            },
+            Err(refused) => refused,
+        };
+        let (number, text) = refused;
+        Situation::SnapshotRefused.tell(format_args!("snapshot {number}: {text}"));
+        self.send(FromServer::SnapshotRefused(number, text));
+    }
+}

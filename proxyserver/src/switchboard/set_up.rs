@@ -1,0 +1,108 @@
+//! Sessions in set-up: what they ask is passed on, what comes for them is handed over, and misconduct ends them.
+
+use super::*;
+
+impl Switchboard {
+    pub(super) fn admit(
+        &mut self,
+        session: SessionId,
+        peer: SocketAddr,
+        local: SocketAddr,
+        channel: OwnedFd,
+    ) -> std::io::Result<()> {
+        let channel = Arc::new(AsyncChannel::new(Channel::from(channel), LARGEST)?);
+        let Some(linked) = &self.linked else {
+            let text = "no proxyclient is linked".to_owned();
+            return channel.send(&ToSession::Refused(Refused { situation: Situation::LinkDown, text }), &[]);
+        };
+        self.sessions.add(session, Arc::clone(&channel), peer, local, linked.number);
+        let events = self.events.clone();
+        let reader = tokio::spawn(async move {
+            loop {
+                let heard = match channel.receive::<FromSession>().await {
+                    Ok(Some((question, _))) => Heard::Question(question),
+                    Err(error) if error.kind() == std::io::ErrorKind::InvalidData => Heard::Garbage(error.to_string()),
+                    Ok(None) | Err(_) => Heard::End,
+                };
+                let last = !matches!(heard, Heard::Question(_));
+                if events.send(Event::Session(session, heard)).await.is_err() || last {
+                    return;
+                }
+            }
+        });
+        self.sessions.listened_to_by(session, reader.abort_handle());
+        Ok(())
+    }
+
+    pub(super) fn data_connection(&mut self, token: Token, socket: TcpStream, from: SocketAddr) {
+        match self.sessions.connect(token, socket) {
+            Ok(None) => {}
+            Ok(Some((session, waiting, socket))) => {
+                if waiting.channel.send(&ToSession::DataConnection, &[socket.as_fd()]).is_err() {
+                    self.gone(session);
+                }
+            }
+            Err(unknown) => self.refused(Situation::DataConnectionRefused, &unknown.to_string(), from),
+        }
+    }
+
+    pub(super) fn hear_session(&mut self, session: SessionId, heard: Heard) {
+        let question = match heard {
+            Heard::End => return self.gone(session),
+            Heard::Garbage(text) => return self.expel(session, &text),
+            // Of a session that was expelled meanwhile.
+            Heard::Question(_) if !self.sessions.is_waiting(session) => return,
+            Heard::Question(question) => question,
+        };
+        match self.sessions.permit(session, question) {
+            Ok(Permitted::Sign(request)) => self.ask(session, FromServer::Sign(session, request)),
+            Ok(Permitted::Pair(request)) => self.ask(session, FromServer::Pair(session, request)),
+            Ok(Permitted::Done) => {}
+            Ok(Permitted::Ended(record)) => self.session_refused(session, record),
+            Err(misconduct) => self.expel(session, &misconduct.to_string()),
+        }
+    }
+
+    /// A session that does what it may not do is heard no more and killed.
+    fn expel(&mut self, session: SessionId, text: &str) {
+        if self.sessions.expel(session) {
+            Situation::SessionMisconduct.tell_of(session, format_args!("{text}; it is ended"));
+            self.report(Situation::SessionMisconduct, text.to_owned(), None);
+            self.send(FromServer::Gone(session));
+            self.to_gate(&FromSwitchboard::Kill(session), &[]);
+        }
+    }
+
+    /// A session that ended before it was paired: told singly while there are few, counted in a storm.
+    fn session_refused(&mut self, session: SessionId, record: Box<SessionReport>) {
+        self.send(FromServer::Gone(session));
+        let now = std::time::Instant::now();
+        if self.tally.refused(record.situation, "", record.peer, now).is_some() {
+            record.situation.tell_of(session, &record.detail);
+            self.send(FromServer::Record(record));
+        }
+    }
+
+    /// A connection to the link's port was refused.
+    pub(super) fn refused(&mut self, situation: Situation, text: &str, from: SocketAddr) {
+        if let Some(line) = self.tally.refused(situation, text, from, std::time::Instant::now()) {
+            situation.tell(&line.text);
+            self.report(situation, line.text, Some(from));
+        }
+    }
+
+    /// Passes a question on, or refuses it when nobody is there to ask.
+    fn ask(&mut self, session: SessionId, question: FromServer) {
+        let sent = self.linked.as_ref().is_some_and(|linked| linked.outbox.send(question));
+        if !sent && let Some(waiting) = self.sessions.refuse(session) {
+            let text = "the inside cannot be asked".to_owned();
+            let _ = waiting.channel.send(&ToSession::Refused(Refused { situation: Situation::LinkDown, text }), &[]);
+        }
+    }
+
+    pub(super) fn gone(&mut self, session: SessionId) {
+        if self.sessions.remove(session).is_some() {
+            self.send(FromServer::Gone(session));
+        }
+    }
+}

@@ -5,6 +5,7 @@
 
 mod account;
 mod data_link;
+mod key_exchange;
 mod partner_tls;
 mod questions;
 mod remote_key;

@@ -17,6 +17,7 @@ use rustls::{DigitallySignedStruct, DistinguishedName, Error, PeerIncompatible, 
 use verification::possession::{self, HandshakeSignature, Version};
 use verification::{CertificateFacts, Peer, Presented, Refusal, VerifiedPartner};
 
+use super::key_exchange::PostQuantum;
 use super::questions::Questions;
 use super::remote_key::Identity;
 use crate::prepared::Prepared;
@@ -58,7 +59,7 @@ pub fn accept(
 ) -> Result<Answered, Unanswered> {
     let seen = Arc::new(Mutex::new(Seen::default()));
     let verifier = PartnerVerifier { snapshot: Arc::clone(snapshot), source, seen: Arc::clone(&seen) };
-    let config = config(prepared, verifier, Identity::new(&prepared.head, Arc::clone(questions)))
+    let config = config(prepared, verifier, questions)
         .map_err(|error| Unanswered { refused: failed(error.to_string()), shown: None })?;
     let outcome = Tls::accept(socket, Arc::new(config), deadline, orders);
     let seen = std::mem::take(&mut *seen.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
@@ -78,12 +79,19 @@ pub fn accept(
     }
 }
 
-fn config(prepared: &Prepared<'_>, verifier: PartnerVerifier, identity: Identity) -> Result<ServerConfig, Error> {
+fn config(
+    prepared: &Prepared<'_>,
+    verifier: PartnerVerifier,
+    questions: &Arc<Mutex<Questions>>,
+) -> Result<ServerConfig, Error> {
+    let post_quantum = PostQuantum::default();
+    let provider = post_quantum.prefer_in(&proxylink::tls::provider());
+    let identity = Identity::new(&prepared.head, Arc::clone(questions), post_quantum);
     let versions: &[_] = match prepared.head.minimum_tls {
         MinimumTls::Tls12 => &[&rustls::version::TLS13, &rustls::version::TLS12],
         MinimumTls::Tls13 => &[&rustls::version::TLS13],
     };
-    let mut config = ServerConfig::builder_with_provider(proxylink::tls::provider())
+    let mut config = ServerConfig::builder_with_provider(Arc::new(provider))
         .with_protocol_versions(versions)?
         .with_client_cert_verifier(Arc::new(verifier))
         .with_cert_resolver(Arc::new(identity));

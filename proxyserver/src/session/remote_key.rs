@@ -8,6 +8,7 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::{CertifiedKey, Signer, SigningKey};
 use rustls::{Error, SignatureAlgorithm, SignatureScheme};
 
+use super::key_exchange::PostQuantum;
 use super::questions::Questions;
 use crate::prepared::Head;
 
@@ -15,21 +16,23 @@ use crate::prepared::Head;
 #[derive(Debug)]
 pub struct Identity {
     certified: Arc<CertifiedKey>,
+    post_quantum: PostQuantum,
 }
 
 impl Identity {
     /// The identity of this snapshot, with the session's way to ask.
-    pub fn new(head: &Head, questions: Arc<Mutex<Questions>>) -> Self {
+    pub fn new(head: &Head, questions: Arc<Mutex<Questions>>, post_quantum: PostQuantum) -> Self {
         let chain: Vec<_> = head.identity.0.iter().map(|der| CertificateDer::from(der.to_vec())).collect();
         let certificate = chain.first().map_or([0; 32], |der| *verification::Fingerprint::of(der).as_bytes());
         let schemes = head.signature_schemes.iter().map(|&scheme| SignatureScheme::from(scheme)).collect();
         let key = Arc::new(RemoteKey { certificate, schemes, questions });
-        Self { certified: Arc::new(CertifiedKey::new(chain, key)) }
+        Self { certified: Arc::new(CertifiedKey::new(chain, key)), post_quantum }
     }
 }
 
 impl ResolvesServerCert for Identity {
-    fn resolve(&self, _client_hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+    fn resolve(&self, client_hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        self.post_quantum.look_at(&client_hello);
         Some(Arc::clone(&self.certified))
     }
 }

@@ -20,7 +20,11 @@ fn both_versions_are_served_with_the_best_key_exchange_and_no_ticket() -> Result
     let chain = Chain::start()?;
     let cases = [
         (&version::TLS13, vec![kx_group::X25519MLKEM768, kx_group::X25519], NamedGroup::X25519MLKEM768),
+        // The partner would like another one better; it knows this one too.
+        (&version::TLS13, vec![kx_group::X25519, kx_group::X25519MLKEM768], NamedGroup::X25519MLKEM768),
+        (&version::TLS13, vec![kx_group::SECP256R1, kx_group::X25519MLKEM768], NamedGroup::X25519MLKEM768),
         (&version::TLS13, vec![kx_group::SECP256R1], NamedGroup::secp256r1),
+        (&version::TLS12, vec![kx_group::X25519, kx_group::X25519MLKEM768], NamedGroup::X25519),
         (&version::TLS12, vec![kx_group::X25519], NamedGroup::X25519),
         (&version::TLS12, vec![kx_group::SECP384R1], NamedGroup::secp384r1),
     ];

@@ -368,3 +368,29 @@ fn unsigned(number: i64) -> u64 {
 fn now() -> String {
     Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_database_of_version_1_is_brought_up_to_date_with_all_it_holds() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("seon_backend.sqlite");
+        let old = Connection::open(&path).unwrap();
+        old.execute_batch(TABLES).unwrap();
+        old.pragma_update(None, "user_version", 1).unwrap();
+        old.execute("INSERT INTO crl_url VALUES ('http://crl.example/1', '', 'CN=CA', '', 't')", []).unwrap();
+        drop(old);
+        for _ in 0..2 {
+            let store = Store::open(&path).unwrap();
+            assert_eq!(store.crl_points().unwrap(), [("http://crl.example/1".to_owned(), "CN=CA".to_owned())]);
+            store.put_crl_trouble("http://crl.example/1", 7, "not there").unwrap();
+        }
+        let downloads = Store::open(&path).unwrap().crl_downloads().unwrap();
+        assert_eq!((downloads.len(), downloads[0].failures, downloads[0].tried), (1, 2, 7));
+        assert_eq!(downloads[0].trouble.as_deref(), Some("not there"));
+        Store::open(&path).unwrap().forget_crl_downloads(|_| false).unwrap();
+        assert!(Store::open(&path).unwrap().crl_downloads().unwrap().is_empty());
+    }
+}

@@ -5,6 +5,8 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
+
 use crate::descriptors::Channel;
 
 /// How long a message counts.
@@ -71,27 +73,26 @@ impl Backlog {
         Put::Taken
     }
 
-    /// Sends what the role takes now.
+    /// Sends what the role takes now. A message that can never be sent is left out and counted.
     ///
     /// # Errors
-    /// The role is gone, or a message can never be sent (it was left out then).
+    /// The role is gone. What waits is left for the next one.
     pub fn flush(&mut self, channel: &Channel, now: Instant) -> io::Result<()> {
         while let Some(entry) = self.entries.front() {
             let descriptors: Vec<_> = entry.descriptor.iter().map(AsFd::as_fd).collect();
             match channel.try_send(&entry.message, &descriptors) {
-                Ok(()) => self.stuck_since = None,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                Ok(()) => {}
+                Err(error) if has_no_room(&error) => {
                     self.stuck_since.get_or_insert(now);
                     return Ok(());
                 }
-                // The next role may take it.
                 Err(error) if is_gone(&error) => return Err(error),
-                Err(error) => {
-                    self.leave_out_first();
-                    return Err(error);
-                }
+                Err(_) => self.dropped += 1,
             }
-            self.remove_first();
+            self.stuck_since = None;
+            if let Some(sent) = self.entries.pop_front() {
+                self.octets -= sent.message.len();
+            }
         }
         self.stuck_since = None;
         Ok(())
@@ -144,17 +145,12 @@ impl Backlog {
         let left = self.entries.iter().filter(|entry| entry.keep != Keep::ForThisOne).count();
         self.dropped + u64::try_from(left).unwrap_or(u64::MAX)
     }
+}
 
-    fn remove_first(&mut self) {
-        if let Some(entry) = self.entries.pop_front() {
-            self.octets -= entry.message.len();
-        }
-    }
-
-    fn leave_out_first(&mut self) {
-        self.remove_first();
-        self.dropped += 1;
-    }
+/// Also when too many descriptors are under way, or the kernel is short of memory.
+fn has_no_room(error: &io::Error) -> bool {
+    let short = [Errno::ETOOMANYREFS, Errno::ENOBUFS, Errno::ENOMEM];
+    error.kind() == io::ErrorKind::WouldBlock || short.iter().any(|short| error.raw_os_error() == Some(*short as i32))
 }
 
 fn is_gone(error: &io::Error) -> bool {
@@ -245,6 +241,17 @@ mod tests {
         backlog.flush(&ours, Instant::now()).unwrap();
         assert_eq!(come(&theirs), ["a", "b", "e", "f"]);
         assert_eq!((backlog.dropped(), backlog.dropped(), backlog.lost()), (Some(3), None, 0));
+    }
+
+    #[test]
+    fn what_can_never_be_sent_holds_nothing_up() {
+        let (ours, theirs) = Channel::pair().unwrap();
+        let mut backlog = Backlog::default();
+        for text in ["before", &"x".repeat(4 << 20), "", "behind"] {
+            assert_eq!(put(&mut backlog, text, Keep::ForAny), Put::Taken);
+        }
+        backlog.flush(&ours, Instant::now()).unwrap();
+        assert_eq!((come(&theirs), backlog.dropped()), (vec!["before".to_owned(), "behind".to_owned()], Some(2)));
     }
 
     #[test]

@@ -1,0 +1,341 @@
+//! The gate of the proxyclient: forks the agent and, at its word, a session for each paired partner; reaps, writes the
+//! log, hands session records on.
+//!
+//! One thread, no runtime. It reads no octet of the network, resolves no name and holds no secret.
+
+mod agent_role;
+mod sessions;
+
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use license::SecurityToken;
+use nix::sys::signal::{Signal as Kill, kill};
+use proxydaemon::confine::{SessionFilter, kernel_lacks};
+use proxydaemon::credentials::Secret;
+use proxydaemon::exit::ExitCode;
+use proxydaemon::gate::{Backlog, EndingPlan, LOGGED_AT_ONCE, RoleRestart, Step, Wanted, wait};
+use proxydaemon::logging::{self, FromChild, GateLog, LogSocket};
+use proxydaemon::pid_file::PidFile;
+use proxydaemon::signals::{Signal, SignalFd, Signals, order_end};
+use proxydaemon::{Pid, notify};
+use proxylink::situation::Situation;
+use relay::signalled::STOP;
+use seonapi_client::BaseUrl;
+use zeroize::Zeroize;
+
+use self::agent_role::{Agent, TAKES_WITHIN};
+use self::sessions::Sessions;
+use crate::agent::ServerAddress;
+use crate::between::ToAgent;
+
+const DRAIN_BY_DEFAULT: Duration = Duration::from_secs(60);
+/// For the agent to deliver what it has, after the last session.
+const AGENT_PATIENCE: Duration = Duration::from_secs(5);
+/// The same for all agents that it takes, should one die.
+const LAST_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Where the agent finds what it needs; the gate does not read the secrets.
+pub struct Sources {
+    /// URL of the Seon API.
+    pub url: Secret,
+    /// The security token.
+    pub token: Secret,
+    /// CA certificates for the Seon API.
+    pub ca_file: Option<PathBuf>,
+    /// Where the proxyserver is.
+    pub server: ServerAddress,
+    /// The state directory.
+    pub state_dir: PathBuf,
+    /// Between two questions for the configuration.
+    pub poll_interval: Duration,
+}
+
+/// What the gate begins with.
+pub struct Start {
+    /// Shows that signals are blocked.
+    pub signals: Signals,
+    /// The log.
+    pub log: GateLog,
+    /// Removed when the gate ends.
+    pub pid_file: PidFile,
+    /// For the agent.
+    pub sources: Sources,
+}
+
+/// Runs until a signal or the agent ends it.
+///
+/// # Errors
+/// What makes it impossible to begin.
+pub fn run(start: Start, ready: impl FnOnce()) -> std::io::Result<ExitCode> {
+    let mut gate = Gate::new(start, LogSocket::new()?)?;
+    gate.start_agent();
+    let text = format!("version {}, pid {}", env!("CARGO_PKG_VERSION"), std::process::id());
+    Situation::ClientStarted.tell(&text);
+    gate.report(Situation::ClientStarted, text);
+    if let Some(lacking) = kernel_lacks() {
+        Situation::ConfinementIncomplete.tell(lacking);
+    }
+    ready();
+    let _ = notify::ready("no configuration yet");
+    gate.serve();
+    Ok(gate.end())
+}
+
+struct Gate {
+    signals: Signals,
+    signal_fd: SignalFd,
+    log: GateLog,
+    log_socket: LogSocket,
+    pid_file: PidFile,
+    filter: SessionFilter,
+    sources: Sources,
+    agent: Option<Agent>,
+    /// What is on its way to the agent.
+    backlog: Backlog,
+    restart: RoleRestart,
+    /// An agent has taken a configuration: what later ones cannot read or use does not end the daemon any more.
+    was_well: bool,
+    sessions: Sessions,
+    drain: Duration,
+    ending: Option<EndingPlan>,
+    /// Once the last session has ended: until when records may be delivered.
+    last_until: Option<Instant>,
+    exit: ExitCode,
+}
+
+impl Gate {
+    fn new(start: Start, log_socket: LogSocket) -> std::io::Result<Self> {
+        let Start { signals, log, pid_file, sources } = start;
+        Ok(Self {
+            signal_fd: signals.descriptor()?,
+            signals,
+            log,
+            log_socket,
+            pid_file,
+            filter: SessionFilter::compile().map_err(std::io::Error::other)?,
+            sources,
+            agent: None,
+            backlog: Backlog::default(),
+            restart: RoleRestart::default(),
+            was_well: false,
+            sessions: Sessions::default(),
+            drain: DRAIN_BY_DEFAULT,
+            ending: None,
+            last_until: None,
+            exit: ExitCode::Ok,
+        })
+    }
+
+    fn serve(&mut self) {
+        loop {
+            if self.ending.is_some() && self.sessions.is_empty() && self.take_leave() {
+                return;
+            }
+            if let Err(error) = self.turn() {
+                log::error!("waiting failed: {error}");
+            }
+            self.what_time_brings();
+        }
+    }
+
+    /// Waits, and acts on what became ready.
+    fn turn(&mut self) -> std::io::Result<()> {
+        let channel = self.agent.as_ref().and_then(|agent| agent.channel.as_ref());
+        let wanted = [
+            Wanted::to_read(self.signal_fd.as_fd()),
+            Wanted::to_read(self.log_socket.as_fd()),
+            Wanted::of_role(channel, self.backlog.waits_for_room()),
+        ];
+        let ready = wait(&wanted, self.next_deadline())?;
+        let is_ready = |place: usize| ready.get(place).copied().unwrap_or(false);
+        if is_ready(1) {
+            self.read_log(LOGGED_AT_ONCE);
+        }
+        if is_ready(0) {
+            self.read_signals();
+        }
+        if is_ready(2) {
+            self.read_agent();
+        }
+        Ok(())
+    }
+
+    fn next_deadline(&self) -> Option<Instant> {
+        let ending = self.ending.filter(|_| !self.sessions.is_empty()).map(|plan| plan.next());
+        let stopping = self.agent.as_ref().and_then(|agent| agent.stopping);
+        let stuck = self.backlog.stuck_until(TAKES_WITHIN);
+        [self.restart.next(), ending, stopping, stuck, self.last_until].into_iter().flatten().min()
+    }
+
+    fn what_time_brings(&mut self) {
+        let now = Instant::now();
+        if self.restart.due(now) {
+            self.start_agent();
+        }
+        if self.backlog.stuck_until(TAKES_WITHIN).is_some_and(|at| at <= now) {
+            self.end_stuck_agent();
+        }
+        if let Some(agent) = &mut self.agent
+            && agent.stopping.is_some_and(|at| at <= now)
+        {
+            let _ = kill(agent.pid, Kill::SIGKILL);
+            agent.stopping = Some(now + Duration::from_secs(1));
+        }
+        while let Some(step) = self.ending.as_mut().and_then(|plan| plan.due(now)) {
+            self.end_sessions(step);
+        }
+    }
+
+    // The end
+
+    /// A signal or the agent ends the daemon.
+    fn stop(&mut self, why: &str, drain: Duration, hangup: bool) {
+        let now = Instant::now();
+        let at_once = hangup || self.ending.is_some();
+        Situation::StopRequested.tell(format_args!(
+            "{why}: nothing new is taken; {} sessions {}",
+            self.sessions.count(),
+            if at_once { "end at once".to_owned() } else { format!("get {} s", drain.as_secs()) }
+        ));
+        if let Some(plan) = &mut self.ending {
+            return plan.hurry(now, hangup);
+        }
+        let _ = notify::stopping("sessions end");
+        // The agent stays until the last session has ended, so that its record is delivered; nothing new is taken.
+        self.tell_agent(&ToAgent::Draining, None);
+        self.ending = Some(EndingPlan::begin(now, drain, hangup));
+    }
+
+    fn end_sessions(&mut self, step: Step) {
+        if step == Step::Tell && !self.sessions.is_empty() {
+            let count = self.sessions.count();
+            Situation::StopRequested.tell(format_args!("{count} sessions are told to end (ESID 05)"));
+        }
+        for pid in self.sessions.processes() {
+            // One that has just ended cannot be told.
+            let _ = match step {
+                Step::Tell | Step::TellAgain => order_end(pid, STOP),
+                Step::Kill => kill(pid, Kill::SIGKILL).map_err(Into::into),
+            };
+        }
+    }
+
+    /// After the last session: the agent delivers what there is, and ends; another takes its place if it dies before.
+    /// Whether all is done.
+    fn take_leave(&mut self) -> bool {
+        let now = Instant::now();
+        let until = *self.last_until.get_or_insert(now + LAST_PATIENCE);
+        if let Some(agent) = &mut self.agent {
+            if agent.stopping.is_none() && agent.channel.is_some() {
+                agent.stopping = Some(now + AGENT_PATIENCE);
+                // The last records first, so that the agent can deliver them.
+                self.read_log(usize::MAX);
+                self.tell_agent(&ToAgent::Stop, None);
+            } else if until <= now {
+                let _ = kill(agent.pid, Kill::SIGKILL);
+                self.last_until = Some(now + Duration::from_secs(1));
+            }
+            return false;
+        }
+        self.read_log(usize::MAX);
+        let lost = self.backlog.lost();
+        if lost > 0 && self.was_well && now < until {
+            if self.restart.next().is_none() {
+                self.restart.not_started(now);
+            }
+            return false;
+        }
+        if lost > 0 && self.was_well {
+            Situation::SpoolFull.tell(format_args!("{lost} messages for the backend found no agent to take them"));
+        }
+        true
+    }
+
+    fn end(self) -> ExitCode {
+        Situation::ClientStopped.tell(format_args!("exit code {}", self.exit.number()));
+        if let Err(error) = self.pid_file.remove() {
+            log::error!("the PID file cannot be removed: {error}");
+        }
+        log::debug!("seon_proxyclient2 terminates");
+        self.exit
+    }
+
+    // Signals
+
+    fn read_signals(&mut self) {
+        while let Ok(Some(arrived)) = self.signal_fd.next() {
+            match arrived.signal {
+                Signal::Level(level) => logging::change_level(level, arrived.sender),
+                Signal::Suspend => {
+                    if let Err(error) = proxydaemon::signals::suspend() {
+                        log::error!("cannot be suspended: {error}");
+                    }
+                }
+                Signal::Terminate => self.stop("SIGTERM", self.drain, false),
+                Signal::Interrupt => self.stop("SIGINT", self.drain, false),
+                Signal::Hangup => self.stop("SIGHUP", Duration::ZERO, true),
+                Signal::Child => self.reap(),
+                Signal::End { .. } => {}
+            }
+        }
+    }
+
+    fn reap(&mut self) {
+        for (pid, ending) in proxydaemon::fork::reap() {
+            if self.agent.as_ref().is_some_and(|agent| agent.pid == pid) {
+                self.agent_ended(ending);
+            } else if self.sessions.of(pid).is_some() {
+                self.session_ended(pid, ending);
+            }
+        }
+    }
+
+    // The log
+
+    fn read_log(&mut self, at_most: usize) {
+        for _ in 0..at_most {
+            match self.log_socket.receive() {
+                Ok(Some(FromChild::Record { pid, record })) => self.log.write(pid, self.role_of(pid), &record),
+                Ok(Some(FromChild::Other { pid, payload })) => self.take_record(pid, &payload),
+                Ok(Some(FromChild::Malformed { pid })) => self.end_liar(pid),
+                Ok(None) => return,
+                Err(error) => return log::error!("the log of the children cannot be read: {error}"),
+            }
+        }
+    }
+
+    /// Ends a child that sends what it may not send; what has ended since may have given its number to another.
+    fn end_liar(&self, pid: Pid) {
+        let role = self.role_of(pid);
+        log::error!("process {pid} ({role}) sent what it may not send and is ended");
+        if role != ENDED {
+            let _ = kill(pid, Kill::SIGKILL);
+        }
+    }
+
+    fn role_of(&self, pid: Pid) -> &'static str {
+        if self.agent.as_ref().is_some_and(|agent| agent.pid == pid) {
+            "agent"
+        } else if self.sessions.of(pid).is_some() {
+            "session"
+        } else {
+            ENDED
+        }
+    }
+}
+
+/// A process that is no child any more.
+const ENDED: &str = "ended";
+
+/// Reads URL and token, each where it is.
+pub fn read_secrets(url: &Secret, token: &Secret) -> Result<(BaseUrl, SecurityToken), String> {
+    let mut url = url.read().map_err(|error| format!("URL of the Seon API (-U): {error}"))?;
+    let parsed = url.parse::<BaseUrl>().map_err(|error| format!("-U: {error}"));
+    url.zeroize();
+    let mut token = token.read().map_err(|error| format!("security token (-T): {error}"))?;
+    let read = token.parse::<SecurityToken>().map_err(|error| format!("-T: {error}"));
+    token.zeroize();
+    Ok((parsed?, read?))
+}

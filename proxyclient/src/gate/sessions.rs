@@ -1,0 +1,163 @@
+//! The sessions that the gate has forked at the agent's word: begun, recorded, ended.
+
+use std::collections::HashMap;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use proxydaemon::Pid;
+use proxydaemon::confine::{SessionNeeds, confine_session};
+use proxydaemon::descriptors::{Channel, close_all_but};
+use proxydaemon::exit::ExitCode;
+use proxydaemon::fork::{Ending, fork_role};
+use proxydaemon::logging::ChildLog;
+use proxylink::pairing::SessionId;
+use proxylink::record::SessionReport;
+use proxylink::situation::Situation;
+use relay::signalled::SessionOrders;
+use serde_bytes::ByteBuf;
+
+use super::Gate;
+use crate::between::ToAgent;
+use crate::session::{self, Belongings};
+
+const SESSION_MEMORY: u64 = 32 * 1024 * 1024;
+
+/// The running sessions.
+#[derive(Debug, Default)]
+pub(super) struct Sessions {
+    sessions: HashMap<Pid, SessionId>,
+    pids: HashMap<SessionId, Pid>,
+    /// What agents want kept for their successors; never read here.
+    kept: HashMap<SessionId, ByteBuf>,
+}
+
+impl Sessions {
+    /// Adds one.
+    pub(super) fn add(&mut self, pid: Pid, session: SessionId) {
+        self.sessions.insert(pid, session);
+        self.pids.insert(session, pid);
+    }
+
+    /// Forgets one that has ended; what was kept for it.
+    pub(super) fn remove(&mut self, pid: Pid) -> Option<(SessionId, Option<ByteBuf>)> {
+        let session = self.sessions.remove(&pid)?;
+        self.pids.remove(&session);
+        Some((session, self.kept.remove(&session)))
+    }
+
+    /// Keeps something for a running session, until it ends.
+    pub(super) fn keep(&mut self, session: SessionId, kept: ByteBuf) {
+        if self.pids.contains_key(&session) {
+            self.kept.insert(session, kept);
+        }
+    }
+
+    /// What is kept, by session.
+    pub(super) fn kept(&self) -> impl Iterator<Item = (SessionId, &ByteBuf)> {
+        self.kept.iter().map(|(session, kept)| (*session, kept))
+    }
+
+    /// The session of a process.
+    pub(super) fn of(&self, pid: Pid) -> Option<SessionId> {
+        self.sessions.get(&pid).copied()
+    }
+
+    /// The process of a session.
+    pub(super) fn pid_of(&self, session: SessionId) -> Option<Pid> {
+        self.pids.get(&session).copied()
+    }
+
+    /// All processes.
+    pub(super) fn processes(&self) -> impl Iterator<Item = Pid> {
+        self.sessions.keys().copied()
+    }
+
+    /// How many there are.
+    pub(super) fn count(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// Whether there is none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.sessions.is_empty()
+    }
+}
+
+impl Gate {
+    pub(super) fn fork_session(&mut self, session: SessionId) -> Result<(), String> {
+        if self.sessions.pid_of(session).is_some() {
+            return Err("there is such a session already".to_owned());
+        }
+        let (ours, theirs) = Channel::pair().map_err(|error| error.to_string())?;
+        let pid = fork_role("seon_proxyclient2: session", || {
+            let Ok(channel) = theirs.as_fd().try_clone_to_owned() else { return ExitCode::Resources };
+            self.be_session(Channel::from(channel))
+        })
+        .map_err(|error| error.to_string())?;
+        self.sessions.add(pid, session);
+        self.tell_agent(&ToAgent::Forked(session), Some(ours.into()));
+        Ok(())
+    }
+
+    fn be_session(&self, agent: Channel) -> ExitCode {
+        let (Ok(log), Ok(orders)) = (self.log_socket.child_end(), self.signals.descriptor()) else {
+            return ExitCode::Resources;
+        };
+        if close_all_but(&[agent.as_fd(), log.as_fd(), orders.as_fd()]).is_err() {
+            return ExitCode::Resources;
+        }
+        let log = ChildLog::start(log);
+        // Connections are opened first; what is not needed is given up before an octet is read from them.
+        let filter = &self.filter;
+        let confine = |keep: &[BorrowedFd<'_>]| {
+            let needs = SessionNeeds { keep, user: None, filter, memory: SESSION_MEMORY };
+            confine_session(&needs).map_err(|error| format!("the session cannot be confined: {error}"))
+        };
+        let orders = SessionOrders::new(orders);
+        session::serve(Belongings { agent, orders: Box::new(orders), log, confine: &confine })
+    }
+
+    /// A session's record, of its own session and no other.
+    pub(super) fn take_record(&mut self, pid: Pid, payload: &[u8]) {
+        let Some(session) = self.sessions.of(pid) else { return self.end_liar(pid) };
+        match proxylink::frame::decode::<SessionReport>(payload) {
+            Ok(record) if record.id == session => self.deliver(&ToAgent::Record(Box::new(record))),
+            _ => self.end_liar(pid),
+        }
+    }
+
+    pub(super) fn session_ended(&mut self, pid: Pid, ending: Ending) {
+        // Its last words came before its end.
+        self.read_log(usize::MAX);
+        let Some((session, kept)) = self.sessions.remove(pid) else { return };
+        let crashed = ending.is_crash();
+        if crashed {
+            Situation::SessionCrashed.tell_of(session, ending);
+        } else {
+            log::debug!("session {session} (pid {pid}) has ended: {ending}");
+        }
+        if let Some(kept) = kept.filter(|_| !self.has_agent()) {
+            // The next agent has to know whose end it is.
+            self.deliver(&ToAgent::Running(session, kept));
+        }
+        self.deliver(&ToAgent::SessionEnded { session, crashed });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_goes_with_its_session() {
+        let (mut sessions, pid) = (Sessions::default(), Pid::from_raw(7));
+        let [one, other] = [[1; 16], [2; 16]].map(SessionId::from_random);
+        sessions.add(pid, one);
+        sessions.keep(one, ByteBuf::from(b"first".to_vec()));
+        sessions.keep(one, ByteBuf::from(b"second".to_vec()));
+        sessions.keep(other, ByteBuf::from(b"of no session".to_vec()));
+        assert_eq!(sessions.kept().collect::<Vec<_>>(), [(one, &ByteBuf::from(b"second".to_vec()))]);
+        assert_eq!((sessions.of(pid), sessions.pid_of(one)), (Some(one), Some(pid)));
+        assert_eq!(sessions.remove(pid), Some((one, Some(ByteBuf::from(b"second".to_vec())))));
+        assert!(sessions.is_empty() && sessions.kept().next().is_none() && sessions.remove(pid).is_none());
+    }
+}

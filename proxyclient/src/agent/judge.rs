@@ -163,3 +163,33 @@ impl RefusedHere {
 pub fn now() -> UnixTime {
     UnixTime::since_unix_epoch(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn session(number: usize) -> SessionId {
+        let mut octets = [0; 16];
+        octets[..4].copy_from_slice(&u32::try_from(number).unwrap().to_be_bytes());
+        SessionId::from_random(octets)
+    }
+
+    #[test]
+    fn sessions_refused_here_are_known_and_the_oldest_forgotten() {
+        let mut refused = RefusedHere::default();
+        for number in 0..MOST_REFUSED + 2 {
+            refused.add(session(number));
+            refused.add(session(number));
+        }
+        assert!(!refused.has(session(0)) && !refused.has(session(1)));
+        assert!(refused.has(session(2)) && refused.has(session(MOST_REFUSED + 1)));
+        assert_eq!((refused.known.len(), refused.order.len()), (MOST_REFUSED, MOST_REFUSED));
+    }
+
+    #[test]
+    fn every_code_of_the_judgement_is_a_situation() {
+        for code in Refusal::CODES {
+            assert!(Situation::by_code(code).is_some(), "{code}");
+        }
+    }
+}

@@ -11,7 +11,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::sign::{CertifiedKey, Signer, SigningKey, SingleCertAndKey};
 use rustls::{
-    AlertDescription, ClientConfig, ClientConnection, DigitallySignedStruct, Error, SignatureAlgorithm,
+    AlertDescription, ClientConfig, ClientConnection, DigitallySignedStruct, Error, HandshakeKind, SignatureAlgorithm,
     SignatureScheme, SupportedProtocolVersion, version,
 };
 use tests::harness::PATIENCE;
@@ -47,6 +47,8 @@ pub struct Got {
     pub group: Option<rustls::NamedGroup>,
     /// TLS 1.3 session tickets that came.
     pub tickets: u32,
+    /// Whether it was a whole handshake or a resumed one.
+    pub kind: Option<HandshakeKind>,
 }
 
 /// Calls with this version.
@@ -54,8 +56,13 @@ pub fn call(address: &str, shown: &Shown, version: &'static SupportedProtocolVer
     call_with(address, shown, Offer { version, groups: Vec::new() })
 }
 
-/// Calls, and reads until OFTP2 begins or the connection ends.
+/// Calls with this offer.
 pub fn call_with(address: &str, shown: &Shown, offer: Offer) -> Got {
+    call_again(address, &config(shown, offer))
+}
+
+/// What a client keeps from one call to the next; sessions and tickets too.
+pub fn config(shown: &Shown, offer: Offer) -> Arc<ClientConfig> {
     let mut provider = aws_lc_rs::default_provider();
     if !offer.groups.is_empty() {
         provider.kx_groups = offer.groups;
@@ -81,10 +88,15 @@ pub fn call_with(address: &str, shown: &Shown, offer: Offer) -> Got {
     };
     // Offered, so that it shows whether anything comes of it.
     config.resumption = Resumption::in_memory_sessions(8);
-    let mut tls = ClientConnection::new(Arc::new(config), ServerName::try_from("proxy.invalid").unwrap()).unwrap();
+    Arc::new(config)
+}
+
+/// Calls, and reads until OFTP2 begins or the connection ends.
+pub fn call_again(address: &str, config: &Arc<ClientConfig>) -> Got {
+    let mut tls = ClientConnection::new(config.clone(), ServerName::try_from("proxy.invalid").unwrap()).unwrap();
     let mut socket = TcpStream::connect(address).unwrap();
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
-    let mut got = Got { alert: None, welcome: Vec::new(), group: None, tickets: 0 };
+    let mut got = Got { alert: None, welcome: Vec::new(), group: None, tickets: 0, kind: None };
     loop {
         while tls.wants_write() {
             if tls.write_tls(&mut socket).is_err() {
@@ -102,6 +114,7 @@ pub fn call_with(address: &str, shown: &Shown, offer: Offer) -> Got {
         }
         got.group = tls.negotiated_key_exchange_group().map(|group| group.name());
         got.tickets = tls.tls13_tickets_received();
+        got.kind = tls.handshake_kind();
         let mut octets = [0; 256];
         if let Ok(length @ 1..) = tls.reader().read(&mut octets) {
             got.welcome = octets[..length].to_vec();

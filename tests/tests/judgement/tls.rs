@@ -4,12 +4,12 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 
 use rustls::crypto::aws_lc_rs::kx_group;
-use rustls::{AlertDescription, NamedGroup, version};
+use rustls::{AlertDescription, HandshakeKind, NamedGroup, version};
 use serde_json::json;
 use tests::harness::{Chain, PATIENCE, Plan, Trouble};
 use tests::station::Identity;
 
-use crate::caller::{Offer, Shown, VERSIONS, call, call_with};
+use crate::caller::{Offer, Shown, VERSIONS, call, call_again, call_with, config};
 
 fn acme(chain: &Chain) -> Shown {
     Shown::Identity(Identity::clone(&chain.partners[0].identity))
@@ -36,6 +36,19 @@ fn both_versions_are_served_with_the_best_key_exchange_and_no_ticket() -> Result
         let name = if version.version == rustls::ProtocolVersion::TLSv1_3 { "TLSv1.3 " } else { "TLSv1.2 " };
         let line = chain.client().wait_after(mark, "session-paired", |line| line.contains(" session-paired "))?;
         assert!(line.contains(name) && line.contains(expected.as_str().unwrap()), "{expected:?}: {line}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_second_call_is_a_whole_handshake_again() -> Result<(), Trouble> {
+    let chain = Chain::start()?;
+    for version in VERSIONS {
+        let config = config(&acme(&chain), Offer { version, groups: vec![kx_group::X25519] });
+        for call in 1..=3 {
+            let got = call_again(&chain.partner_address(), &config);
+            assert!(!got.welcome.is_empty() && got.kind == Some(HandshakeKind::Full), "call {call}: {got:?}");
+        }
     }
     Ok(())
 }

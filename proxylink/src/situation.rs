@@ -173,7 +173,7 @@ situations! {
     SessionRecorded "session-recorded" Note "A session record was handed over." "Nothing to do.";
     InternalFault "internal-fault" Fatal "A process of the program has a fault and ended." "Send the log around this line to the makers.";
     SessionMisconduct "session-misconduct" Error "A session process asked for something that it may not ask for, and was ended." "Treat its peer, or the DMZ host, as suspect.";
-    OutgoingOff "outgoing-off" Note "Outgoing sessions are off." "Nothing to do.";
+    OutgoingOff "outgoing-off" Info "Outgoing sessions are off." "Inside stations must reach their partners another way.";
     GateAnew "gate-anew" Error "Sessions crashed again and again, so the gate executes itself anew; sessions in flight go on." "See the session-crashed lines before it and their peers; send the log around them to the makers.";
     IdentityUnreadable "identity-unreadable" Fatal "The identity key of this proxyserver cannot be read or made." "See the reason; the state directory must belong to the user that the proxyserver runs as.";
 }

@@ -72,6 +72,8 @@ pub struct InForce {
     pub crls: HashMap<[u8; 32], Arc<Vec<u8>>>,
     /// CRL URLs that the backend knows.
     pub known_crl_urls: Vec<String>,
+    /// Whether the configuration names clients that would take outgoing sessions.
+    pub asks_for_outgoing: bool,
     /// CRLs that are not used, and why.
     pub left_out: Vec<LeftOutCrl>,
     /// When own certificate, anchors, pins and CRLs end.
@@ -135,6 +137,7 @@ impl InForce {
             identity,
             crls,
             receive_daemon: (config.receive_daemon.host.clone(), config.receive_daemon.port),
+            asks_for_outgoing: !config.clients.is_empty(),
             known_crl_urls: config.trust.known_crl_urls.clone(),
             left_out: compiled.left_out,
             expiries,

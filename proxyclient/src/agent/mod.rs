@@ -302,6 +302,11 @@ impl Agent {
             config.receive_daemon.1
         );
         self.report(Situation::ConfigurationTaken, &text, None, None, None);
+        if config.asks_for_outgoing {
+            let text =
+                "the configuration names `clients`; this version serves incoming sessions only and opens no port";
+            self.report(Situation::OutgoingOff, text, None, None, None);
+        }
         let limits = &config.snapshot.limits;
         let tls12 = config.snapshot.minimum_tls == proxylink::snapshot::MinimumTls::Tls12;
         self.signer.use_key(config.identity.clone(), tls12, limits.handshake_timeout);

@@ -10,7 +10,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use serde_json::{Value, json};
 use tests::harness::scripted_backend::Answer;
-use tests::harness::{Chain, LogLine, PATIENCE, Plan, Trouble, made_octets};
+use tests::harness::{Chain, LogLine, PATIENCE, Plan, Trouble, made_octets, until};
 use tests::pki;
 use tests::station::{Identity, OutgoingFile, sha256};
 
@@ -40,6 +40,19 @@ pub fn serve_crls(chain: &Chain, crls: Vec<Vec<u8>>) {
 
 fn by_subject(name: &str, ca: &Ca) -> Value {
     json!({ "name": name, "subjects": [format!("CN={name}")], "issuers": [ca.fingerprint()], "revocation": "off" })
+}
+
+/// Waits for the records of that many refusals: the peer knows of each before anybody else does.
+fn wait_for_refused(chain: &Chain, count: usize) {
+    let refused = || {
+        let records = chain.scripted_backend().session_records();
+        records.iter().filter(|record| record["outcome"] == "refused").count()
+    };
+    assert!(
+        until(PATIENCE, || (refused() >= count).then_some(())).is_some(),
+        "{count} refusals, {} records",
+        refused()
+    );
 }
 
 /// A whole session passes, and so everything that was told before it has been delivered.
@@ -158,6 +171,7 @@ fn each_refusal_has_its_code_its_alert_one_event_and_what_was_presented_in_both_
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    wait_for_refused(&chain, cases.len() * VERSIONS.len());
     deliver(&chain)?;
     let events = chain.scripted_backend().events();
     let records = chain.scripted_backend().session_records();
@@ -219,6 +233,7 @@ fn a_refusal_by_the_inside_is_one_event_and_one_record_too() -> Result<(), Troub
     }
     let report = held.go_on()?;
     assert!(report.went_well(true), "{report:?}");
+    wait_for_refused(&chain, VERSIONS.len());
     deliver(&chain)?;
     let code = "partner-sessions-full";
     let events = chain.scripted_backend().events();

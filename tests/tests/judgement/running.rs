@@ -111,6 +111,32 @@ fn a_session_whose_anchor_is_removed_ends_with_esid_05() -> Result<(), Trouble> 
 }
 
 #[test]
+fn a_session_whose_pin_is_removed_ends_with_esid_05() -> Result<(), Trouble> {
+    let pinned = tests::pki::self_signed(&tests::pki::Wanted { name: "PINNED", ..Default::default() })?;
+    let (pem, fingerprint) = (pinned.chain_pem.clone(), tests::pki::fingerprint(&pinned));
+    let mut chain = Plan::new()
+        .configure(move |config| {
+            config["trust"]["pinned_pem"] = json!([pem]);
+            let partner = json!({ "name": "PINNED", "certificate_sha256": [fingerprint] });
+            config["partners"].as_array_mut().unwrap().push(partner);
+        })
+        .prepare()?;
+    start_polling(&mut chain)?;
+    let security = chain.security_with(Some(pinned), TlsVersions::Both);
+    let settings = Settings { code: "O0013000000PINNED".into(), ..chain.settings() };
+    let file = OutgoingFile::from_octets("NEVER-WHOLE", made_octets(1_000_000));
+    let held = Held::start(&chain.partner_address(), &security, &settings, file, 500_000)?;
+    let mut config = chain.config.clone();
+    config["trust"]["pinned_pem"] = json!([]);
+    chain.scripted_backend().set_config(config);
+    let line = chain.client_says("session-withdrawn")?;
+    assert!(line.contains("partner-certificate-not-pinned"), "{line}");
+    let report = held.go_on()?;
+    assert!(matches!(report.failure, Some(Failure::Esid { code: 5, .. })), "{report:?}");
+    Ok(())
+}
+
+#[test]
 fn doubts_left_out_crls_and_near_ends_are_events_once_and_not_for_each_session_or_poll() -> Result<(), Trouble> {
     let (ca, old, namesake) = (Ca::new("Partners"), Ca::new("Old CRL"), Ca::new("Partners"));
     let forged = namesake.crl(&[], DAY);

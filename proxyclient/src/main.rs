@@ -107,6 +107,13 @@ fn serve(options: &Options, sources: Sources) -> Result<ExitCode, NotLaunched> {
         let text = format!("state directory {}: {error}", sources.state_dir.display());
         return Err(entered.fail(ExitCode::Failure, &text));
     }
-    let Launched { starter, pid_file, log, .. } = entered.settle()?;
+    let launched = entered.settle()?;
+    // What the agent writes beneath its state directory, the gate must not have given up.
+    if let Err(error) =
+        proxydaemon::gate::confine(&launched.log, &launched.pid_file, &[&sources.state_dir], false)
+    {
+        return Err(launched.fail(ExitCode::Confinement, &error.to_string()));
+    }
+    let Launched { starter, pid_file, log, .. } = launched;
     gate::run(gate::Start { signals, log, pid_file, sources }, || starter.ready()).map_err(resources)
 }

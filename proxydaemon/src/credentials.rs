@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use crate::descriptors::{Directory, Mapping, SealedFile};
@@ -52,7 +52,37 @@ pub enum Secret {
     },
 }
 
+/// A [`Secret`] without its descriptor, for a gate that executes itself anew. Names its place and holds nothing of it.
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
+pub enum Kept {
+    /// As [`Secret::Given`].
+    Given,
+    /// As [`Secret::File`].
+    File {
+        /// The name of the file.
+        name: String,
+        /// The whole path.
+        path: PathBuf,
+    },
+}
+
 impl Secret {
+    /// What has to be kept beside [`Secret::descriptor`] to take it over.
+    pub fn kept(&self) -> Kept {
+        match self {
+            Self::Given(_) => Kept::Given,
+            Self::File { name, path, .. } => Kept::File { name: name.clone(), path: path.clone() },
+        }
+    }
+
+    /// Takes over what [`Secret::kept`] and [`Secret::descriptor`] gave.
+    pub fn take_over(kept: Kept, descriptor: OwnedFd) -> Self {
+        match kept {
+            Kept::Given => Self::Given(descriptor.into()),
+            Kept::File { name, path } => Self::File { directory: descriptor.into(), name, path },
+        }
+    }
+
     /// Locates a secret: `@FILE` or the secret itself from the option, or else the service manager's credential `name`
     /// (systemd's LoadCredential), or else none. A relative FILE is one of the present directory.
     ///
@@ -181,6 +211,19 @@ mod tests {
         assert_eq!(locate(None, "token").unwrap().read().unwrap(), "from systemd");
         assert!(locate(None, "url").is_none());
         assert!(Secret::locate_with(None, "token", None).unwrap().is_none());
+    }
+
+    #[test]
+    fn what_is_taken_over_reads_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("token"), "sesame\n").unwrap();
+        for option in ["open".to_owned(), format!("@{}/token", folder.path().display())] {
+            let secret = Secret::locate_with(Some(&option), "token", None).unwrap().unwrap();
+            let (kept, descriptor) = (secret.kept(), secret.descriptor().try_clone_to_owned().unwrap());
+            let expected = secret.read().unwrap();
+            drop(secret);
+            assert_eq!(Secret::take_over(kept, descriptor).read().unwrap(), expected);
+        }
     }
 
     #[test]

@@ -122,6 +122,11 @@ impl PidFile {
         Err(impossible("created")(io::ErrorKind::AlreadyExists.into()))
     }
 
+    /// The file of this process, made before it executed itself anew.
+    pub fn take_over(path: PathBuf) -> Self {
+        Self { path, owner: Pid::this() }
+    }
+
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
@@ -225,7 +230,9 @@ mod tests {
         let (_folder, path) = scratch();
         let before = PidFile::create(&path, "seon", Stale::Refuse).unwrap();
         std::mem::forget(before); // as an exec does
-        PidFile::create(&path, "seon", Stale::Refuse).unwrap().remove().unwrap();
+        let again = PidFile::create(&path, "seon", Stale::Refuse).unwrap();
+        std::mem::forget(again);
+        PidFile::take_over(path.clone()).remove().unwrap();
         assert!(!path.exists());
     }
 

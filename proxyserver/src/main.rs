@@ -86,6 +86,9 @@ fn serve(options: &Options) -> Result<ExitCode, NotLaunched> {
         return Err(entered.fail(ExitCode::Identity, &text));
     }
     let launched = settle(entered, options)?;
+    if let Err(error) = proxydaemon::gate::confine(&launched.log, &launched.pid_file, &[], false) {
+        return Err(launched.fail(ExitCode::Confinement, &error.to_string()));
+    }
     let Launched { starter, pid_file, log, .. } = launched;
     let start = gate::Start {
         signals,

@@ -52,6 +52,13 @@ impl AsFd for SealedFile {
     }
 }
 
+/// Takes over one that survived an exec. Whoever maps it finds out whether it is sealed.
+impl From<OwnedFd> for SealedFile {
+    fn from(fd: OwnedFd) -> Self {
+        Self(fd)
+    }
+}
+
 impl From<SealedFile> for OwnedFd {
     fn from(file: SealedFile) -> Self {
         file.0

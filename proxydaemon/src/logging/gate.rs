@@ -13,7 +13,7 @@ use super::appender::SeonAppender;
 use super::layout::SeonLayout;
 use super::logrc::{self, LogrcError};
 use super::record::word;
-use super::{ChildRecord, FATAL, SINK, Sink, Threshold, install, session_of, set_level, value_of};
+use super::{ChildRecord, FATAL, SINK, Sink, Threshold, install, level, session_of, set_level, value_of};
 
 /// A `.logrc` larger than this is not one.
 const LARGEST_LOGRC: usize = 256 * 1024;
@@ -60,6 +60,16 @@ pub fn binary_directory() -> io::Result<PathBuf> {
 pub struct GateLog {
     note: Option<String>,
     directories: Vec<PathBuf>,
+    begun: Begun,
+}
+
+/// How a log was started, for a gate that executes itself anew.
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
+pub struct Begun {
+    stem: String,
+    directory: PathBuf,
+    foreground: bool,
+    level: Threshold,
 }
 
 impl GateLog {
@@ -72,13 +82,14 @@ impl GateLog {
     /// # Errors
     /// The `.logrc` is wrong (with line and column) or unreadable, or a log file cannot be opened.
     pub fn start(stem: &str, directory: &Path, foreground: bool) -> Result<Self, LogError> {
+        let begun = Begun { stem: stem.to_owned(), directory: directory.to_owned(), foreground, level: level() };
         let path = directory.join(format!("{stem}.logrc"));
         let default_path = directory.join(format!("{stem}.log"));
         let text =
             match std::fs::File::open(&path).and_then(|file| crate::descriptors::read_bounded(file, LARGEST_LOGRC)) {
                 Ok(text) => text,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    return Self::start_by_default(path, default_path, foreground);
+                    return Self::start_by_default(path, default_path, begun);
                 }
                 Err(source) => return Err(LogError::Unreadable { path, source }),
             };
@@ -87,13 +98,13 @@ impl GateLog {
             source: io::Error::new(io::ErrorKind::InvalidData, "it is not text in UTF-8"),
         })?;
         let logrc::Read { config, level, directories } = logrc::read(&path, &text, directory, &default_path)?;
-        Ok(Self::start_with(config, level, None, directories))
+        Ok(Self::start_with(config, level, None, directories, begun))
     }
 
-    fn start_by_default(logrc: PathBuf, path: PathBuf, foreground: bool) -> Result<Self, LogError> {
+    fn start_by_default(logrc: PathBuf, path: PathBuf, begun: Begun) -> Result<Self, LogError> {
         let builder = Appender::builder();
         let mut directories = Vec::new();
-        let (appender, place) = if foreground {
+        let (appender, place) = if begun.foreground {
             let console = ConsoleAppender::builder().target(Target::Stderr).encoder(Box::new(SeonLayout)).build();
             (builder.build("default", Box::new(console)), "standard error".to_owned())
         } else {
@@ -105,13 +116,41 @@ impl GateLog {
         let root = Root::builder().appender("default").build(LevelFilter::Trace);
         let (config, _) = Config::builder().appender(appender).build_lossy(root);
         let note = format!("there is no {}; logging at level INFO to {place}", logrc.display());
-        Ok(Self::start_with(config, Threshold::Info, Some(note), directories))
+        Ok(Self::start_with(config, Threshold::Info, Some(note), directories, begun))
     }
 
-    fn start_with(config: Config, level: Threshold, note: Option<String>, directories: Vec<PathBuf>) -> Self {
+    fn start_with(
+        config: Config,
+        level: Threshold,
+        note: Option<String>,
+        directories: Vec<PathBuf>,
+        begun: Begun,
+    ) -> Self {
         install(Sink::Gate(GateSink { log4rs: log4rs::Logger::new(config) }));
         set_level(level);
-        Self { note, directories }
+        Self { note, directories, begun }
+    }
+
+    /// How it was started, with the level it has now.
+    pub fn begun(&self) -> Begun {
+        Begun { level: level(), ..self.begun.clone() }
+    }
+
+    /// Starts the log as it was before this process executed itself anew. A `.logrc` that was changed meanwhile is read; if
+    /// that fails, which is told, standard error takes the lines: the daemon serves on.
+    pub fn resume(begun: Begun) -> Self {
+        let (stem, directory, threshold) = (begun.stem.clone(), begun.directory.clone(), begun.level);
+        let log = Self::start(&stem, &directory, begun.foreground).unwrap_or_else(|error| {
+            let console = ConsoleAppender::builder().target(Target::Stderr).encoder(Box::new(SeonLayout)).build();
+            let appender = Appender::builder().build("default", Box::new(console));
+            let root = Root::builder().appender("default").build(LevelFilter::Trace);
+            let (config, _) = Config::builder().appender(appender).build_lossy(root);
+            let log = Self::start_with(config, threshold, None, Vec::new(), begun);
+            log::error!("{error}; logging to standard error");
+            log
+        });
+        set_level(threshold);
+        log
     }
 
     /// The directories in which a log file is opened anew each day.

@@ -19,7 +19,7 @@ use log::{Level, LevelFilter, Log, Metadata, Record};
 use nix::unistd::Pid;
 
 pub use child::{ChildLog, LogSocket};
-pub use gate::{GateLog, LogError, binary_directory};
+pub use gate::{Begun, GateLog, LogError, binary_directory};
 pub use log;
 pub use record::{ChildRecord, FromChild, MAX_PAYLOAD};
 

@@ -15,6 +15,7 @@ use std::process::ExitCode as ProcessExit;
 
 use clap::Parser;
 use license::{LinkKey, SecurityToken, client_line};
+use proxydaemon::anew::{self, Heritage};
 use proxydaemon::credentials::Secret;
 use proxydaemon::exit::ExitCode;
 use proxydaemon::launch::{Launch, Launched, NotLaunched};
@@ -29,8 +30,12 @@ use crate::options::{Options, Task};
 const PROGRAM: &str = "seon_proxyclient2";
 
 fn main() -> ProcessExit {
-    let mut options = Options::parse();
-    let code = match act(&mut options) {
+    let done = match anew::inherited() {
+        Ok(None) => act(&mut Options::parse()),
+        Ok(Some(heritage)) => resume(heritage),
+        Err(error) => Err(NotLaunched::new(ExitCode::Failure, error)),
+    };
+    let code = match done {
         Ok(code) => code,
         Err(failure) => {
             if !failure.text.is_empty() {
@@ -40,6 +45,14 @@ fn main() -> ProcessExit {
         }
     };
     ProcessExit::from(u8::try_from(code.number()).unwrap_or(1))
+}
+
+/// Goes on as the gate that this process was before it executed itself anew.
+fn resume(heritage: Heritage) -> Result<ExitCode, NotLaunched> {
+    let resources = |error: std::io::Error| NotLaunched::new(ExitCode::Resources, error);
+    title::prepare().map_err(resources)?;
+    title::set_title(&format!("{PROGRAM}: gate"));
+    gate::resume(heritage).map_err(resources)
 }
 
 fn act(options: &mut Options) -> Result<ExitCode, NotLaunched> {
@@ -109,9 +122,7 @@ fn serve(options: &Options, sources: Sources) -> Result<ExitCode, NotLaunched> {
     }
     let launched = entered.settle()?;
     // What the agent writes beneath its state directory, the gate must not have given up.
-    if let Err(error) =
-        proxydaemon::gate::confine(&launched.log, &launched.pid_file, &[&sources.state_dir], false)
-    {
+    if let Err(error) = proxydaemon::gate::confine(&launched.log, &launched.pid_file, &[&sources.state_dir], false) {
         return Err(launched.fail(ExitCode::Confinement, &error.to_string()));
     }
     let Launched { starter, pid_file, log, .. } = launched;

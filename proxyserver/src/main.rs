@@ -18,6 +18,7 @@ use std::time::SystemTime;
 use clap::Parser;
 use license::{IdentityKey, IssuerKey, Licence, ValidLicence};
 use nix::errno::Errno;
+use proxydaemon::anew::{self, Heritage};
 use proxydaemon::descriptors::Listener;
 use proxydaemon::exit::ExitCode;
 use proxydaemon::launch::{Entered, Launch, Launched, NotLaunched};
@@ -33,8 +34,12 @@ const PROGRAM: &str = "seon_proxyserver2";
 const LINK_BACKLOG: u16 = 128;
 
 fn main() -> ProcessExit {
-    let options = Options::parse();
-    let code = match act(&options) {
+    let done = match anew::inherited() {
+        Ok(None) => act(&Options::parse()),
+        Ok(Some(heritage)) => resume(heritage),
+        Err(error) => Err(NotLaunched::new(ExitCode::Failure, error)),
+    };
+    let code = match done {
         Ok(code) => code,
         Err(failure) => {
             if !failure.text.is_empty() {
@@ -44,6 +49,14 @@ fn main() -> ProcessExit {
         }
     };
     ProcessExit::from(u8::try_from(code.number()).unwrap_or(1))
+}
+
+/// Goes on as the gate that this process was before it executed itself anew.
+fn resume(heritage: Heritage) -> Result<ExitCode, NotLaunched> {
+    let resources = |error: std::io::Error| NotLaunched::new(ExitCode::Resources, error);
+    title::prepare().map_err(resources)?;
+    title::set_title(&format!("{PROGRAM}: gate"));
+    gate::resume(heritage).map_err(resources)
 }
 
 fn act(options: &Options) -> Result<ExitCode, NotLaunched> {

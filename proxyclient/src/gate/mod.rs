@@ -4,6 +4,7 @@
 //! One thread, no runtime. It reads no octet of the network, resolves no name and holds no secret.
 
 mod agent_role;
+mod anew;
 mod sessions;
 
 use std::os::fd::AsFd;
@@ -15,7 +16,7 @@ use nix::sys::signal::{Signal as Kill, kill};
 use proxydaemon::confine::{SessionFilter, kernel_lacks};
 use proxydaemon::credentials::Secret;
 use proxydaemon::exit::ExitCode;
-use proxydaemon::gate::{Backlog, EndingPlan, LOGGED_AT_ONCE, RoleRestart, Step, Wanted, wait};
+use proxydaemon::gate::{Backlog, Crashes, EndingPlan, LOGGED_AT_ONCE, RoleRestart, Step, Wanted, wait};
 use proxydaemon::logging::{self, FromChild, GateLog, LogSocket};
 use proxydaemon::pid_file::PidFile;
 use proxydaemon::signals::{Signal, SignalFd, Signals, order_end};
@@ -26,6 +27,7 @@ use seonapi_client::BaseUrl;
 use zeroize::Zeroize;
 
 use self::agent_role::{Agent, TAKES_WITHIN};
+pub use self::anew::resume;
 use self::sessions::Sessions;
 use crate::agent::ServerAddress;
 use crate::between::ToAgent;
@@ -99,6 +101,9 @@ struct Gate {
     was_well: bool,
     sessions: Sessions,
     drain: Duration,
+    crashes: Crashes,
+    /// The gate is to execute itself anew.
+    renewal_due: bool,
     ending: Option<EndingPlan>,
     /// Once the last session has ended: until when records may be delivered.
     last_until: Option<Instant>,
@@ -122,6 +127,8 @@ impl Gate {
             was_well: false,
             sessions: Sessions::default(),
             drain: DRAIN_BY_DEFAULT,
+            crashes: Crashes::default(),
+            renewal_due: false,
             ending: None,
             last_until: None,
             exit: ExitCode::Ok,
@@ -137,6 +144,7 @@ impl Gate {
                 log::error!("waiting failed: {error}");
             }
             self.what_time_brings();
+            self.renew();
         }
     }
 

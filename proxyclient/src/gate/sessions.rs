@@ -2,12 +2,14 @@
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Instant;
 
 use proxydaemon::Pid;
 use proxydaemon::confine::{SessionNeeds, confine_session};
 use proxydaemon::descriptors::{Channel, close_all_but};
 use proxydaemon::exit::ExitCode;
 use proxydaemon::fork::{Ending, fork_role};
+use proxydaemon::gate::Crashes;
 use proxydaemon::logging::ChildLog;
 use proxylink::pairing::SessionId;
 use proxylink::record::SessionReport;
@@ -64,6 +66,11 @@ impl Sessions {
     /// The process of a session.
     pub(super) fn pid_of(&self, session: SessionId) -> Option<Pid> {
         self.pids.get(&session).copied()
+    }
+
+    /// All sessions with their processes.
+    pub(super) fn all(&self) -> impl Iterator<Item = (Pid, SessionId)> {
+        self.sessions.iter().map(|(pid, session)| (*pid, *session))
     }
 
     /// All processes.
@@ -125,6 +132,15 @@ impl Gate {
         }
     }
 
+    fn crashed(&mut self) {
+        if self.crashes.count(Instant::now()) && !self.renewal_due {
+            self.renewal_due = true;
+            let text = format!("{} sessions crashed within an hour", Crashes::TOO_MANY);
+            Situation::GateAnew.tell(&text);
+            self.report(Situation::GateAnew, text);
+        }
+    }
+
     pub(super) fn session_ended(&mut self, pid: Pid, ending: Ending) {
         // Its last words came before its end.
         self.read_log(usize::MAX);
@@ -132,6 +148,7 @@ impl Gate {
         let crashed = ending.is_crash();
         if crashed {
             Situation::SessionCrashed.tell_of(session, ending);
+            self.crashed();
         } else {
             log::debug!("session {session} (pid {pid}) has ended: {ending}");
         }

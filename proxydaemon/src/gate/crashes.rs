@@ -4,19 +4,19 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 const WITHIN: Duration = Duration::from_secs(3600);
-/// So many within the hour show that somebody is trying, and has learnt of the address layout.
-const TOO_MANY: usize = 5;
-
 /// The crashes of the last hour.
 #[derive(Debug, Default)]
 pub struct Crashes(VecDeque<Instant>);
 
 impl Crashes {
+    /// So many within the hour show that somebody is trying, and has learnt of the address layout.
+    pub const TOO_MANY: usize = 5;
+
     /// One more; whether there are too many now.
     pub fn count(&mut self, now: Instant) -> bool {
         self.0.retain(|at| now.duration_since(*at) < WITHIN);
         self.0.push_back(now);
-        self.0.len() >= TOO_MANY
+        self.0.len() >= Self::TOO_MANY
     }
 
     /// Counts from the beginning again.

@@ -4,6 +4,7 @@
 //! secret. Everything it knows of partners is a mapping that sessions inherit.
 
 mod accepting;
+mod anew;
 mod children;
 mod partner_port;
 mod switchboard_role;
@@ -19,7 +20,7 @@ use proxydaemon::confine::{SessionFilter, kernel_lacks};
 use proxydaemon::descriptors::{Listener, Mapping};
 use proxydaemon::exit::ExitCode;
 use proxydaemon::fork::reap;
-use proxydaemon::gate::{Backlog, EndingPlan, LOGGED_AT_ONCE, RoleRestart, Step, Wanted, wait};
+use proxydaemon::gate::{Backlog, Crashes, EndingPlan, LOGGED_AT_ONCE, RoleRestart, Step, Wanted, wait};
 use proxydaemon::logging::{self, FromChild, GateLog, LogSocket};
 use proxydaemon::pid_file::PidFile;
 use proxydaemon::signals::{Signal, SignalFd, Signals, order_end};
@@ -28,6 +29,7 @@ use proxylink::situation::Situation;
 use proxylink::snapshot::Limits;
 use relay::signalled::STOP;
 
+pub use self::anew::resume;
 use self::children::Children;
 use self::partner_port::PartnerPort;
 use self::switchboard_role::{Switchboard, TAKES_WITHIN};
@@ -105,6 +107,9 @@ struct Gate {
     accept_again: Option<Instant>,
     children: Children,
     tally: Tally,
+    crashes: Crashes,
+    /// The gate is to execute itself anew.
+    renewal_due: bool,
     ending: Option<EndingPlan>,
     /// The licence of the running switchboard has ended.
     expired: bool,
@@ -133,6 +138,8 @@ impl Gate {
             accept_again: None,
             children: Children::default(),
             tally: Tally::default(),
+            crashes: Crashes::default(),
+            renewal_due: false,
             ending: None,
             expired: false,
             exit: ExitCode::Ok,
@@ -149,6 +156,7 @@ impl Gate {
                 log::error!("waiting failed: {error}");
             }
             self.what_time_brings();
+            self.renew();
         }
     }
 
@@ -296,10 +304,20 @@ impl Gate {
                 let text = format!("peer={}: {ending}", child.peer);
                 Situation::SessionCrashed.tell_of(child.session, &text);
                 self.report(Situation::SessionCrashed, text, Some(child.peer));
+                self.crashed();
             } else {
                 log::debug!("session {} (pid {pid}) has ended: {ending}", child.session);
             }
             self.tell_switchboard(&ToSwitchboard::SessionEnded { session: child.session, crashed }, None);
+        }
+    }
+
+    fn crashed(&mut self) {
+        if self.crashes.count(Instant::now()) && !self.renewal_due {
+            self.renewal_due = true;
+            let text = format!("{} sessions crashed within an hour", Crashes::TOO_MANY);
+            Situation::GateAnew.tell(&text);
+            self.report(Situation::GateAnew, text, None);
         }
     }
 

@@ -35,6 +35,12 @@ pub(super) struct Switchboard {
     pub(super) since: Instant,
 }
 
+impl Switchboard {
+    pub(super) fn new(pid: Pid, channel: Channel) -> Self {
+        Self { pid, channel: Some(channel), since: Instant::now() }
+    }
+}
+
 impl Gate {
     pub(super) fn start_switchboard(&mut self) {
         let forked = Channel::pair().map_err(|error| error.to_string()).and_then(|(ours, theirs)| {
@@ -45,7 +51,7 @@ impl Gate {
         });
         match forked {
             Ok((pid, channel)) => {
-                self.switchboard = Some(Switchboard { pid, channel: Some(channel), since: Instant::now() });
+                self.switchboard = Some(Switchboard::new(pid, channel));
                 // It finds an expired licence itself, before it serves anybody.
                 self.expired = false;
                 let running = u32::try_from(self.children.count()).unwrap_or(u32::MAX);

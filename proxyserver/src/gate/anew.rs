@@ -1,0 +1,180 @@
+//! The gate executes itself anew after sessions crashed again and again: a fresh address layout for those to come.
+//!
+//! It happens between two accepts. Ports stay open, and connections wait in their queues; sessions in flight and the
+//! switchboard stay its children and notice nothing.
+
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+
+use proxydaemon::Pid;
+use proxydaemon::anew::{self, Heritage};
+use proxydaemon::descriptors::{Channel, Listener};
+use proxydaemon::exit::ExitCode;
+use proxydaemon::logging::{Begun, GateLog, LogSocket};
+use proxydaemon::pid_file::PidFile;
+use proxydaemon::signals::Signals;
+use proxylink::situation::Situation;
+use serde::{Deserialize, Serialize};
+
+use super::children::Child;
+use super::switchboard_role::Switchboard;
+use super::{Gate, InForce, Start};
+
+/// What the new program is told. The descriptors go in the order of the fields that count or name them, the two ends of
+/// the log's socket before all others.
+#[derive(Debug, Serialize, Deserialize)]
+struct State {
+    log: Begun,
+    pid_file: PathBuf,
+    state_dir: PathBuf,
+    licence: PathBuf,
+    /// Ports of the link.
+    link: usize,
+    /// Ports for partners, as they were asked for.
+    partner_ports: Vec<SocketAddr>,
+    /// Whether a snapshot is in force.
+    snapshot: bool,
+    /// The process of the switchboard, if it runs.
+    switchboard: Option<i32>,
+    expired: bool,
+    children: Vec<(i32, Child)>,
+}
+
+/// Goes on where the program before left off.
+///
+/// # Errors
+/// The heritage is not what that program left.
+pub fn resume(heritage: Heritage) -> std::io::Result<ExitCode> {
+    let unsound = || std::io::Error::new(std::io::ErrorKind::InvalidData, "the heritage of the gate is not complete");
+    let state: State = postcard::from_bytes(&heritage.state).map_err(std::io::Error::other)?;
+    let mut descriptors = heritage.descriptors.into_iter();
+    let mut next = || descriptors.next().ok_or_else(unsound);
+
+    let log_socket = LogSocket::from_ends([next()?, next()?]);
+    let link = (0..state.link).map(|_| next().map(Listener::from)).collect::<Result<_, _>>()?;
+    let start = Start {
+        signals: Signals::block()?,
+        log: GateLog::resume(state.log),
+        pid_file: PidFile::take_over(state.pid_file),
+        link,
+        state_dir: state.state_dir,
+        licence: state.licence,
+    };
+    // What confines it has outlived the exec but for some marks on the process.
+    if let Err(error) = proxydaemon::gate::confine(&start.log, &start.pid_file, &[], true) {
+        log::error!("{error}");
+    }
+    let mut gate = Gate::new(start, log_socket)?;
+    gate.expired = state.expired;
+    let ports = state.partner_ports.into_iter().map(|address| Ok((address, Listener::from(next()?))));
+    gate.partner_port.take_over(ports.collect::<std::io::Result<_>>()?);
+    let snapshot = state.snapshot.then(&mut next).transpose()?;
+    if let Some(pid) = state.switchboard {
+        gate.switchboard = Some(Switchboard::new(Pid::from_raw(pid), Channel::from(next()?)));
+    }
+    for (pid, child) in state.children {
+        gate.children.add_child(Pid::from_raw(pid), child);
+    }
+    gate.go_on(snapshot);
+    gate.serve();
+    Ok(gate.end())
+}
+
+impl Gate {
+    /// Executes the program anew, if that is due and nothing is on its way. Returns when it is not, or failed.
+    pub(super) fn renew(&mut self) {
+        let on_its_way = !self.backlog.is_empty();
+        let dying = self.switchboard.as_ref().is_some_and(|switchboard| switchboard.channel.is_none());
+        if !self.renewal_due || self.ending.is_some() || on_its_way || dying {
+            return;
+        }
+        self.renewal_due = false;
+        self.crashes.forget();
+        let (state, descriptors) = self.heritage();
+        match postcard::to_allocvec(&state) {
+            Ok(state) => {
+                let error = anew::execute(crate::PROGRAM, &state, &descriptors);
+                log::error!("the gate cannot execute itself anew and goes on as it is: {error}");
+            }
+            Err(error) => log::error!("the gate cannot execute itself anew and goes on as it is: {error}"),
+        }
+    }
+
+    fn heritage(&self) -> (State, Vec<BorrowedFd<'_>>) {
+        let mut descriptors = Vec::from(self.log_socket.ends());
+        descriptors.extend(self.link.iter().map(AsFd::as_fd));
+        descriptors.extend(self.partner_port.descriptors());
+        descriptors.extend(self.snapshot.iter().map(|snapshot| snapshot.file.as_fd()));
+        let switchboard = self.switchboard.as_ref().and_then(|switchboard| {
+            descriptors.push(switchboard.channel.as_ref()?.as_fd());
+            Some(switchboard.pid.as_raw())
+        });
+        let state = State {
+            log: self.log.begun(),
+            pid_file: self.pid_file.path().to_owned(),
+            state_dir: self.state_dir.clone(),
+            licence: self.licence.clone(),
+            link: self.link.len(),
+            partner_ports: self.partner_port.listeners().map(|(address, _)| address).collect(),
+            snapshot: self.snapshot.is_some(),
+            switchboard,
+            expired: self.expired,
+            children: self.children.all().map(|(pid, child)| (pid.as_raw(), child.clone())).collect(),
+        };
+        (state, descriptors)
+    }
+
+    /// The first steps of the new program.
+    fn go_on(&mut self, snapshot: Option<OwnedFd>) {
+        log::info!("the gate has executed itself anew; {} sessions go on", self.children.count());
+        match snapshot.map(InForce::open).transpose() {
+            Ok(snapshot) => {
+                self.snapshot = snapshot;
+                // Addresses that were missing are tried again.
+                self.open_partner_port();
+            }
+            Err(text) => {
+                Situation::RoleDied.tell(format_args!("the switchboard is ended: its snapshot: {text}"));
+                self.unlinked();
+                self.kill_switchboard();
+            }
+        }
+        if self.switchboard.is_none() {
+            self.start_switchboard();
+        }
+        self.reap();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proxylink::pairing::SessionId;
+
+    #[test]
+    fn a_session_is_taken_over_with_its_place_and_its_age() {
+        let mut before = super::super::Children::default();
+        let peer = |last: u8| SocketAddr::from(([192, 0, 2, last], 1));
+        for number in 1..=3_u8 {
+            let session = SessionId::from_random([number; 16]);
+            before.add(Pid::from_raw(i32::from(number)), session, peer(number), number == 1);
+        }
+        before.verified(SessionId::from_random([2; 16]));
+        before.send_away(Pid::from_raw(3));
+
+        let kept: Vec<_> = before.all().map(|(pid, child)| (pid.as_raw(), child.clone())).collect();
+        let kept: Vec<(i32, Child)> = postcard::from_bytes(&postcard::to_allocvec(&kept).unwrap()).unwrap();
+        let mut after = super::super::Children::default();
+        for (pid, child) in kept {
+            after.add_child(Pid::from_raw(pid), child);
+        }
+        let shown = |children: &super::super::Children| {
+            let mut all: Vec<_> = children.all().map(|(pid, child)| format!("{pid} {child:?}")).collect();
+            all.sort();
+            all
+        };
+        assert_eq!(shown(&after), shown(&before));
+        assert_eq!(after.pid_of(SessionId::from_random([2; 16])), Some(Pid::from_raw(2)));
+    }
+}

@@ -1,0 +1,71 @@
+//! Sessions that crash again and again: the gate executes itself anew, and nobody else notices.
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tests::harness::{Chain, Held, PATIENCE, Process, Trouble, made_octets, table, until};
+use tests::station::{OutgoingFile, sha256};
+
+const HALF: u64 = 500_000;
+/// So many within an hour are too many.
+const CRASHES: usize = 5;
+
+fn whole() -> Vec<u8> {
+    made_octets(1_000_000)
+}
+
+fn hold(chain: &Chain, dataset: &str) -> Result<Held, Trouble> {
+    let file = OutgoingFile::from_octets(dataset, whole());
+    Held::start(&chain.partner_address(), &chain.security(), &chain.settings(), file, HALF)
+}
+
+fn sessions(daemon: &Process) -> Vec<table::Entry> {
+    table::below(daemon.pid()).into_iter().filter(|entry| entry.name.starts_with("session")).collect()
+}
+
+fn wait_for_sessions(daemon: &Process, count: usize) -> Vec<table::Entry> {
+    let found = until(PATIENCE, || Some(sessions(daemon)).filter(|found| found.len() == count));
+    found.unwrap_or_else(|| panic!("not {count} sessions but {:?}", table::below(daemon.pid())))
+}
+
+#[test]
+fn a_gate_whose_sessions_crash_executes_itself_anew_and_sessions_in_flight_finish() -> Result<(), Trouble> {
+    for side in ["server", "client"] {
+        let chain = Chain::start()?;
+        let (daemon, role) = if side == "server" { (chain.server(), "switchboard") } else { (chain.client(), "agent") };
+        let in_flight = hold(&chain, "IN-FLIGHT")?;
+        let kept = wait_for_sessions(daemon, 1).remove(0).pid;
+        let role_before = table::below(daemon.pid()).into_iter().find(|entry| entry.name.starts_with(role));
+        let role_before = role_before.expect("the role runs").pid;
+        for number in 1..=CRASHES {
+            let struck = hold(&chain, &format!("STRUCK-{number}"))?;
+            let victim =
+                wait_for_sessions(daemon, 2).into_iter().find(|entry| entry.pid != kept).expect("a second one");
+            kill(Pid::from_raw(victim.pid), Signal::SIGSEGV).unwrap();
+            let report = struck.go_on()?;
+            assert!(report.failure.is_some(), "{side}: {report:?}");
+            wait_for_sessions(daemon, 1);
+        }
+        daemon.wait_for_text(" gate-anew ")?;
+        daemon.wait_for_text("has executed itself anew; 1 sessions go on")?;
+
+        let gate = table::Entry::of(daemon.pid()).expect("the gate runs");
+        assert_eq!((gate.name.as_str(), gate.threads), ("gate", 1));
+        let below = table::below(daemon.pid());
+        for pid in [kept, role_before] {
+            assert!(below.iter().any(|entry| entry.pid == pid), "{side}: {pid} is gone: {below:?}");
+        }
+        for dataset in ["NEXT", "OVER-NEXT"] {
+            let report = chain.send(vec![OutgoingFile::from_octets(dataset, whole())]);
+            assert!(report.went_well(true), "{side}: {report:?}\n{}", daemon.last_lines(20));
+        }
+        let report = in_flight.go_on()?;
+        assert!(report.went_well(true), "{side}: {report:?}\n{}", daemon.last_lines(20));
+        assert_eq!(sha256(&std::fs::read(chain.received("IN-FLIGHT")).unwrap()), sha256(&whole()));
+        // The new gate reaps what the old one has forked, and still ends as it should.
+        wait_for_sessions(daemon, 0);
+        chain.server().signal(Signal::SIGTERM);
+        assert!(chain.server().wait_for_end()?.success(), "{}", chain.server().last_lines(10));
+        assert!(chain.client().wait_for_end()?.success(), "{}", chain.client().last_lines(10));
+    }
+    Ok(())
+}

@@ -12,6 +12,12 @@ use crate::pairing::Chain;
 /// Largest snapshot in octets, without its CRLs.
 pub const LARGEST: usize = 32 * 1024 * 1024;
 
+/// CRLs that one snapshot may name.
+pub const MOST_CRLS: usize = 1024;
+
+/// Octets of all CRLs of a snapshot.
+pub const LARGEST_CRLS: usize = 512 * 1024 * 1024;
+
 /// Everything the DMZ needs to serve partners for one proxyclient.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Snapshot {

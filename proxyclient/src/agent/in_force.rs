@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use license::ProxyId;
 use proxylink::pairing::Chain;
-use proxylink::snapshot::{Limits, MinimumTls, Snapshot};
+use proxylink::snapshot::{LARGEST_CRLS, Limits, MOST_CRLS, MinimumTls, Snapshot};
 use rustls::SignatureScheme;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
@@ -88,6 +88,7 @@ impl InForce {
     /// [`Unusable`] with the exact place.
     pub fn new(config: &ProxyConfig, crls: Vec<Vec<u8>>) -> Result<Self, Unusable> {
         refuse_what_is_not_built(config)?;
+        refuse_what_is_too_much(config, &crls)?;
         let invalid = |place: &str, text: &dyn fmt::Display| Unusable::Invalid(format!("{place}: {text}"));
         let proxy_id = config.proxy_id.parse().map_err(|error| invalid("proxy_id", &error))?;
         let chain = certificates("identity.certificate_chain_pem", &config.identity.certificate_chain_pem)?;
@@ -160,6 +161,28 @@ fn refuse_what_is_not_built(config: &ProxyConfig) -> Result<(), Unusable> {
         return unsupported("limits.offender_refuse_s");
     }
     Ok(())
+}
+
+/// The DMZ takes no more; it would end the link as if it were attacked.
+fn refuse_what_is_too_much(config: &ProxyConfig, crls: &[Vec<u8>]) -> Result<(), Unusable> {
+    let (named, octets) = (config.trust.crls.len(), crls.iter().map(Vec::len).sum::<usize>());
+    if named > MOST_CRLS || octets > LARGEST_CRLS {
+        return Err(Unusable::Invalid(format!(
+            "trust.crls: {named} CRLs of {octets} octets in all; {MOST_CRLS} of {LARGEST_CRLS} octets are the most"
+        )));
+    }
+    let zero = [
+        ("max_sessions", config.limits.max_sessions == 0),
+        ("max_sessions_per_address", config.limits.max_sessions_per_address == 0),
+        ("max_unverified", config.limits.max_unverified == 0),
+        ("handshake_timeout_s", config.limits.handshake_timeout.is_zero()),
+        ("pairing_timeout_s", config.limits.pairing_timeout.is_zero()),
+        ("inactivity_timeout_s", config.limits.inactivity_timeout.is_zero()),
+    ];
+    match zero.into_iter().find(|(_, zero)| *zero) {
+        Some((name, _)) => Err(Unusable::Invalid(format!("limits.{name}: 0 lets no session be; 1 is the least"))),
+        None => Ok(()),
+    }
 }
 
 fn certificates(place: &str, pem: &str) -> Result<Vec<CertificateDer<'static>>, Unusable> {
@@ -326,5 +349,23 @@ mod tests {
         let left_out: Vec<_> = in_force.left_out.iter().map(ToString::to_string).collect();
         assert_eq!(left_out.len(), 2, "not readable; signed by a namesake: {left_out:?}");
         assert_eq!(in_force.expiries.iter().filter(|expiry| expiry.what == Expiring::Crl).count(), 1);
+    }
+
+    #[test]
+    fn what_the_dmz_would_not_take_is_refused_before_it_is_sent() {
+        let config = |limits: serde_json::Value| {
+            let text = serde_json::json!({
+                "version": 1, "proxy_id": PROXY_ID, "listen": { "tls_port": 6619 },
+                "identity": { "certificate_chain_pem": "", "private_key_pem": "" },
+                "trust": { "crls": vec!["0".repeat(64); MOST_CRLS + 1] },
+                "receive_daemon": { "host": "localhost" }, "limits": limits
+            });
+            ProxyConfig::from_json(text.to_string().as_bytes()).unwrap()
+        };
+        let refused = |config: &ProxyConfig| InForce::new(config, Vec::new()).err().unwrap().to_string();
+        assert!(refused(&config(serde_json::json!({}))).starts_with("trust.crls: 1025 CRLs"));
+        let mut silent = config(serde_json::json!({ "inactivity_timeout_s": 0 }));
+        silent.trust.crls.clear();
+        assert!(refused(&silent).starts_with("limits.inactivity_timeout_s: 0"));
     }
 }

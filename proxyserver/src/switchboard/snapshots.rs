@@ -6,15 +6,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use proxylink::frame;
 use proxylink::message::{Assembly, OutOfStep, Part, Whole};
-use proxylink::snapshot::{LARGEST, Snapshot};
+use proxylink::snapshot::{LARGEST, LARGEST_CRLS, MOST_CRLS, Snapshot};
 use rustls::pki_types::UnixTime;
 
 use crate::prepared;
-
-/// CRLs that one snapshot may name.
-const MOST_CRLS: usize = 1024;
-/// Octets of all CRLs that are kept.
-const LARGEST_CRLS: usize = 512 * 1024 * 1024;
 
 /// What came of a part.
 #[derive(Debug)]

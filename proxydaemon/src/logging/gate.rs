@@ -153,7 +153,7 @@ impl GateLog {
         log
     }
 
-    /// The directories in which a log file is opened anew each day.
+    /// The directories in which a log file is opened anew, each day or after an exec.
     pub fn directories(&self) -> &[PathBuf] {
         &self.directories
     }

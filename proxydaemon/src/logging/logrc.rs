@@ -72,7 +72,7 @@ pub(super) struct Read {
     pub(super) config: Config,
     /// The threshold to start with.
     pub(super) level: Threshold,
-    /// Where a log file is opened anew each day.
+    /// Where a log file is opened anew: each day, or when the gate executes itself anew.
     pub(super) directories: Vec<PathBuf>,
 }
 
@@ -117,8 +117,28 @@ pub(super) fn read(path: &Path, text: &str, directory: &Path, default_path: &Pat
         let name = missing.rsplit('`').nth(1).unwrap_or_default().to_owned();
         at(last_place_of(text, &name), missing)
     })?;
-    let directories = std::mem::take(&mut *directories.lock().unwrap_or_else(PoisonError::into_inner));
+    let mut directories = std::mem::take(&mut *directories.lock().unwrap_or_else(PoisonError::into_inner));
+    directories.extend(directories_of_log4rs(text));
     Ok(Read { config, level: logrc.root.level, directories })
+}
+
+/// The directories of the files that log4rs' own kinds of appenders write, as far as they are there.
+fn directories_of_log4rs(text: &str) -> Vec<PathBuf> {
+    #[derive(Deserialize)]
+    struct Files {
+        #[serde(default)]
+        appenders: BTreeMap<String, FileSection>,
+    }
+    #[derive(Deserialize)]
+    struct FileSection {
+        kind: String,
+        path: Option<serde_yaml::Value>,
+    }
+    let Ok(Files { appenders }) = serde_yaml::from_str(text) else { return Vec::new() };
+    let foreign = appenders.into_values().filter(|section| section.kind != "seon_appender");
+    let path = |section: FileSection| std::path::absolute(section.path?.as_str()?).ok();
+    let parent = |path: PathBuf| path.parent().filter(|directory| directory.is_dir()).map(Path::to_owned);
+    foreign.filter_map(path).filter_map(parent).collect()
 }
 
 /// Line and column where a key stands. The values below it were read without their places.
@@ -174,6 +194,16 @@ loggers:
         assert_eq!(level, Threshold::Fatal);
         assert_eq!((config.appenders().len(), config.loggers().len()), (2, 1));
         assert_eq!(config.root().level(), LevelFilter::Trace);
+    }
+
+    #[test]
+    fn the_folders_of_all_files_are_known() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log4rs.log");
+        let file = format!("appenders:\n  plain:\n    kind: file\n    path: {}\n", path.display());
+        let Read { directories, .. } = read_text(&SOUND.replacen("appenders:\n", &file, 1)).unwrap();
+        assert_eq!(directories.len(), 2, "{directories:?}");
+        assert!(directories.contains(&folder.path().to_owned()), "{directories:?}");
     }
 
     #[test]

@@ -8,12 +8,15 @@ use std::path::{Path, PathBuf};
 
 use nix::libc;
 use proxydaemon::Pid;
+use proxydaemon::anew::{execute, inherited};
 use proxydaemon::confine::{
     Ports, RoleNeeds, SessionFilter, SessionNeeds, confine_role, confine_session, kernel_lacks,
 };
 use proxydaemon::descriptors::Directory;
 use proxydaemon::exit::ExitCode;
 use proxydaemon::fork::{Ending, fork_role, reap};
+use proxydaemon::logging::{Begun, GateLog, Threshold};
+use proxydaemon::pid_file::{PidFile, Stale};
 use proxydaemon::user::User;
 
 use crate::Test;
@@ -25,6 +28,7 @@ pub const TESTS: &[Test] = tests![
     a_role_has_threads_and_resolves_names,
     the_gate_forks_confined_sessions_and_writes_where_it_may,
     the_gate_executes_itself_alone,
+    a_gate_knows_its_directories_and_its_log_goes_on_after_an_exec,
 ];
 
 struct Place {
@@ -207,4 +211,49 @@ fn the_gate_executes_itself_alone() {
     if landlock() {
         assert_eq!(ended, Some((foreign, Ending::Exited(0))));
     }
+}
+
+/// The log lies where the `.logrc` says, whose folder is not the daemon's.
+fn a_gate_knows_its_directories_and_its_log_goes_on_after_an_exec() {
+    if let Some(heritage) = inherited().unwrap() {
+        let (begun, folder): (Begun, PathBuf) = postcard::from_bytes(&heritage.state).unwrap();
+        let log = GateLog::resume(begun);
+        log::debug!("second line");
+        assert_eq!(proxydaemon::logging::level(), Threshold::Debug);
+        let written = std::fs::read_to_string(folder.join("log4rs").join("plain.log")).unwrap();
+        assert!(written.contains("first line") && written.contains("second line"), "{written}");
+        assert_eq!(log.directories().len(), 2);
+        return;
+    }
+    let scratch = tempfile::tempdir().unwrap();
+    let ending = Family::new().ending_of(|| log_as_a_gate_and_execute_anew(scratch.path()));
+    assert_eq!(ending, Ending::Exited(0));
+}
+
+fn log_as_a_gate_and_execute_anew(scratch: &Path) -> ExitCode {
+    let [daily, plain, run, state, foreign] =
+        ["daily", "log4rs", "run", "state", "foreign"].map(|name| scratch.join(name));
+    for folder in [&daily, &plain, &run, &foreign, &state, &state.join("within")] {
+        std::fs::create_dir(folder).unwrap();
+    }
+    let logrc = format!(
+        "appenders:\n  day:\n    kind: seon_appender\n    path: {}/day.log\n  plain:\n    kind: file\n    path: {}/plain.log\n\
+         root:\n  appenders: [day, plain]\n",
+        daily.display(),
+        plain.display()
+    );
+    std::fs::write(scratch.join("seon.logrc"), logrc).unwrap();
+    let log = GateLog::start("seon", scratch, true).unwrap();
+    let pid_file = PidFile::create(&run.join("seon.pid"), "seon", Stale::Refuse).unwrap();
+    proxydaemon::gate::confine(&log, &pid_file, &[&state], false).unwrap();
+    for own in [&daily, &run, &state] {
+        append(&own.join("file")).unwrap();
+    }
+    if landlock() {
+        assert!(refused(append(&foreign.join("file"))));
+    }
+    proxydaemon::logging::set_level(Threshold::Debug);
+    log::info!("first line");
+    let heritage = postcard::to_allocvec(&(log.begun(), scratch)).unwrap();
+    panic!("cannot execute itself: {}", execute("seon_test2", &heritage, &[]));
 }

@@ -176,6 +176,7 @@ situations! {
     OutgoingOff "outgoing-off" Info "Outgoing sessions are off." "Inside stations must reach their partners another way.";
     GateAnew "gate-anew" Error "Sessions crashed again and again, so the gate executes itself anew; sessions in flight go on." "See the session-crashed lines before it and their peers; send the log around them to the makers.";
     IdentityUnreadable "identity-unreadable" Fatal "The identity key of this proxyserver cannot be read or made." "See the reason; the state directory must belong to the user that the proxyserver runs as.";
+    ReportRefused "report-refused" Error "The backend refuses a report for ever; this one was dropped." "See the reason; backend and proxyclient should be of the same version.";
 }
 
 impl Situation {
@@ -188,6 +189,90 @@ impl Situation {
             Severity::Error => log::error!(code = code; "{text}"),
             Severity::Fatal => log::error!(target: "FATAL", code = code; "{text}"),
         }
+    }
+
+    /// Whether the DMZ may report it, or give it as the reason why a session never came to be. What only the inside can
+    /// know (configuration, backend, token, its own start and end) the DMZ cannot.
+    pub const fn of_dmz(self) -> bool {
+        match self {
+            // The daemon, its licence, its ports.
+            Self::ServerStarted
+            | Self::ServerStopped
+            | Self::RoleDied
+            | Self::SessionCrashed
+            | Self::SessionMisconduct
+            | Self::InternalFault
+            | Self::GateAnew
+            | Self::SnapshotRefused
+            | Self::IdentityUnreadable
+            | Self::LogRecordsDropped
+            | Self::LicenceInvalid
+            | Self::LicenceExpires
+            | Self::LicenceExpired
+            | Self::OutgoingIpUnavailable
+            | Self::PartnerPortOpen
+            | Self::PartnerPortClosed
+            | Self::PartnerPortUnavailable
+            // The link, from its side.
+            | Self::LinkDown
+            | Self::LinkGoodbye
+            | Self::LinkRefused
+            | Self::LinkClientUnlicensed
+            | Self::LinkSecondClient
+            | Self::LinkMessageInvalid
+            | Self::InsideMissing
+            | Self::DataConnectionRefused
+            // Sessions that never came to be.
+            | Self::LimitReached
+            | Self::AddressRefused
+            | Self::HandshakeTimeout
+            | Self::HandshakeFailed
+            | Self::TlsTooOld
+            | Self::SigningFailed
+            | Self::SigningRefused
+            | Self::PairingTimeout
+            | Self::PairingRefused
+            | Self::SessionAborted
+            | Self::SessionStopped
+            // What its judgement refuses.
+            | Self::CertificateMissing
+            | Self::CertificateUnreadable
+            | Self::CertificateExpired
+            | Self::CertificateNotYetValid
+            | Self::CertificateRevoked
+            | Self::CertificateIssuerUnknown
+            | Self::CertificateNotPinned
+            | Self::CertificateKeyTooWeak
+            | Self::CertificateSignatureInvalid
+            | Self::CertificateUsage
+            | Self::CertificateChainInvalid
+            | Self::CertificateNameMismatch
+            | Self::HandshakeSignatureInvalid
+            | Self::CrlMissing
+            | Self::CrlExpired
+            | Self::PartnerUnknown
+            | Self::PartnerDisabled
+            // What the inside gave as the reason of its refusal, which the DMZ's record repeats.
+            | Self::PartnerSessionsFull
+            | Self::SignatureReplayed
+            | Self::DaemonUnreachable => true,
+            _ => false,
+        }
+    }
+
+    /// Whether the DMZ's side of a paired session may give it as the reason of its end (closing frame).
+    pub const fn of_dmz_session(self) -> bool {
+        matches!(
+            self,
+            Self::SessionEnded
+                | Self::SessionAborted
+                | Self::SessionTimeout
+                | Self::ProtocolViolation
+                | Self::SsidCodeRefused
+                | Self::PartnerLost
+                | Self::DataConnectionLost
+                | Self::SessionStopped
+        )
     }
 
     /// As [`Situation::tell`], for a process that serves many sessions.
@@ -229,7 +314,22 @@ mod tests {
     #[test]
     fn every_refusal_has_its_situation() {
         for code in verification::Refusal::CODES {
-            assert!(Situation::by_code(code).is_some(), "{code}");
+            assert!(Situation::by_code(code).is_some_and(Situation::of_dmz), "{code}");
         }
+    }
+
+    #[test]
+    fn the_dmz_does_not_speak_for_the_inside() {
+        for situation in Situation::ALL {
+            let code = situation.code();
+            let inside =
+                ["configuration-", "backend-", "client-", "token-", "receive-daemon-lost", "crl-left", "spool-"];
+            if inside.iter().any(|start| code.starts_with(start)) || code == "session-paired" {
+                assert!(!situation.of_dmz() && !situation.of_dmz_session(), "{code}");
+            }
+        }
+        // Why the relay of the DMZ ends, and nothing from before it.
+        assert!(Situation::ProtocolViolation.of_dmz_session() && !Situation::ProtocolViolation.of_dmz());
+        assert!(!Situation::HandshakeFailed.of_dmz_session() && !Situation::SessionWithdrawn.of_dmz_session());
     }
 }

@@ -16,6 +16,8 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
+use super::from_dmz;
+
 const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
 /// Addresses of one name that are tried.
@@ -94,12 +96,19 @@ pub async fn dial(
         })?;
         frame::write(&mut tls, &FromClient::Hello(hello)).await.map_err(|error| unreachable(error.to_string()))?;
         let theirs = match frame::read::<FromServer>(&mut tls).await {
-            Ok(FromServer::Hello(theirs)) => theirs,
-            Ok(FromServer::Goodbye(goodbye)) => {
-                let text = format!("server={server}: it refuses: {}", super::escape(&goodbye.text));
+            Ok(FromServer::Hello(mut theirs)) => {
+                from_dmz::hello(&mut theirs);
+                theirs
+            }
+            Ok(FromServer::Goodbye(mut goodbye)) => {
+                from_dmz::goodbye(&mut goodbye);
+                let text = format!("server={server}: it refuses: {}", goodbye.text);
                 return Err(Undialled { situation: goodbye.situation, text });
             }
-            Ok(other) => return Err(unreachable(format!("an introduction was expected, {other:?} came"))),
+            Ok(other) => {
+                let other = from_dmz::text(&format!("{other:?}"), 256);
+                return Err(unreachable(format!("an introduction was expected, {other} came")));
+            }
             Err(error @ FrameError::Unreadable(_)) => {
                 return Err(unreachable(format!("{error}; is it of another version?")));
             }

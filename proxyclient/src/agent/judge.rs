@@ -53,7 +53,7 @@ pub fn judge(
     let presented = Presented { chain: &chain, peer: Peer::Caller };
     let partner = verification::judge(presented, &policy, now, request.peer.ip()).map_err(refused)?;
     // Only now, so that nobody fills the memory with signatures of keys that nobody trusts.
-    let (first_time, kept) = spent.take(*possession.digest());
+    let (first_time, kept) = spent.take(*possession.digest(), *partner.fingerprint().as_bytes());
     if !first_time {
         return Err(Refused {
             situation: Situation::SignatureReplayed,

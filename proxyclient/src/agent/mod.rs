@@ -3,9 +3,11 @@
 //!
 //! It is forked by the gate before it has a runtime, and forked anew when it dies; running sessions do not need it.
 
+mod appending;
 mod configuration;
 mod control;
 mod expiry;
+mod from_dmz;
 mod in_force;
 mod judge;
 mod reporting;
@@ -13,6 +15,7 @@ mod sessions;
 mod signer;
 mod spent;
 mod spool;
+mod to_backend;
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -25,7 +28,7 @@ use proxydaemon::descriptors::{Channel, Directory};
 use proxydaemon::exit::ExitCode;
 use proxylink::control::ControlEnd;
 use proxylink::message::{ClientHello, FromClient, FromServer, Goodbye, Refused, Whole, parts};
-use proxylink::pairing::{KeyHash, PairingRequest, SessionId, TlsFacts};
+use proxylink::pairing::{KeyHash, PairingRequest, SessionId};
 use proxylink::record::{Report, SessionReport, UnixMillis};
 use proxylink::situation::Situation;
 use seonapi_client::{
@@ -36,10 +39,12 @@ use tokio::sync::mpsc;
 use self::configuration::Polled;
 use self::control::{Control, Undialled};
 use self::expiry::Expiries;
+use self::from_dmz::FromDmz;
 use self::reporting::{Reporter, Tell};
 use self::sessions::{Phase, Session, Sessions};
 use self::signer::Signer;
 use self::spent::Spent;
+use self::spool::Lane;
 use crate::between::{Assignment, Drain, FromAgent, FromSession, LARGEST, ToAgent, ToSession};
 
 pub use self::configuration::once as fetch_once;
@@ -133,6 +138,8 @@ async fn serve(start: Start) -> std::io::Result<()> {
     let mut instance = [0; 16];
     aws_lc_rs::rand::fill(&mut instance).map_err(std::io::Error::other)?;
     let reporter = reporting::start(Arc::clone(&api), || Directory::open(&state))?;
+    let from_dmz =
+        FromDmz::new(reporter.waiting_sessions(Lane::Sessions), reporter.waiting_sessions(Lane::DmzSessions));
     let mut agent = Agent {
         gate,
         events: events.clone(),
@@ -156,7 +163,7 @@ async fn serve(start: Start) -> std::io::Result<()> {
         unsent_ends: Vec::new(),
         instance,
         attempts: 0,
-        reported_urls: std::collections::HashSet::new(),
+        from_dmz,
     };
     drop(start.token);
     tokio::spawn(configuration::poll(api, events, start.poll_interval));
@@ -165,7 +172,10 @@ async fn serve(start: Start) -> std::io::Result<()> {
     loop {
         tokio::select! {
             message = agent.gate.receive::<ToAgent>() => match message? {
-                None => return Ok(()),
+                None => {
+                    agent.reporter.flush(Duration::ZERO).await;
+                    return Ok(());
+                }
                 Some((ToAgent::Stop, _)) => {
                     agent.stop().await;
                     return Ok(());
@@ -227,7 +237,7 @@ struct Agent {
     instance: [u8; 16],
     /// Attempts since a link stood for a while.
     attempts: u32,
-    reported_urls: std::collections::HashSet<String>,
+    from_dmz: FromDmz,
 }
 
 impl Agent {
@@ -247,7 +257,7 @@ impl Agent {
             Event::Signed(link, session, signature) => {
                 if let Err(refused) = &signature {
                     self.refused_here.add(session);
-                    self.report(refused.situation, &refused.text, Some(session), None, None);
+                    self.report_provoked(refused.situation, &refused.text, Some(session), None);
                 }
                 self.send(link, FromClient::Signed(session, signature.map(serde_bytes::ByteBuf::from)));
             }
@@ -272,6 +282,11 @@ impl Agent {
             self.over(&text);
         }
         self.tell_expiries();
+        let not_believed = self.from_dmz.take_not_believed();
+        if not_believed > 0 {
+            log::error!(code = Situation::LinkMessageInvalid.code();
+                "{not_believed} reports of the proxyserver were dropped: they are not of what it can know");
+        }
     }
 
     fn tell_expiries(&mut self) {
@@ -315,6 +330,7 @@ impl Agent {
         let other_server = self.config.as_ref().is_some_and(|old| old.proxy_id != config.proxy_id);
         self.expiries.configure(config.expiries.clone());
         self.doubts.begin_anew();
+        self.reporter.tell(Tell::Configured);
         self.config = Some(config);
         self.etag = etag;
         self.judge_running();
@@ -422,11 +438,7 @@ impl Agent {
         let number = self.links;
         let text = format!(
             "server={} ({}): proxyserver {} on {} (pid {})",
-            self.server,
-            control.address,
-            escape(&control.hello.version),
-            escape(&control.hello.host),
-            control.hello.pid
+            self.server, control.address, control.hello.version, control.hello.host, control.hello.pid
         );
         self.report(Situation::LinkUp, &text, None, None, None);
         let events = self.events.clone();
@@ -529,15 +541,16 @@ impl Agent {
     }
 
     fn hear_server(&mut self, link: u64, message: FromServer) {
+        let Some(message) = self.from_dmz.hear(message) else { return };
         match message {
             FromServer::Ping => {}
             FromServer::Hello(_) => self.misconduct("a second introduction came"),
             FromServer::Goodbye(goodbye) if goodbye.situation == Situation::LinkGoodbye => {
-                let text = format!("server={}: {}", self.server, escape(&goodbye.text));
+                let text = format!("server={}: {}", self.server, goodbye.text);
                 self.over(&text);
             }
             FromServer::Goodbye(goodbye) => {
-                let refused = Undialled { situation: goodbye.situation, text: escape(&goodbye.text) };
+                let refused = Undialled { situation: goodbye.situation, text: goodbye.text };
                 self.lose("the server ended it");
                 self.link = Link::Dialling { stood_until: None, attempt: PATIENT };
                 self.undialled(refused);
@@ -547,8 +560,8 @@ impl Agent {
                 log::debug!("snapshot {number} is in force on the proxyserver");
             }
             FromServer::SnapshotRefused(number, text) => {
-                let text = format!("snapshot {number}: {}", escape(&text));
-                self.report(Situation::SnapshotRefused, &text, None, None, None);
+                let text = format!("snapshot {number}: {text}");
+                self.report_provoked(Situation::SnapshotRefused, &text, None, None);
             }
             FromServer::WantCrls(hashes) => self.send_crls(&hashes),
             FromServer::Listening(addresses) => {
@@ -573,7 +586,7 @@ impl Agent {
                     }
                     Err(refused) => {
                         self.refused_here.add(session);
-                        self.report(refused.situation, &refused.text, Some(session), None, None);
+                        self.report_provoked(refused.situation, &refused.text, Some(session), None);
                         self.send(link, FromClient::Signed(session, Err(refused)));
                     }
                 }
@@ -583,8 +596,9 @@ impl Agent {
                 if let Some(gone) = self.sessions.get_mut(session)
                     && !matches!(gone.phase, Phase::Running)
                 {
-                    // Its process sees the end of its channel and ends.
+                    // It must not come to be unseen, should it just have connected.
                     self.sessions.remove(session);
+                    self.end(session);
                 }
             }
             FromServer::Report(report) => self.hear_dmz(report),
@@ -609,7 +623,7 @@ impl Agent {
         if let Err(refused) = self.judge(link, session, &request) {
             let text = format!("peer={}: {}", request.peer, refused.text);
             self.refused_here.add(session);
-            self.report(refused.situation, &text, Some(session), None, Some(request.peer));
+            self.report_provoked(refused.situation, &text, Some(session), Some(request.peer));
             self.send(link, FromClient::PairRefused(session, refused));
         }
     }
@@ -621,6 +635,9 @@ impl Agent {
         };
         if self.draining {
             return refuse(Situation::SessionStopped, "the proxyclient ends");
+        }
+        if self.from_dmz.has_recorded(session) {
+            return refuse(Situation::PairingRefused, "the proxyserver has sent the record of this session already");
         }
         let limits = &config.snapshot.limits;
         if self.sessions.count() >= limits.max_sessions as usize {
@@ -644,7 +661,7 @@ impl Agent {
         }
         let deadline = Instant::now() + limits.pairing_timeout;
         let Some(up) = self.up() else { return refuse(Situation::LinkDown, "the link is lost") };
-        let tls = told_of_tls(&request.tls);
+        let tls = request.tls.clone();
         let assignment = Assignment {
             session,
             link: up.control.address,
@@ -732,6 +749,7 @@ impl Agent {
             }
             (Phase::Connecting(_), Some(FromSession::Linked)) => {
                 known.phase = Phase::Running;
+                self.from_dmz.is_paired(session);
                 if let Ok(kept) = postcard::to_allocvec(&known.kept()) {
                     let _ = self.gate.send(&FromAgent::Remember(session, kept.into()), &[]);
                 }
@@ -813,7 +831,7 @@ impl Agent {
                     let (text, peer) = (record.detail.clone(), Some(record.peer));
                     self.report_only(record.situation, &text, Some(record.id), record.partner.clone(), peer);
                 }
-                self.reporter.tell(Tell::Session(record));
+                self.reporter.tell(Tell::Session(self.under_its_own_name(record)));
             }
             ToAgent::Report(report) => self.reporter.tell(Tell::Inside(report)),
             ToAgent::Running(session, kept) => self.known_from_before(session, &kept),
@@ -831,10 +849,24 @@ impl Agent {
     fn known_from_before(&mut self, session: SessionId, kept: &[u8]) {
         match proxylink::frame::decode::<sessions::Kept>(kept) {
             Ok(kept) => {
+                self.from_dmz.is_paired(session);
                 self.sessions.add(session, Session::running(kept));
             }
             Err(error) => log::error!("what was kept of session {session} cannot be read: {error}"),
         }
+    }
+
+    /// The backend keeps the first record of a name: one that the DMZ took for a record of its own must not make the true
+    /// one vanish.
+    fn under_its_own_name(&self, mut record: Box<SessionReport>) -> Box<SessionReport> {
+        let session = record.id;
+        if self.from_dmz.has_recorded(session) {
+            record.id = SessionId::from_random(*uuid::Uuid::new_v4().as_bytes());
+            log::error!(code = Situation::LinkMessageInvalid.code(), session = session.to_string().as_str();
+                "the proxyserver has sent a record of this session, which was paired; the true one is {}", record.id);
+            record.detail = format!("session {session}: {}", record.detail);
+        }
+        record
     }
 
     async fn stop(&mut self) {
@@ -871,33 +903,49 @@ impl Agent {
         peer: Option<SocketAddr>,
     ) {
         if situation.severity().is_event() {
-            let report = Report {
-                time: now(),
-                situation,
-                pid: std::process::id(),
-                text: text.to_owned(),
-                session,
-                partner,
-                peer,
-            };
-            self.reporter.tell(Tell::Inside(report));
+            let pid = std::process::id();
+            let text = text.to_owned();
+            self.reporter.tell(Tell::Inside(Report { time: now(), situation, pid, text, session, partner, peer }));
         }
     }
 
-    fn hear_dmz(&mut self, mut report: Report) {
+    /// As [`Agent::report`], of what the DMZ can bring about as often as it likes.
+    fn report_provoked(
+        &mut self,
+        situation: Situation,
+        text: &str,
+        session: Option<SessionId>,
+        peer: Option<SocketAddr>,
+    ) {
+        match session {
+            Some(session) => situation.tell_of(session, text),
+            None => situation.tell(text),
+        }
+        if situation.severity().is_event() {
+            let (pid, text, partner) = (std::process::id(), text.to_owned(), None);
+            self.reporter.tell(Tell::Provoked(Report { time: now(), situation, pid, text, session, partner, peer }));
+        }
+    }
+
+    fn hear_dmz(&mut self, report: Report) {
         if report.situation.severity().is_event() {
-            report.text = escape(&report.text);
-            report.partner = None;
-            let host = self.up().map(|up| escape(&up.control.hello.host)).unwrap_or_default();
+            let host = self.up().map(|up| up.control.hello.host.clone()).unwrap_or_default();
             self.reporter.tell(Tell::Dmz(report, host));
         }
     }
 
-    /// A session that the DMZ refused before the inside took part. What it says of a partner is a claim and left out.
-    fn refused_in_dmz(&mut self, mut record: Box<SessionReport>) {
-        record.partner = None;
-        record.detail = escape(&record.detail);
-        record.files.clear();
+    /// A session that the DMZ refused before the inside took part.
+    fn refused_in_dmz(&mut self, record: Box<SessionReport>) {
+        if !self.from_dmz.may_record(record.id) {
+            log::error!(code = Situation::LinkMessageInvalid.code(), session = record.id.to_string().as_str();
+                "the proxyserver sends a record of a session that was paired, or a second one; it is dropped");
+            return;
+        }
+        // Over there it has ended.
+        if self.sessions.get_mut(record.id).is_some() {
+            self.sessions.remove(record.id);
+            self.end(record.id);
+        }
         // What was refused here was told here.
         if !self.refused_here.has(record.id) {
             self.hear_dmz(Report {
@@ -910,17 +958,13 @@ impl Agent {
                 peer: Some(record.peer),
             });
         }
-        self.reporter.tell(Tell::Session(record));
+        self.reporter.tell(Tell::DmzSession(record));
     }
 
-    fn report_crl_urls(&mut self, config: &InForce, partner: &verification::VerifiedPartner) {
-        const MOST: usize = 4096;
+    fn report_crl_urls(&self, config: &InForce, partner: &verification::VerifiedPartner) {
         let mut new = Vec::new();
         for point in partner.crl_points() {
-            if config.known_crl_urls.contains(&point.url)
-                || self.reported_urls.len() >= MOST
-                || !self.reported_urls.insert(point.url.clone())
-            {
+            if config.known_crl_urls.contains(&point.url) {
                 continue;
             }
             let certificate = Fingerprint::from(*point.certificate.as_bytes());
@@ -937,7 +981,7 @@ impl Agent {
         let server = self.up().map(|up| ServerStatus {
             proxy_id: self.config.as_ref().map(|config| config.proxy_id.to_string()),
             pid: Some(up.control.hello.pid),
-            version: Some(escape(&up.control.hello.version)),
+            version: Some(up.control.hello.version.clone()),
             listening: up.listening.iter().map(ToString::to_string).collect(),
             licensed_until: chrono::DateTime::from_timestamp(up.control.hello.licensed_until, 0),
             sessions: up.sessions,
@@ -953,16 +997,6 @@ impl Agent {
             server,
         };
         self.reporter.tell(Tell::Status(Box::new(status)));
-    }
-}
-
-/// What the DMZ says of TLS, fit for log line and record.
-fn told_of_tls(tls: &TlsFacts) -> TlsFacts {
-    let name = |text: &str| escape(text).chars().take(64).collect();
-    TlsFacts {
-        version: name(&tls.version),
-        cipher_suite: name(&tls.cipher_suite),
-        key_exchange: name(&tls.key_exchange),
     }
 }
 
@@ -1003,11 +1037,5 @@ pub fn now() -> UnixMillis {
 
 /// Text from the other side, fit for a log line.
 pub fn escape(text: &str) -> String {
-    text.chars()
-        .take(2048)
-        .flat_map(|character| {
-            // Letters of any script may stand; what could break a line or hide in it may not.
-            if character.is_control() { character.escape_default().collect::<Vec<_>>() } else { vec![character] }
-        })
-        .collect()
+    from_dmz::text(text, from_dmz::LONGEST_TEXT)
 }

@@ -1,296 +1,404 @@
-//! Brings events, session records and the heartbeat to the backend: at least once, in order, in bounded batches.
+//! Brings events, session records, CRL URLs and the heartbeat to the backend: at least once, in order, in bounded batches,
+//! the inside's before the DMZ's. What is told is in the spool at once; one task only delivers from there.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::collections::{HashSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
-use chrono::{DateTime, Utc};
 use proxydaemon::descriptors::Directory;
-use proxylink::pairing::Direction;
-use proxylink::record::{FileDirection, FileResult, Report, SessionOutcome, SessionReport, UnixMillis};
-use proxylink::situation::{Severity, Situation};
-use seonapi_client::{
-    ApiError, Component, CrlUrl, Event, EventMessage, FileRecord, Fingerprint, MAX_CRL_URLS, Outcome, SeonApi,
-    SessionDirection, SessionRecord, Status,
-};
-use tokio::sync::{mpsc, oneshot};
-use uuid::Uuid;
+use proxylink::record::{Report, SessionReport};
+use proxylink::situation::Situation;
+use seonapi_client::{ApiError, Component, CrlUrl, Event, MAX_CRL_URLS, SeonApi, SessionRecord, Status};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use tokio::sync::{Notify, oneshot};
 
-use super::spool::Spool;
+use super::spool::{Lane, Line, Spool};
+use super::{now, to_backend};
 
 /// Reports of one batch. With the longest messages they stay below what the contract lets a body have.
 const BATCH: usize = 200;
-const MOST_EVENTS: usize = 20_000;
-/// Of the DMZ: a flood there must not push out what the inside has to tell.
-const MOST_DMZ_EVENTS: usize = 5_000;
-const MOST_SESSIONS: usize = 50_000;
-/// As many as the agent tells; each of them once.
-const MOST_CRL_URLS: usize = 4096;
+/// Reports of a lane that a round may drop because the backend refuses each of them: a backend that refuses everything is
+/// out of order and will not be one day.
+const MOST_REFUSED: usize = 8;
+/// Until the next attempt after one that failed. A heartbeat tries at once.
 const RETRY: Duration = Duration::from_secs(15);
-const QUEUE: usize = 1024;
+/// Between two lines about dropped reports.
+const DROPPED_EVERY: Duration = Duration::from_secs(60);
+/// For the disk, when the agent ends.
+const KEEP: Duration = Duration::from_secs(1);
+/// CRL distribution points that wait, and that are known to be delivered. More than a configuration has.
+const MOST_CRL_URLS: usize = 4096;
 
 /// What can be told.
 pub enum Tell {
     /// An event of the inside.
     Inside(Report),
+    /// An event of the inside that the DMZ can bring about as often as it likes.
+    Provoked(Report),
     /// An event of the DMZ, with its host.
     Dmz(Report, String),
-    /// A session record.
+    /// The record of a session that the inside served.
     Session(Box<SessionReport>),
+    /// The record of a session that never came inside.
+    DmzSession(Box<SessionReport>),
     /// The heartbeat; only the newest matters.
     Status(Box<Status>),
     /// CRL distribution points.
     CrlUrls(Vec<CrlUrl>),
-    /// Deliver what can be delivered now, then say so.
-    Flush(oneshot::Sender<()>),
+    /// Another configuration is in force: what was known of CRL distribution points is not any more.
+    Configured,
 }
 
-/// The way to the reporter.
+/// The way to the backend. Its clones are the same one.
 #[derive(Clone)]
-pub struct Reporter(mpsc::Sender<Tell>);
+pub struct Reporter(Arc<Shared>);
+
+struct Shared {
+    spool: Spool,
+    desk: Mutex<Desk>,
+    host: String,
+    /// Something is there that was not.
+    new: Notify,
+    /// Something that is worth an attempt whenever the last one was.
+    urgent: Notify,
+}
+
+/// What is not spooled, as it is told again.
+#[derive(Default)]
+struct Desk {
+    status: Option<Box<Status>>,
+    crl_urls: VecDeque<CrlUrl>,
+    delivered_urls: HashSet<String>,
+    flushes: Vec<oneshot::Sender<()>>,
+}
 
 impl Reporter {
-    /// Hands something over. When more comes than can be taken, it is lost with a line in the log.
+    /// Takes something over. It is in the spool when this returns, and on disk soon; never waits. What does not fit is
+    /// dropped and counted.
     pub fn tell(&self, tell: Tell) {
-        if self.0.try_send(tell).is_err() {
-            log::error!(code = Situation::SpoolFull.code(); "a report was lost: they come faster than they can be kept");
+        let Shared { spool, host, .. } = &*self.0;
+        match tell {
+            Tell::Inside(report) => {
+                spool.add(Lane::Events, &to_backend::event(&report, Component::Proxyclient, host));
+            }
+            Tell::Provoked(report) => {
+                spool.add(Lane::DmzEvents, &to_backend::event(&report, Component::Proxyclient, host));
+            }
+            Tell::Dmz(report, host) => {
+                spool.add(Lane::DmzEvents, &to_backend::event(&report, Component::Proxyserver, &host));
+            }
+            Tell::Session(report) => {
+                if let Some(record) = to_backend::record(*report) {
+                    spool.add(Lane::Sessions, &record);
+                }
+            }
+            Tell::DmzSession(report) => {
+                if let Some(record) = to_backend::record(*report) {
+                    spool.add(Lane::DmzSessions, &record);
+                }
+            }
+            Tell::Status(status) => {
+                self.0.desk().status = Some(status);
+                self.0.urgent.notify_one();
+            }
+            Tell::CrlUrls(urls) => {
+                let mut desk = self.0.desk();
+                for url in urls {
+                    if desk.crl_urls.len() < MOST_CRL_URLS
+                        && !desk.delivered_urls.contains(url.url())
+                        && !desk.crl_urls.iter().any(|waiting| waiting.url() == url.url())
+                    {
+                        desk.crl_urls.push_back(url);
+                    }
+                }
+            }
+            Tell::Configured => self.0.desk().delivered_urls.clear(),
+        }
+        self.0.new.notify_one();
+    }
+
+    /// Names of the sessions whose records wait in that lane.
+    pub fn waiting_sessions(&self, lane: Lane) -> Vec<String> {
+        self.0.spool.oldest(lane, usize::MAX).iter().filter_map(name).collect()
+    }
+
+    /// Has everything put on disk, then waits until it was delivered or could not be, at most so long.
+    pub async fn flush(&self, at_most: Duration) {
+        let spool = self.0.spool.clone();
+        if !matches!(tokio::task::spawn_blocking(move || spool.keep(KEEP)).await, Ok(true)) {
+            Situation::SpoolUnwritable.tell("what is not delivered now is lost with the end of the agent");
+        }
+        let (done, finished) = oneshot::channel();
+        self.0.desk().flushes.push(done);
+        self.0.urgent.notify_one();
+        if tokio::time::timeout(at_most, finished).await.is_err() {
+            log::debug!("the backend does not take the last reports in time; they wait in the spool");
         }
     }
+}
 
-    /// Waits until what there is was delivered, or could not be.
-    pub async fn flush(&self, at_most: Duration) {
-        let (done, finished) = oneshot::channel();
-        let _ = tokio::time::timeout(at_most, async {
-            if self.0.send(Tell::Flush(done)).await.is_ok() {
-                let _ = finished.await;
-            }
-        })
-        .await;
+impl Shared {
+    fn desk(&self) -> MutexGuard<'_, Desk> {
+        self.desk.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Opens the spools in the state directory and starts to deliver.
+/// Opens the spool in the state directory and starts to deliver.
 ///
 /// # Errors
-/// When a spool is there and cannot be read.
+/// When a file of the spool is there and cannot be read.
 pub fn start(api: Arc<SeonApi>, open: impl Fn() -> std::io::Result<Directory>) -> std::io::Result<Reporter> {
-    let (tells, queue) = mpsc::channel(QUEUE);
-    let reporting = Reporting {
-        api,
-        inside: Spool::open(open()?, "events.spool", MOST_EVENTS)?,
-        dmz: Spool::open(open()?, "events-dmz.spool", MOST_DMZ_EVENTS)?,
-        sessions: Spool::open(open()?, "sessions.spool", MOST_SESSIONS)?,
-        status: None,
-        crl_urls: Vec::new(),
+    let shared = Arc::new(Shared {
+        spool: Spool::open(open)?,
+        desk: Mutex::default(),
         host: proxydaemon::host_name(),
+        new: Notify::new(),
+        urgent: Notify::new(),
+    });
+    // What was left over by the last run.
+    shared.new.notify_one();
+    let delivery = Delivery {
+        api,
+        shared: Arc::clone(&shared),
+        batches: [BATCH; 4],
+        dropped: [0; 4],
+        dropped_told: None,
         on_disk: true,
     };
-    tokio::spawn(reporting.run(queue));
-    Ok(Reporter(tells))
+    tokio::spawn(delivery.run());
+    Ok(Reporter(shared))
 }
 
-struct Reporting {
+/// The task that delivers.
+struct Delivery {
     api: Arc<SeonApi>,
-    inside: Spool<Event>,
-    dmz: Spool<Event>,
-    sessions: Spool<SessionRecord>,
-    status: Option<Box<Status>>,
-    crl_urls: Vec<CrlUrl>,
-    host: String,
+    shared: Arc<Shared>,
+    /// How much of each lane is sent at once: less while the backend refuses something in it.
+    batches: [usize; 4],
+    dropped: [u64; 4],
+    dropped_told: Option<Instant>,
     on_disk: bool,
 }
 
-impl Reporting {
-    async fn run(mut self, mut queue: mpsc::Receiver<Tell>) {
-        let mut flushes = Vec::new();
+/// What came of an attempt.
+enum Attempt {
+    /// The backend took it, or refused it for ever.
+    Settled,
+    /// The backend answers, and does not take it now.
+    NotNow,
+    /// Nothing else would arrive either.
+    Unreachable,
+}
+
+impl Delivery {
+    async fn run(mut self) {
+        let mut failed = false;
         loop {
-            let waits = self.inside.len() + self.dmz.len() + self.sessions.len() > 0 || !self.crl_urls.is_empty();
-            let tell = if waits {
-                // Something could not be delivered: try again in a while, or when something new comes.
-                tokio::time::timeout(RETRY, queue.recv()).await.ok()
+            if failed {
+                tokio::select! {
+                    () = self.shared.urgent.notified() => {}
+                    () = tokio::time::sleep(RETRY) => {}
+                }
             } else {
-                Some(queue.recv().await)
-            };
-            match tell {
-                Some(None) => return,
-                Some(Some(tell)) => self.take(tell, &mut flushes),
-                None => {}
+                tokio::select! {
+                    () = self.shared.urgent.notified() => {}
+                    () = self.shared.new.notified() => {}
+                }
             }
-            while let Ok(tell) = queue.try_recv() {
-                self.take(tell, &mut flushes);
-            }
-            self.deliver().await;
-            self.tell_disk();
-            for done in flushes.drain(..) {
+            let flushes = std::mem::take(&mut self.shared.desk().flushes);
+            self.tell_losses();
+            failed = !self.round().await;
+            for done in flushes {
                 let _ = done.send(());
             }
         }
     }
 
-    fn take(&mut self, tell: Tell, flushes: &mut Vec<oneshot::Sender<()>>) {
-        match tell {
-            Tell::Inside(report) => {
-                let event = event(&report, Component::Proxyclient, &self.host);
-                self.inside.add(event);
+    /// Delivers all there is; `false` when something is left.
+    async fn round(&mut self) -> bool {
+        let mut left = !self.status().await;
+        match self.crl_urls().await {
+            Attempt::Settled => {}
+            Attempt::NotNow => left = true,
+            Attempt::Unreachable => return false,
+        }
+        let mut refused = [0; 4];
+        let mut passed_over = [false; 4];
+        loop {
+            let next = (0..).zip(Lane::ALL).find(|(place, lane)| {
+                !passed_over.get(*place).is_some_and(|passed| *passed) && !self.shared.spool.is_empty(*lane)
+            });
+            let Some((place, lane)) = next else { return !left };
+            let (Some(batch), Some(refused), Some(passed)) =
+                (self.batches.get_mut(place), refused.get_mut(place), passed_over.get_mut(place))
+            else {
+                return false;
+            };
+            match deliver(&self.api, &self.shared, lane, batch, refused).await {
+                Attempt::Settled if *refused < MOST_REFUSED => {}
+                Attempt::Settled | Attempt::NotNow => (*passed, left) = (true, true),
+                Attempt::Unreachable => return false,
             }
-            Tell::Dmz(report, host) => {
-                let event = event(&report, Component::Proxyserver, &host);
-                self.dmz.add(event);
-            }
-            Tell::Session(report) => {
-                if let Some(record) = record(*report) {
-                    self.sessions.add(record);
+        }
+    }
+
+    /// The heartbeat; one that did not arrive is sent again unless there is a newer one.
+    async fn status(&self) -> bool {
+        let Some(status) = self.shared.desk().status.take() else { return true };
+        match self.api.put_status(&status).await {
+            Ok(()) => true,
+            Err(error) => {
+                log::debug!("the heartbeat did not reach the backend: {error}");
+                if !for_ever(&error) {
+                    self.shared.desk().status.get_or_insert(status);
                 }
+                false
             }
-            Tell::Status(status) => self.status = Some(status),
-            Tell::CrlUrls(urls) => {
-                let room = MOST_CRL_URLS.saturating_sub(self.crl_urls.len());
-                self.crl_urls.extend(urls.into_iter().take(room));
-            }
-            Tell::Flush(done) => flushes.push(done),
         }
     }
 
-    async fn deliver(&mut self) {
-        if let Some(status) = self.status.take()
-            && let Err(error) = self.api.put_status(&status).await
+    async fn crl_urls(&self) -> Attempt {
+        loop {
+            let batch: Vec<_> = self.shared.desk().crl_urls.iter().take(MAX_CRL_URLS).cloned().collect();
+            if batch.is_empty() {
+                return Attempt::Settled;
+            }
+            let attempt = match self.api.add_crl_urls(&batch).await {
+                Ok(_) => Attempt::Settled,
+                Err(error) if for_ever(&error) && batch.len() == 1 => {
+                    log::error!(code = Situation::ReportRefused.code(); "a CRL URL: {error}");
+                    Attempt::Settled
+                }
+                Err(error) if for_ever(&error) => self.crl_urls_singly(&batch).await,
+                Err(error) => failure("CRL URLs", &error),
+            };
+            if !matches!(attempt, Attempt::Settled) {
+                return attempt;
+            }
+            // Those that were refused would be refused again; with another configuration they may come again.
+            let mut desk = self.shared.desk();
+            desk.crl_urls.drain(..batch.len());
+            for url in batch {
+                if desk.delivered_urls.len() >= MOST_CRL_URLS {
+                    desk.delivered_urls.clear();
+                }
+                desk.delivered_urls.insert(url.url().to_owned());
+            }
+        }
+    }
+
+    async fn crl_urls_singly(&self, batch: &[CrlUrl]) -> Attempt {
+        for url in batch {
+            match self.api.add_crl_urls(std::slice::from_ref(url)).await {
+                Ok(_) => {}
+                Err(error) if for_ever(&error) => {
+                    log::error!(code = Situation::ReportRefused.code(); "a CRL URL: {error}");
+                }
+                Err(error) => return failure("CRL URLs", &error),
+            }
+        }
+        Attempt::Settled
+    }
+
+    /// Tells what was dropped and that the disk makes trouble; to the backend too, as soon as it can be reached.
+    fn tell_losses(&mut self) {
+        for (dropped, lane) in self.dropped.iter_mut().zip(Lane::ALL) {
+            *dropped += self.shared.spool.take_dropped(lane);
+        }
+        if self.dropped.iter().any(|dropped| *dropped > 0)
+            && self.dropped_told.is_none_or(|told| told.elapsed() >= DROPPED_EVERY)
         {
-            log::debug!("the heartbeat did not reach the backend: {error}");
-            // Nothing else would either.
-            return;
+            let each = self.dropped.iter().zip(Lane::ALL).filter(|(dropped, _)| **dropped > 0);
+            let text: Vec<_> = each.map(|(dropped, lane)| format!("{dropped} {}", lane.what())).collect();
+            let text = format!("dropped since the last such line: {}", text.join(", "));
+            Situation::SpoolFull.tell(&text);
+            tell_event(&self.shared, Situation::SpoolFull, text);
+            (self.dropped, self.dropped_told) = ([0; 4], Some(Instant::now()));
         }
-        while !self.crl_urls.is_empty() {
-            let batch: Vec<_> = self.crl_urls.iter().take(MAX_CRL_URLS).cloned().collect();
-            if !settled(self.api.add_crl_urls(&batch).await.map(drop), "CRL URLs") {
-                break;
-            }
-            self.crl_urls.drain(..batch.len());
+        let trouble = self.shared.spool.trouble();
+        if let Some(trouble) = &trouble
+            && self.on_disk
+        {
+            let text = format!("{trouble}; reports are kept in memory only");
+            tell_event(&self.shared, Situation::SpoolUnwritable, text);
         }
-        deliver_events(&self.api, &mut self.inside).await;
-        deliver_events(&self.api, &mut self.dmz).await;
-        while self.sessions.len() > 0 {
-            let batch: Vec<_> = self.sessions.oldest(BATCH).cloned().collect();
-            if !settled(self.api.add_sessions(&batch).await, "session records") {
-                break;
-            }
-            self.sessions.delivered(batch.len());
-        }
-        for (what, dropped) in [
-            ("events", self.inside.take_dropped()),
-            ("events of the DMZ", self.dmz.take_dropped()),
-            ("session records", self.sessions.take_dropped()),
-        ] {
-            if dropped > 0 {
-                Situation::SpoolFull.tell(format_args!("{dropped} {what} were dropped"));
-            }
-        }
-    }
-
-    fn tell_disk(&mut self) {
-        let trouble = self.inside.trouble().or(self.dmz.trouble()).or(self.sessions.trouble());
-        match (trouble, self.on_disk) {
-            (Some(trouble), true) => {
-                Situation::SpoolUnwritable.tell(format_args!("{trouble}; reports are kept in memory only"));
-                self.on_disk = false;
-            }
-            (None, false) => {
-                log::info!(code = Situation::SpoolUnwritable.code(); "reports are kept on disk again");
-                self.on_disk = true;
-            }
-            _ => {}
-        }
+        self.on_disk = trouble.is_none();
     }
 }
 
-async fn deliver_events(api: &SeonApi, spool: &mut Spool<Event>) {
-    while spool.len() > 0 {
-        let batch: Vec<_> = spool.oldest(BATCH).cloned().collect();
-        if !settled(api.add_events(&batch).await.map(drop), "events") {
-            return;
-        }
-        spool.delivered(batch.len());
-    }
-}
-
-/// Whether a batch is done with: taken, or refused for ever (then it is lost, and told).
-fn settled(answer: Result<(), ApiError>, what: &str) -> bool {
+/// Sends a batch of a lane. One that the backend refuses for ever is cut in halves until what is refused stands alone;
+/// only that is dropped.
+async fn deliver(api: &SeonApi, shared: &Shared, lane: Lane, batch: &mut usize, refused: &mut usize) -> Attempt {
+    let lines = shared.spool.oldest(lane, *batch);
+    let answer = match lane {
+        Lane::Events | Lane::DmzEvents => api.add_events(&read::<Event>(&lines, lane)).await.map(drop),
+        Lane::Sessions | Lane::DmzSessions => api.add_sessions(&read::<SessionRecord>(&lines, lane)).await,
+    };
     match answer {
-        Ok(()) => true,
-        Err(error @ (ApiError::Status { status: 400, .. } | ApiError::RequestTooLarge)) => {
-            log::error!(code = Situation::SpoolFull.code(); "the backend refuses {what} for ever: {error}");
-            true
+        Ok(()) => {
+            shared.spool.delivered(lane, lines.len());
+            (*batch, *refused) = ((*batch * 2).min(BATCH), 0);
+            Attempt::Settled
         }
+        Err(error) if for_ever(&error) && lines.len() > 1 => {
+            *batch = lines.len() / 2;
+            Attempt::Settled
+        }
+        Err(error) if for_ever(&error) => {
+            shared.spool.delivered(lane, lines.len());
+            *refused += 1;
+            let text = format!("{} {}: {error}", lane.what(), lines.first().and_then(name).unwrap_or_default());
+            Situation::ReportRefused.tell(&text);
+            // An event about an event could be refused for the same reason, and so on.
+            if matches!(lane, Lane::Sessions) {
+                tell_event(shared, Situation::ReportRefused, text);
+            }
+            Attempt::Settled
+        }
+        Err(error) => failure(lane.what(), &error),
+    }
+}
+
+fn failure(what: &str, error: &ApiError) -> Attempt {
+    log::debug!("{what} did not reach the backend: {error}; they wait");
+    match error {
+        ApiError::Status { .. } => Attempt::NotNow,
+        _ => Attempt::Unreachable,
+    }
+}
+
+/// Whether the same would be refused again.
+const fn for_ever(error: &ApiError) -> bool {
+    matches!(error, ApiError::Status { status: 400 | 413 | 422, .. } | ApiError::RequestTooLarge | ApiError::Request(_))
+}
+
+fn tell_event(shared: &Shared, situation: Situation, text: String) {
+    let report =
+        Report { time: now(), situation, pid: std::process::id(), text, session: None, partner: None, peer: None };
+    shared.spool.add(Lane::Events, &to_backend::event(&report, Component::Proxyclient, &shared.host));
+}
+
+/// The reports of these lines; a line that is none (a damaged file) is passed over.
+fn read<T: DeserializeOwned>(lines: &[Line], lane: Lane) -> Vec<T> {
+    let report = |line: &Line| match serde_json::from_slice(line) {
+        Ok(report) => Some(report),
         Err(error) => {
-            log::debug!("{what} did not reach the backend: {error}; they wait in the spool");
-            false
+            log::error!("a line in the spool of {} cannot be read: {error}", lane.what());
+            None
         }
+    };
+    lines.iter().filter_map(report).collect()
+}
+
+/// The name of an event or session.
+fn name(line: &Line) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Named {
+        id: String,
     }
+    Some(serde_json::from_slice::<Named>(line).ok()?.id)
 }
 
-fn event(report: &Report, component: Component, host: &str) -> Event {
-    Event {
-        id: Uuid::new_v4(),
-        time: time(report.time),
-        severity: match report.situation.severity() {
-            Severity::Note | Severity::Info => seonapi_client::Severity::Info,
-            Severity::Error => seonapi_client::Severity::Error,
-            Severity::Fatal => seonapi_client::Severity::Fatal,
-        },
-        component,
-        pid: report.pid,
-        host: Some(host.to_owned()),
-        code: Some(report.situation.code().to_owned()),
-        message: EventMessage::new(report.text.clone()),
-        session_id: report.session.map(|session| session.to_string()),
-        partner: report.partner.clone(),
-        peer_address: report.peer.map(|peer| peer.to_string()),
-    }
-}
-
-fn record(report: SessionReport) -> Option<SessionRecord> {
-    Some(SessionRecord {
-        id: report.id.to_string().parse().ok()?,
-        direction: match report.direction {
-            Direction::Incoming => SessionDirection::Incoming,
-            Direction::Outgoing => SessionDirection::Outgoing,
-        },
-        partner: report.partner,
-        ssid_code: report.ssid_code,
-        peer_address: Some(report.peer.to_string()),
-        certificate_sha256: report.certificate.map(Fingerprint::from),
-        tls_version: report.tls.as_ref().map(|tls| tls.version.clone()),
-        cipher_suite: report.tls.map(|tls| tls.cipher_suite),
-        started: time(report.started),
-        ended: time(report.ended),
-        outcome: match report.outcome {
-            SessionOutcome::Completed => Outcome::Completed,
-            SessionOutcome::Aborted => Outcome::Aborted,
-            SessionOutcome::Refused => Outcome::Refused,
-            SessionOutcome::Violation => Outcome::Violation,
-            SessionOutcome::Timeout => Outcome::Timeout,
-        },
-        detail: Some(format!("{}: {}", report.situation, report.detail)),
-        bytes_from_partner: report.octets_from_partner,
-        bytes_to_partner: report.octets_to_partner,
-        files: report
-            .files
-            .into_iter()
-            .map(|file| FileRecord {
-                dataset_name: file.dataset_name,
-                direction: Some(match file.direction {
-                    FileDirection::FromPartner => seonapi_client::FileDirection::FromPartner,
-                    FileDirection::ToPartner => seonapi_client::FileDirection::ToPartner,
-                }),
-                bytes: file.octets,
-                result: Some(match file.result {
-                    FileResult::Acknowledged => seonapi_client::FileResult::Acknowledged,
-                    FileResult::Refused => seonapi_client::FileResult::Refused,
-                    FileResult::Incomplete => seonapi_client::FileResult::Incomplete,
-                }),
-            })
-            .collect(),
-    })
-}
-
-fn time(millis: UnixMillis) -> DateTime<Utc> {
-    DateTime::from_timestamp_millis(millis.0).unwrap_or_default()
-}
+#[cfg(test)]
+mod tests;

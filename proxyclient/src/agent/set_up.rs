@@ -1,0 +1,214 @@
+//! Sessions from the DMZ's request to their own two feet: judged, forked, paired; and those that an earlier agent left.
+
+use super::*;
+
+impl Agent {
+    pub(super) fn pair(&mut self, link: u64, session: SessionId, request: PairingRequest) {
+        if let Err(refused) = self.judge(link, session, &request) {
+            let text = format!("peer={}: {}", request.peer, refused.text);
+            self.refused_here.add(session);
+            self.report_provoked(refused.situation, &text, Some(session), Some(request.peer));
+            self.send(link, FromClient::PairRefused(session, refused));
+        }
+    }
+
+    pub(super) fn judge(&mut self, link: u64, session: SessionId, request: &PairingRequest) -> Result<(), Refused> {
+        let refuse = |situation, text: &str| Err(Refused { situation, text: text.to_owned() });
+        let Some(config) = self.config.clone() else {
+            return refuse(Situation::PairingRefused, "there is no configuration");
+        };
+        if self.draining {
+            return refuse(Situation::SessionStopped, "the proxyclient ends");
+        }
+        if self.from_dmz.has_recorded(session) {
+            return refuse(Situation::PairingRefused, "the proxyserver has sent the record of this session already");
+        }
+        let limits = &config.snapshot.limits;
+        if self.sessions.count() >= limits.max_sessions as usize {
+            return refuse(Situation::LimitReached, "max_sessions is reached");
+        }
+        let partner =
+            judge::judge(request, &config.policy, &self.signer.certificates(), &mut self.spent, judge::now())?;
+        let name = partner.name().map(str::to_owned);
+        if let (Some(name), Some(most)) = (&name, partner.max_sessions())
+            && self.sessions.of_partner(name) >= most as usize
+        {
+            let text = format!("partner {name} has {most} sessions already");
+            return Err(Refused { situation: Situation::PartnerSessionsFull, text });
+        }
+        self.report_crl_urls(&config, &partner);
+        for (situation, text) in self.doubts.new_of(&partner) {
+            self.report(situation, &text, Some(session), name.clone(), Some(request.peer));
+        }
+        if let Some(end_entity) = request.chain.0.first() {
+            self.expiries.saw(end_entity);
+        }
+        let deadline = Instant::now() + limits.pairing_timeout;
+        let Some(up) = self.up() else { return refuse(Situation::LinkDown, "the link is lost") };
+        let tls = request.tls.clone();
+        let assignment = Assignment {
+            session,
+            link: up.control.address,
+            token: request.token,
+            dmz_key: request.dmz_key,
+            receive_daemon: Vec::new(),
+            partner: name.clone(),
+            ssid_codes: partner.ssid_codes().to_vec(),
+            strict: partner.conformance() == verification::Conformance::Strict,
+            peer: request.peer,
+            certificate: *partner.fingerprint().as_bytes(),
+            odette: partner.facts().odette_id.as_ref().map(|odette| odette.replace('"', "\\22")),
+            tls: tls.clone(),
+            limits: limits.clone(),
+            started: now(),
+        };
+        let added = self.sessions.add(
+            session,
+            Session {
+                link,
+                partner: name,
+                peer: request.peer,
+                shown: format!(
+                    "{} {} {}; it shows {}",
+                    tls.version,
+                    tls.cipher_suite,
+                    tls.key_exchange,
+                    partner.facts()
+                ),
+                chain: request.chain.0.iter().map(|der| der.to_vec()).collect(),
+                established: judge::now(),
+                ended: false,
+                phase: Phase::Forking(Box::new(assignment), deadline),
+            },
+        );
+        if !added {
+            return refuse(Situation::PairingRefused, "this session was paired before");
+        }
+        let (events, (host, port)) = (self.events.clone(), config.receive_daemon.clone());
+        tokio::spawn(async move {
+            let addresses = resolve(&host, port).await;
+            let _ = events.send(Event::Resolved(link, session, addresses)).await;
+        });
+        Ok(())
+    }
+
+    pub(super) fn resolved(&mut self, link: u64, session: SessionId, addresses: Result<Vec<SocketAddr>, Refused>) {
+        let Some(waiting) = self.sessions.get_mut(session).filter(|waiting| waiting.link == link) else { return };
+        let Phase::Forking(assignment, _) = &mut waiting.phase else { return };
+        match addresses {
+            Ok(addresses) => {
+                assignment.receive_daemon = addresses;
+                if self.gate.send(&FromAgent::Fork(session), &[]).is_err() {
+                    let text = "the gate does not take the order to fork".to_owned();
+                    self.refuse(session, Refused { situation: Situation::LimitReached, text });
+                }
+            }
+            Err(refused) => self.refuse(session, refused),
+        }
+    }
+
+    /// A session in set-up fails: the DMZ is told, its process ends with its channel.
+    pub(super) fn refuse(&mut self, session: SessionId, refused: Refused) {
+        let Some(gone) = self.sessions.remove(session) else { return };
+        let text = format!("peer={}: {}", gone.peer, refused.text);
+        self.refused_here.add(session);
+        self.report(refused.situation, &text, Some(session), gone.partner, Some(gone.peer));
+        self.end(session);
+        self.send(gone.link, FromClient::PairRefused(session, refused));
+    }
+
+    pub(super) fn hear_session(&mut self, session: SessionId, said: Option<FromSession>) {
+        let Some(known) = self.sessions.get_mut(session) else { return };
+        let link = known.link;
+        match (&known.phase, said) {
+            (Phase::Preparing(channel, deadline), Some(FromSession::Key(key))) => {
+                let (channel, deadline) = (Arc::clone(channel), *deadline);
+                known.phase = Phase::Connecting(deadline);
+                // First the DMZ is told, then the session may connect.
+                self.send(link, FromClient::Paired(session, key));
+                let _ = channel.send(&ToSession::Go, &[]);
+            }
+            (Phase::Preparing(..) | Phase::Connecting(_), Some(FromSession::Failed(refused))) => {
+                self.refuse(session, refused);
+            }
+            (Phase::Connecting(_), Some(FromSession::Linked)) => {
+                known.phase = Phase::Running;
+                self.from_dmz.is_paired(session);
+                if let Ok(kept) = postcard::to_allocvec(&known.kept()) {
+                    let _ = self.gate.send(&FromAgent::Remember(session, kept.into()), &[]);
+                }
+                let (partner, peer, ended) = (known.partner.clone(), known.peer, known.ended);
+                let name = partner.as_deref().unwrap_or("(unknown)");
+                let text = format!("peer={peer} partner={name}: {}", std::mem::take(&mut known.shown));
+                if ended {
+                    self.sessions.remove(session);
+                }
+                self.report(Situation::SessionPaired, &text, Some(session), partner, Some(peer));
+            }
+            (Phase::Running, None) => {}
+            (_, None) => {
+                let text = "the session's process ended before it was paired".to_owned();
+                self.refuse(session, Refused { situation: Situation::PairingRefused, text });
+            }
+            (_, Some(_)) => {
+                let text = "the session's process spoke out of turn".to_owned();
+                self.refuse(session, Refused { situation: Situation::PairingRefused, text });
+            }
+        }
+    }
+
+    pub(super) fn forked(&mut self, session: SessionId, channel: OwnedFd) -> std::io::Result<()> {
+        let channel = Arc::new(AsyncChannel::new(Channel::from(channel), LARGEST)?);
+        // A session that was given up meanwhile sees the end of its channel and ends.
+        let Some(known) = self.sessions.get_mut(session) else { return Ok(()) };
+        let Phase::Forking(assignment, deadline) = &known.phase else { return Ok(()) };
+        channel.send(&ToSession::Assignment(assignment.clone()), &[])?;
+        known.phase = Phase::Preparing(Arc::clone(&channel), *deadline);
+        let events = self.events.clone();
+        tokio::spawn(async move {
+            loop {
+                let said = channel.receive::<FromSession>().await.ok().flatten().map(|(said, _)| said);
+                let last = matches!(said, None | Some(FromSession::Linked));
+                if events.send(Event::Session(session, said)).await.is_err() || last {
+                    return;
+                }
+            }
+        });
+        Ok(())
+    }
+
+    /// A session that a predecessor of this agent paired: it is judged again by each new configuration, and counted.
+    pub(super) fn known_from_before(&mut self, session: SessionId, kept: &[u8]) {
+        match proxylink::frame::decode::<sessions::Kept>(kept) {
+            Ok(kept) => {
+                self.from_dmz.is_paired(session);
+                self.sessions.add(session, Session::running(kept));
+            }
+            Err(error) => log::error!("what was kept of session {session} cannot be read: {error}"),
+        }
+    }
+
+    /// The backend keeps the first record of a name: one that the DMZ took for a record of its own must not make the true
+    /// one vanish.
+    pub(super) fn under_its_own_name(&self, mut record: Box<SessionReport>) -> Box<SessionReport> {
+        let session = record.id;
+        if self.from_dmz.has_recorded(session) {
+            record.id = SessionId::from_random(*uuid::Uuid::new_v4().as_bytes());
+            log::error!(code = Situation::LinkMessageInvalid.code(), session = session.to_string().as_str();
+                "the proxyserver has sent a record of this session, which was paired; the true one is {}", record.id);
+            record.detail = format!("session {session}: {}", record.detail);
+        }
+        record
+    }
+}
+
+async fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, Refused> {
+    const MOST: usize = 8;
+    let failed = |text: String| Refused { situation: Situation::DaemonUnreachable, text };
+    let found = tokio::time::timeout(RESOLVE_DEADLINE, tokio::net::lookup_host((host, port)))
+        .await
+        .map_err(|_| failed(format!("{host} is not resolved in time")))?
+        .map_err(|error| failed(format!("{host} cannot be resolved: {error}")))?;
+    let addresses: Vec<_> = found.take(MOST).collect();
+    if addresses.is_empty() { Err(failed(format!("{host} has no address"))) } else { Ok(addresses) }
+}

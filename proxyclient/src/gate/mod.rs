@@ -248,13 +248,13 @@ impl Gate {
             return false;
         }
         self.read_log(usize::MAX);
-        let lost = self.backlog.lost();
-        if lost > 0 && self.was_well && now < until {
+        if self.backlog.lasting() > 0 && self.was_well && now < until {
             if self.restart.next().is_none() {
                 self.restart.not_started(now);
             }
             return false;
         }
+        let lost = self.backlog.lost();
         if lost > 0 && self.was_well {
             Situation::SpoolFull.tell(format_args!("{lost} messages for the backend found no agent to take them"));
         }

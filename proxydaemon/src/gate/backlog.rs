@@ -140,10 +140,14 @@ impl Backlog {
         (self.dropped > 0 && room).then(|| std::mem::take(&mut self.dropped))
     }
 
+    /// How many wait that are not for the role alone that runs now.
+    pub fn lasting(&self) -> usize {
+        self.entries.iter().filter(|entry| entry.keep != Keep::ForThisOne).count()
+    }
+
     /// How many were dropped or are left, at the very end.
     pub fn lost(&self) -> u64 {
-        let left = self.entries.iter().filter(|entry| entry.keep != Keep::ForThisOne).count();
-        self.dropped + u64::try_from(left).unwrap_or(u64::MAX)
+        self.dropped + u64::try_from(self.lasting()).unwrap_or(u64::MAX)
     }
 }
 
@@ -236,7 +240,7 @@ mod tests {
         assert_eq!(put(&mut backlog, "e", Keep::ForAny), Put::Taken);
         assert_eq!(put(&mut backlog, "f", Keep::ForThisOne), Put::Taken);
         assert_eq!(put(&mut backlog, "g", Keep::ForAny), Put::Dropped);
-        assert_eq!((backlog.dropped(), backlog.lost()), (None, 6));
+        assert_eq!((backlog.dropped(), backlog.lasting(), backlog.lost()), (None, 3, 6));
         let (ours, theirs) = Channel::pair().unwrap();
         backlog.flush(&ours, Instant::now()).unwrap();
         assert_eq!(come(&theirs), ["a", "b", "e", "f"]);

@@ -132,7 +132,7 @@ impl Gate {
             Ok(snapshot) => {
                 self.snapshot = snapshot;
                 // Addresses that were missing are tried again.
-                self.open_partner_port();
+                self.open_partner_port(false);
             }
             Err(text) => {
                 Situation::RoleDied.tell(format_args!("the switchboard is ended: its snapshot: {text}"));

@@ -205,7 +205,7 @@ impl Gate {
             self.end_stuck_switchboard();
         }
         if self.bind_again.is_some_and(|at| at <= now) {
-            self.open_partner_port();
+            self.open_partner_port(false);
         }
         if self.accept_again.is_some_and(|at| at <= now) {
             self.accept_again = None;
@@ -323,8 +323,9 @@ impl Gate {
 
     // The partner port
 
-    /// Opens what is not open of the addresses in force; what cannot be had is told once and tried again.
-    fn open_partner_port(&mut self) {
+    /// Opens what is not open of the addresses in force; what cannot be had is told once and tried again. The inside is
+    /// told where partners can connect when that has changed, or after a new snapshot.
+    fn open_partner_port(&mut self, is_new: bool) {
         self.bind_again = None;
         let Some(snapshot) = &self.snapshot else { return };
         if self.expired {
@@ -346,7 +347,9 @@ impl Gate {
         if addresses != before {
             let _ = notify::status(&format!("linked, the partner port is open at {addresses:?}"));
         }
-        self.tell_switchboard(&ToSwitchboard::Listening(addresses), None);
+        if is_new || addresses != before {
+            self.tell_switchboard(&ToSwitchboard::Listening(addresses), None);
+        }
     }
 
     fn close_partner_port(&mut self, why: &str) {

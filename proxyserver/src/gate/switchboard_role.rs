@@ -221,7 +221,7 @@ impl Gate {
         }
         self.restart.well();
         self.snapshot = Some(snapshot);
-        self.open_partner_port();
+        self.open_partner_port(true);
     }
 
     // What it is told

@@ -7,6 +7,7 @@ use oftp2_codec::monitor::{Notice, Peer};
 use proxydaemon::descriptors::Channel;
 use proxydaemon::exit::ExitCode;
 use proxydaemon::logging::{ChildLog, MAX_PAYLOAD};
+use proxylink::closing::Closing;
 use proxylink::message::Refused;
 use proxylink::pairing::Direction;
 use proxylink::record::{FileDirection, FileReport, FileResult, MOST_FILES, SessionOutcome, SessionReport};
@@ -43,19 +44,16 @@ impl<'a> Account<'a> {
 
     /// The relay has ended: one line, and the record to the gate.
     pub fn ended(&self, outcome: &Outcome, files: Files, log: &ChildLog) -> ExitCode {
-        // Where the partner's side ended it, the DMZ's session knows better than what came through the data link.
-        let ended_there = matches!(
-            outcome.ending,
-            Ending::Aborted { by: Which::Partner, .. }
-                | Ending::Lost { side: Which::Partner, .. }
-                | Ending::PeerSession(_)
-        );
-        let closing = outcome.closing.as_ref().filter(|closing| closing.situation != Situation::SessionEnded);
-        let (situation, text) = match closing {
-            Some(closing) if ended_there => {
-                (closing.situation, format!("seen in the DMZ: {}", crate::agent::escape(&closing.text)))
+        let (situation, text) = match &outcome.ending {
+            Ending::PeerSession(closing) => claimed(closing),
+            // Where the partner's side ended it, the DMZ's session knows better than what came through the data link.
+            Ending::Aborted { by: Which::Partner, .. } | Ending::Lost { side: Which::Partner, .. } => {
+                match &outcome.closing {
+                    Some(closing) => claimed(closing),
+                    None => (outcome.ending.situation(Which::Partner), outcome.ending.to_string()),
+                }
             }
-            _ => (outcome.ending.situation(Which::Partner), outcome.ending.to_string()),
+            ending => (ending.situation(Which::Partner), ending.to_string()),
         };
         let partner = self.assignment.partner.as_deref().unwrap_or("(unknown)");
         let detail = format!(
@@ -98,6 +96,17 @@ impl<'a> Account<'a> {
             Severity::Note | Severity::Info => ExitCode::Ok,
             Severity::Error | Severity::Fatal => ExitCode::SessionPeer,
         }
+    }
+}
+
+/// What the DMZ's session says of the end is a claim: escaped, and no more than a session can meet. One that did not end
+/// in order here did not end in order.
+fn claimed(closing: &Closing) -> (Situation, String) {
+    let text = format!("seen in the DMZ: {}", crate::agent::escape(&closing.text));
+    match closing.situation {
+        Situation::SessionEnded => (Situation::SessionAborted, text),
+        situation if situation.of_dmz_session() => (situation, text),
+        other => (Situation::SessionAborted, format!("{text} (it claims {other})")),
     }
 }
 
@@ -197,4 +206,21 @@ impl relay::Observer for Files {
     }
 
     fn data(&mut self, _from: Peer, _octets: u64) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_dmz_cannot_claim_what_a_session_does_not_meet() {
+        let claim = |situation| claimed(&Closing::new(situation, "line\nbreak".to_owned()));
+        assert_eq!(claim(Situation::ProtocolViolation).0, Situation::ProtocolViolation);
+        assert_eq!(claim(Situation::PartnerLost).0, Situation::PartnerLost);
+        for lie in [Situation::SessionEnded, Situation::TokenRefused, Situation::OutgoingIpUnavailable] {
+            let (situation, text) = claim(lie);
+            assert_eq!(situation, Situation::SessionAborted, "{lie}");
+            assert!(!text.contains('\n'), "{text}");
+        }
+    }
 }

@@ -64,7 +64,7 @@ impl<'a> Prepared<'a> {
     /// Opens it.
     ///
     /// # Errors
-    /// [`Unreadable`] when the octets were not made by [`write`].
+    /// [`Unreadable`] when the octets were not made by [`write()`].
     pub fn open(octets: &'a [u8]) -> Result<Self, Unreadable> {
         let unreadable = || Unreadable(octets.len());
         let (length, rest) = octets.split_first_chunk::<4>().ok_or_else(unreadable)?;

@@ -77,6 +77,8 @@ impl LinkPort {
 pub struct Control {
     /// Its key.
     pub key: KeyHash,
+    /// The same, as in its line of the licence file.
+    pub client: String,
     /// Its introduction.
     pub hello: ClientHello,
     /// Where it comes from.
@@ -195,17 +197,21 @@ async fn control(socket: TcpStream, from: SocketAddr, port: &LinkPort) -> Result
         let mut tls = acceptor.accept(socket).await.map_err(|error| refused(format!("TLS failed: {error}")))?;
         let key =
             proven_key(tls.get_ref().1.peer_certificates()).ok_or_else(|| refused("no key was proven".to_owned()))?;
-        if !is_licensed(&port.licence, &tls) {
-            let text = format!(
-                "the key {key} stands in no `client:` line of the licence file; `seon_proxyclient2 \
-                 --print-client-line` prints the line to add"
-            );
-            goodbye(&mut tls, Situation::LinkClientUnlicensed, text.clone()).await;
-            return Err(Refusal::new(Situation::LinkClientUnlicensed, text));
-        }
         let hello = match frame::read(&mut tls).await.map_err(|error| refused(error.to_string()))? {
             FromClient::Hello(hello) => hello,
             other => return Err(refused(format!("an introduction was expected, {other:?} came"))),
+        };
+        // Judged only now that nothing unread is left, which could reset the connection before the answer is read.
+        let client = match licensed(&port.licence, &tls) {
+            Ok(client) => client,
+            Err(other) => {
+                let text = format!(
+                    "{other} stands in no `client:` line of the licence file; `seon_proxyclient2 \
+                     --print-client-line` prints the line to add"
+                );
+                goodbye(&mut tls, Situation::LinkClientUnlicensed, text.clone()).await;
+                return Err(Refusal::new(Situation::LinkClientUnlicensed, text));
+            }
         };
         // The same agent may come back before we saw its old connection break; another one may not take its place.
         if port.holder().is_some_and(|holder| holder.key != key || holder.instance != hello.instance) {
@@ -216,19 +222,24 @@ async fn control(socket: TcpStream, from: SocketAddr, port: &LinkPort) -> Result
         frame::write(&mut tls, &FromServer::Hello(port.hello.clone()))
             .await
             .map_err(|error| refused(error.to_string()))?;
-        Ok((tls, key, hello))
+        Ok((tls, key, client, hello))
     };
-    let (tls, key, hello) = timeout(HANDSHAKE_DEADLINE, handshake)
+    let (tls, key, client, hello) = timeout(HANDSHAKE_DEADLINE, handshake)
         .await
         .map_err(|_| refused(format!("not authenticated within {} s", HANDSHAKE_DEADLINE.as_secs())))??;
     let (outbox, inbox) = proxylink::control::start(tls, FromServer::Ping);
-    let _ = port.events.send(Event::Control(Box::new(Control { key, hello, from, outbox, inbox }))).await;
+    let _ = port.events.send(Event::Control(Box::new(Control { key, client, hello, from, outbox, inbox }))).await;
     Ok(())
 }
 
-fn is_licensed(licence: &ValidLicence, tls: &TlsStream<TcpStream>) -> bool {
-    let spki = tls.get_ref().1.peer_certificates().and_then(<[_]>::first);
-    spki.is_some_and(|spki| licence.client(spki).is_some())
+/// The client's key as its line in the licence file has it; an error when no line has it.
+fn licensed(licence: &ValidLicence, tls: &TlsStream<TcpStream>) -> Result<String, String> {
+    let spki = tls.get_ref().1.peer_certificates().and_then(<[_]>::first).map(AsRef::as_ref).unwrap_or_default();
+    match licence.client(spki) {
+        Some(client) => Ok(client.key.to_string()),
+        None => Err(license::ClientKey::of_spki(spki)
+            .map_or_else(|| format!("another kind of key ({})", KeyHash::of_spki(spki)), |key| key.to_string())),
+    }
 }
 
 /// Says why, then closes; the other side may be gone already.

@@ -23,7 +23,7 @@ impl Switchboard {
             escape(&control.hello.version),
             escape(&control.hello.host),
             control.hello.pid,
-            control.key
+            control.client
         ));
         let events = self.events.clone();
         let mut inbox = control.inbox;

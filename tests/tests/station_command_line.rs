@@ -91,3 +91,38 @@ fn a_refused_password_is_said_at_both_ends() {
     assert!(!receiver.wait_for_end().unwrap().success());
     assert!(!receiver.lines().concat().contains("WRONG"), "a password is never shown");
 }
+
+#[test]
+fn rules_to_break_are_listed_and_one_that_is_broken_is_answered() {
+    let listed = Process::run("list", &mut station(&["send", "--misbehave", "list"])).unwrap();
+    for rule in tests::station::Rule::all() {
+        assert!(listed.lines().any(|line| line.starts_with(rule.name) && line.ends_with(rule.does)), "{}", rule.name);
+    }
+    let scratch = Scratch::new().unwrap();
+    let directory = scratch.directory("received").unwrap();
+    let mut receive = station(&["receive", "--listen", "127.0.0.1:0", "--code", "HOME"]);
+    let receiver = Process::start("receive", receive.arg("--directory").arg(directory)).unwrap();
+    let file = scratch.write("a", "a").unwrap();
+    let to = listening(&receiver);
+    let mut send = station(&["send", "--to", &to, "--code", "ACME", "--misbehave", "unknown-command"]);
+    let trouble = Process::run("send", send.arg(&file)).unwrap_err();
+    assert!(trouble.0.contains("ESID 01"), "{trouble}");
+    let mut send = station(&["send", "--to", &to, "--code", "ACME", "--misbehave", "nothing-such"]);
+    let trouble = Process::run("send", send.arg(&file)).unwrap_err();
+    assert!(trouble.0.contains("--misbehave list"), "{trouble}");
+}
+
+#[test]
+fn a_negative_response_is_told_at_both_ends() {
+    let scratch = Scratch::new().unwrap();
+    let directory = scratch.directory("received").unwrap();
+    let mut receive = station(&["receive", "--listen", "127.0.0.1:0", "--once", "1", "--code", "HOME"]);
+    receive.args(["--negative-response", "34"]).arg("--directory").arg(directory);
+    let receiver = Process::start("receive", &mut receive).unwrap();
+    let file = scratch.write("a", "a").unwrap();
+    let mut send = station(&["send", "--to", &listening(&receiver), "--code", "ACME"]);
+    let trouble = Process::run("send", send.arg(file)).unwrap_err();
+    assert!(trouble.0.contains("Negative End Response received for A: 34"), "{trouble}");
+    receiver.wait_for_text("Negative End Response sent for A: 34").unwrap();
+    assert!(receiver.wait_for_end().unwrap().success());
+}

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use tests::station::{
-    self, Event, Failure, Format, Identity, Level, Observer, OutgoingFile, Receiver, Report, Security, Settings, Store,
-    TlsSettings, TlsVersions, Transfers, Trust,
+    self, Answer, Event, Failure, Format, Identity, Level, Observer, OutgoingFile, Receiver, Report, Rule, Security,
+    Settings, Store, TlsSettings, TlsVersions, Transfers, Trust,
 };
 
 /// An OFTP2 station (RFC 5024) for trying a set-up
@@ -28,6 +28,8 @@ enum Role {
     Send(Send),
     /// Wait for stations that call, and take their files
     Receive(Receive),
+    /// Wait for stations that call, and send each file back in the session it came in
+    Echo(Echo),
 }
 
 #[derive(Args)]
@@ -53,6 +55,13 @@ struct Send {
     /// Send as records of that many octets (format F)
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=99_999))]
     record_length: Option<u32>,
+    /// Send as records of at most N octets (format V); in the file each stands behind its length, two octets, big-endian
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_535))]
+    #[arg(conflicts_with_all = ["text", "record_length"])]
+    variable_records: Option<u32>,
+    /// Ask for signed responses, with that cipher suite (SFIDSIGN, SFIDCIPH; level 5)
+    #[arg(long, value_name = "SUITE", value_parser = clap::value_parser!(u8).range(1..=99))]
+    ask_signature: Option<u8>,
     /// It is enough that the files were taken; do not ask for an End to End Response to each
     #[arg(long)]
     no_eerp_wait: bool,
@@ -76,12 +85,38 @@ struct Receive {
     /// Answer each file with an End to End Response
     #[arg(long)]
     eerp: bool,
+    /// Answer each file with a Negative End Response of that reason (NERPREAS; levels 4 and 5)
+    #[arg(long, value_name = "REASON", conflicts_with = "eerp")]
+    #[arg(value_parser = clap::value_parser!(u8).range(1..=99))]
+    negative_response: Option<u8>,
+    /// Signature of responses that are to be signed, passed on as it is: a file of CMS SignedData made elsewhere, or any
+    /// octets. The hash is made here; whether the signature fits it is not looked at
+    #[arg(long, value_name = "FILE")]
+    response_signature: Option<PathBuf>,
     /// Ask for the turn after each file, to answer it at once
     #[arg(long)]
     ask_for_turn: bool,
     /// Send these to the first station that calls
     #[arg(long = "send", value_name = "FILE")]
     files: Vec<PathBuf>,
+    #[command(flatten)]
+    terms: Terms,
+}
+
+#[derive(Args)]
+struct Echo {
+    /// Where to wait; port 0 takes any free one and tells it
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen: String,
+    /// End after that many sessions; exit code 0 only if all went well
+    #[arg(long, value_name = "N")]
+    once: Option<usize>,
+    /// Answer each file with an End to End Response, too
+    #[arg(long)]
+    eerp: bool,
+    /// Ask for the turn after each file, to send it back at once
+    #[arg(long)]
+    ask_for_turn: bool,
     #[command(flatten)]
     terms: Terms,
 }
@@ -115,6 +150,13 @@ struct Terms {
     /// Do not offer restart of broken files
     #[arg(long)]
     no_restart: bool,
+    /// Secure authentication (SECD, AUCH, AURP) for tests only: challenges have the outer form of CMS and are enciphered
+    /// for nobody, so that only another oftp2_station can answer them
+    #[arg(long)]
+    authentication_stub: bool,
+    /// Break one rule of RFC 5024 on purpose, once a session; `list` prints the rules
+    #[arg(long, value_name = "RULE", value_parser = rule)]
+    misbehave: Option<&'static Rule>,
     /// Longest wait for the other station, in seconds
     #[arg(long, value_name = "S", default_value_t = 180)]
     patience: u64,
@@ -148,9 +190,13 @@ struct Terms {
 }
 
 fn main() -> ExitCode {
+    if asks_for_rules(std::env::args()) {
+        return print_rules();
+    }
     let went_well = match Options::parse().role {
         Role::Send(options) => send(&options),
         Role::Receive(options) => receive(&options),
+        Role::Echo(options) => echo(&options),
     };
     match went_well {
         Ok(true) => ExitCode::SUCCESS,
@@ -172,11 +218,13 @@ fn send(options: &Send) -> Result<bool, Failure> {
     for file in &mut files {
         file.destination.clone_from(&options.destination);
         file.description.clone_from(&options.description);
-        file.format = match options.record_length {
-            Some(length) => Format::Fixed(length),
-            None if options.text => Format::Text,
-            None => Format::Unstructured,
+        file.format = match (options.record_length, options.variable_records) {
+            (Some(length), _) => Format::Fixed(length),
+            (None, Some(most)) => Format::Variable(most),
+            (None, None) if options.text => Format::Text,
+            (None, None) => Format::Unstructured,
         };
+        file.signed_response = options.ask_signature;
         if let Some(dataset) = &options.dataset {
             file.dataset.clone_from(dataset);
         }
@@ -192,14 +240,35 @@ fn send(options: &Send) -> Result<bool, Failure> {
 
 fn receive(options: &Receive) -> Result<bool, Failure> {
     let (settings, security) = (options.terms.settings()?, options.terms.security()?);
-    let settings = Settings { eerp: options.eerp, ask_for_turn: options.ask_for_turn, ..settings };
+    let signature = options
+        .response_signature
+        .as_ref()
+        .map(|path| fs::read(path).map(Arc::from).map_err(|source| Failure::File { path: path.clone(), source }));
+    let settings = Settings {
+        eerp: options.eerp,
+        negative_response: options.negative_response,
+        signature: signature.transpose()?,
+        ask_for_turn: options.ask_for_turn,
+        ..settings
+    };
     let store = store(&options.directory)?;
     let receiver =
         Receiver::start(address(&options.listen)?, &security, settings, Some(store), outgoing(&options.files)?)?;
+    Ok(all_went_well(&receiver, options.once))
+}
+
+fn echo(options: &Echo) -> Result<bool, Failure> {
+    let (settings, security) = (options.terms.settings()?, options.terms.security()?);
+    let settings = Settings { echo: true, eerp: options.eerp, ask_for_turn: options.ask_for_turn, ..settings };
+    let receiver = Receiver::start(address(&options.listen)?, &security, settings, None, Vec::new())?;
+    Ok(all_went_well(&receiver, options.once))
+}
+
+/// Without a number of sessions: until it is killed.
+fn all_went_well(receiver: &Receiver, sessions: Option<usize>) -> bool {
     let next = || receiver.next_session(Duration::MAX);
-    // Without --once: until it is killed.
-    let reports = std::iter::from_fn(next).take(options.once.unwrap_or(usize::MAX));
-    Ok(reports.filter(|report: &Report| !report.went_well(false)).count() == 0)
+    let reports = std::iter::from_fn(next).take(sessions.unwrap_or(usize::MAX));
+    reports.filter(|report: &Report| !report.went_well(false)).count() == 0
 }
 
 impl Terms {
@@ -208,7 +277,7 @@ impl Terms {
             Some(file) => read(&PathBuf::from(file))?.trim_end().to_owned(),
             None => self.password.clone(),
         };
-        Ok(Settings {
+        let settings = Settings {
             peer_code: self.peer_code.clone(),
             peer_password: self.peer_password.clone(),
             level: self.level,
@@ -217,8 +286,13 @@ impl Terms {
             compression: self.compression,
             restart: !self.no_restart,
             patience: Duration::from_secs(self.patience),
+            authentication: self.authentication_stub,
             observer: Some(self.observer()),
             ..Settings::new(&self.code, &password)
+        };
+        Ok(match self.misbehave {
+            Some(rule) => settings.misbehaving(rule),
+            None => settings,
         })
     }
 
@@ -254,6 +328,35 @@ impl Terms {
             Ok(())
         })
     }
+}
+
+/// `--misbehave list` needs no other option.
+fn asks_for_rules(arguments: impl Iterator<Item = String>) -> bool {
+    let arguments: Vec<String> = arguments.collect();
+    arguments.iter().any(|argument| argument == "--misbehave=list")
+        || arguments
+            .windows(2)
+            .any(|pair| matches!(pair, [option, value] if option == "--misbehave" && value == "list"))
+}
+
+fn print_rules() -> ExitCode {
+    let mut lines = String::from("RULE, broken in the place of or with COMMAND, and what a careful station answers:\n");
+    for rule in Rule::all() {
+        let answer = match rule.answer {
+            Answer::Esid(reason) | Answer::StationEsid(reason) => format!("ESID {reason:02}"),
+            Answer::Efna(reason) => format!("EFNA {reason:02}"),
+            Answer::Passes => "mostly none".into(),
+        };
+        lines.push_str(&format!("{:<28}{:<6}{answer:<13}{}\n", rule.name, rule.on, rule.does));
+    }
+    match io::stdout().write_all(lines.as_bytes()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+fn rule(name: &str) -> Result<&'static Rule, String> {
+    Rule::named(name).ok_or_else(|| "no such rule; `--misbehave list` prints them".into())
 }
 
 fn level(digit: &str) -> Result<Level, String> {

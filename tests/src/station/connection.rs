@@ -10,7 +10,10 @@ use rustls::Connection as Tls;
 
 use super::command::{Command, Level};
 use super::failure::{Failure, Malformed};
+use super::misbehaviour::{Misbehaviour, Rule};
+use super::negotiation::Agreement;
 use super::reason::esid;
+use super::report::Transcript;
 use super::wire::Wire;
 
 /// Changes the octets of a Stream Transmission Buffer before they are sent: to misbehave on purpose.
@@ -27,18 +30,55 @@ pub struct Connection {
     /// Where the octets not yet looked at begin in `received`.
     start: usize,
     tamper: Option<Tamper>,
+    misbehaviour: Option<Misbehaviour>,
+    transcript: Option<Transcript>,
 }
 
 impl Connection {
     /// Takes a connected socket; with `tls` the handshake is made here. No wait is longer than `patience`.
     pub fn new(socket: TcpStream, tls: Option<Tls>, patience: Duration) -> Result<Self, Failure> {
         let wire = Wire::new(socket, tls, patience)?;
-        Ok(Self { wire, level: None, received: Vec::new(), start: 0, tamper: None })
+        Ok(Self {
+            wire,
+            level: None,
+            received: Vec::new(),
+            start: 0,
+            tamper: None,
+            misbehaviour: None,
+            transcript: None,
+        })
     }
 
     /// Lets `tamper` see, and change, all that is sent from here on.
     pub fn set_tamper(&mut self, tamper: Option<Tamper>) {
         self.tamper = tamper;
+    }
+
+    /// Breaks that rule with what is sent from here on.
+    pub(super) fn set_rule(&mut self, rule: Option<&'static Rule>) {
+        self.misbehaviour = rule.map(Misbehaviour::new);
+    }
+
+    /// What holds for the session, once it is known: rules are broken by it.
+    pub(super) fn set_terms(&mut self, agreement: &Agreement) {
+        if let Some(misbehaviour) = &mut self.misbehaviour {
+            misbehaviour.set_terms(agreement);
+        }
+    }
+
+    /// Whether this connection keeps back the EFID for a CDT, as it should.
+    pub(super) fn waits_for_credit(&self) -> bool {
+        !self.misbehaviour.as_ref().is_some_and(Misbehaviour::ends_file_without_credit)
+    }
+
+    /// Keeps all octets from here on.
+    pub(super) fn keep_transcript(&mut self) {
+        self.transcript = Some(Transcript::default());
+    }
+
+    /// What has been kept.
+    pub(super) fn transcript(&mut self) -> Option<Transcript> {
+        self.transcript.take()
     }
 
     /// Fixes the layout of commands, once both SSIDs have passed.
@@ -77,6 +117,14 @@ impl Connection {
         if let Some(tamper) = &self.tamper {
             buffer = tamper(command, buffer);
         }
+        let mut misbehaved_at = None;
+        if let Some(misbehaviour) = &mut self.misbehaviour {
+            misbehaved_at = misbehaviour.change(command.name(), &mut buffer);
+        }
+        if let Some(transcript) = &mut self.transcript {
+            transcript.misbehaved_at = transcript.misbehaved_at.or(misbehaved_at.map(|at| transcript.sent.len() + at));
+            transcript.sent.extend_from_slice(&buffer);
+        }
         self.wire.send(&buffer)
     }
 
@@ -104,7 +152,7 @@ impl Connection {
             match self.wire.receive_if_there(&mut self.received)? {
                 None => return Ok(None),
                 Some(0) => return Err(self.closed()),
-                Some(_) => {}
+                Some(count) => self.note(count),
             }
         }
     }
@@ -149,7 +197,18 @@ impl Connection {
         }
         match self.wire.receive(&mut self.received)? {
             0 => Err(self.closed()),
-            _ => Ok(()),
+            count => {
+                self.note(count);
+                Ok(())
+            }
+        }
+    }
+
+    /// Puts the last `count` octets that came into the transcript.
+    fn note(&mut self, count: usize) {
+        if let Some(transcript) = &mut self.transcript {
+            let before = self.received.len().saturating_sub(count);
+            transcript.received.extend_from_slice(self.received.get(before..).unwrap_or_default());
         }
     }
 

@@ -11,6 +11,21 @@ const LONGEST_SUBRECORD: usize = 63;
 const SHORTEST_RUN: usize = 4;
 const READ_AHEAD: usize = 64 * 1024;
 
+/// How a file falls into records. On disk each record of variable length stands behind its own, in two octets,
+/// big-endian (as within a secured file: RFC 5024, 6.5); in the Virtual File these two octets are not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Records {
+    /// Formats U and T, and every enveloped file: one record.
+    One,
+    /// Format F: this many octets each, at least one.
+    Fixed(u64),
+    /// Format V.
+    Variable,
+}
+
+/// Octets of a length that stands before a record.
+pub(super) const PREFIX: u64 = 2;
+
 /// Cuts the rest of a file into Data Exchange Buffers.
 pub(super) struct Packer<R> {
     from: R,
@@ -18,29 +33,53 @@ pub(super) struct Packer<R> {
     unread: u64,
     ahead: Vec<u8>,
     start: usize,
-    /// Octets left in the record; a file without records is one record.
+    records: Records,
+    /// Octets left in the record.
     record_left: u64,
-    record_length: u64,
+    /// The length of the next record is still to be taken from what is ahead.
+    length_due: bool,
     compression: bool,
     ended: bool,
     packed: u64,
 }
 
 impl<R: Read> Packer<R> {
-    /// `octets` is what the file holds from here on; `record_length` is given for format F, whose length it divides.
-    pub fn new(from: R, octets: u64, record_length: Option<u64>, compression: bool) -> Self {
-        let record_length = record_length.unwrap_or(octets);
-        Self {
+    /// `octets` is what the file on disk holds from here on, in whole records.
+    pub fn new(from: R, octets: u64, records: Records, compression: bool) -> Self {
+        let mut packer = Self {
             from,
             unread: octets,
             ahead: Vec::new(),
             start: 0,
-            record_left: record_length.min(octets),
-            record_length,
+            records,
+            record_left: 0,
+            length_due: false,
             compression,
-            ended: false,
+            // One record may be empty; no records are no buffers.
+            ended: octets == 0 && records != Records::One,
             packed: 0,
+        };
+        packer.begin_record(octets);
+        packer
+    }
+
+    fn begin_record(&mut self, left: u64) {
+        match self.records {
+            Records::One => self.record_left = left,
+            Records::Fixed(length) => self.record_left = length.min(left),
+            Records::Variable => (self.record_left, self.length_due) = (0, left > 0),
         }
+    }
+
+    fn take_length(&mut self) {
+        let rest = self.ahead.get(self.start..).unwrap_or_default();
+        if self.length_due
+            && let Some(length) = rest.first_chunk::<2>()
+        {
+            self.record_left = u64::from(u16::from_be_bytes(*length));
+            self.start += length.len();
+        }
+        self.length_due = false;
     }
 
     /// Octets of the file that are in buffers so far.
@@ -56,6 +95,8 @@ impl<R: Read> Packer<R> {
             return Ok(false);
         }
         while !self.ended && subrecords.len() + 2 <= room {
+            self.read_ahead()?;
+            self.take_length();
             self.read_ahead()?;
             let free = room - subrecords.len() - 1;
             let record = usize::try_from(self.record_left).unwrap_or(usize::MAX);
@@ -80,7 +121,7 @@ impl<R: Read> Packer<R> {
                     *header |= END_OF_RECORD;
                 }
                 let left = self.unread + (self.ahead.len() - self.start) as u64;
-                self.record_left = self.record_length.min(left);
+                self.begin_record(left);
                 self.ended = left == 0;
             }
         }
@@ -118,18 +159,9 @@ fn plain_length(octets: &[u8], most: usize, compression: bool) -> usize {
     most.min(run_at.unwrap_or(most).max(1))
 }
 
-/// What one Data Exchange Buffer adds to its file.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Added {
-    /// Octets of the Virtual File.
-    pub octets: u64,
-    /// Ends of records.
-    pub records: u64,
-}
-
-/// Unpacks the subrecords of one buffer (without the `D`) behind `file`.
-pub(super) fn unpack(mut subrecords: &[u8], file: &mut Vec<u8>) -> Result<Added, Malformed> {
-    let mut added = Added::default();
+/// Unpacks the subrecords of one buffer (without the `D`) behind `file`; `ends` gets how long `file` was at each end of a
+/// record.
+pub(super) fn unpack(mut subrecords: &[u8], file: &mut Vec<u8>, ends: &mut Vec<usize>) -> Result<(), Malformed> {
     while let Some((header, rest)) = subrecords.split_first() {
         let count = usize::from(header & 0x3f);
         let carried = if header & COMPRESSED == 0 { count } else { 1 };
@@ -143,19 +175,20 @@ pub(super) fn unpack(mut subrecords: &[u8], file: &mut Vec<u8>) -> Result<Added,
             [octet] if header & COMPRESSED != 0 => file.resize(file.len() + count, *octet),
             octets => file.extend_from_slice(octets),
         }
-        added.octets += count as u64;
-        added.records += u64::from(header & END_OF_RECORD != 0);
+        if header & END_OF_RECORD != 0 {
+            ends.push(file.len());
+        }
         subrecords = rest;
     }
-    Ok(added)
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn pack(file: &[u8], room: usize, record_length: Option<u64>, compression: bool) -> Vec<Vec<u8>> {
-        let mut packer = Packer::new(file, file.len() as u64, record_length, compression);
+    fn pack(file: &[u8], room: usize, records: Records, compression: bool) -> Vec<Vec<u8>> {
+        let mut packer = Packer::new(file, file.len() as u64, records, compression);
         let (mut buffers, mut buffer) = (Vec::new(), Vec::new());
         while packer.next(room, &mut buffer).unwrap() {
             buffers.push(buffer.clone());
@@ -165,19 +198,19 @@ mod tests {
 
     #[test]
     fn a_short_file_is_one_subrecord_with_end_of_record() {
-        assert_eq!(pack(b"HELLO, WORLD", 127, None, false), [b"\x8cHELLO, WORLD".to_vec()]);
+        assert_eq!(pack(b"HELLO, WORLD", 127, Records::One, false), [b"\x8cHELLO, WORLD".to_vec()]);
     }
 
     #[test]
     fn an_empty_file_is_an_empty_subrecord_with_end_of_record() {
-        assert_eq!(pack(b"", 127, None, false), [vec![0x80]]);
+        assert_eq!(pack(b"", 127, Records::One, false), [vec![0x80]]);
     }
 
     // RFC 5024, 7.3: subrecords of at most 63 octets, none over two buffers. 4000: 62 whole ones and one of 30.
     #[test]
     fn a_buffer_is_filled_to_its_size() {
         let file = vec![7; 8546];
-        let buffers = pack(&file, 3999, None, false);
+        let buffers = pack(&file, 3999, Records::One, false);
         assert_eq!(buffers.iter().map(Vec::len).collect::<Vec<_>>(), [3999, 3999, 685]);
         assert_eq!(buffers[0][0], 0x3f);
         assert_eq!(buffers[2][10 * 64], 0x80 | 44);
@@ -185,23 +218,33 @@ mod tests {
 
     #[test]
     fn equal_octets_are_compressed_where_agreed() {
-        assert_eq!(pack(b"          X", 127, None, true), [b"\x4a \x81X".to_vec()]);
-        assert_eq!(pack(b"ab----", 127, None, true), [b"\x02ab\xc4-".to_vec()]);
+        assert_eq!(pack(b"          X", 127, Records::One, true), [b"\x4a \x81X".to_vec()]);
+        assert_eq!(pack(b"ab----", 127, Records::One, true), [b"\x02ab\xc4-".to_vec()]);
     }
 
     #[test]
     fn fixed_records_end_each_with_end_of_record() {
-        assert_eq!(pack(b"AAABBBCCC", 127, Some(3), false), [b"\x83AAA\x83BBB\x83CCC".to_vec()]);
+        assert_eq!(pack(b"AAABBBCCC", 127, Records::Fixed(3), false), [b"\x83AAA\x83BBB\x83CCC".to_vec()]);
+    }
+
+    // RFC 5024, 7.3: records may be empty, and may run over several buffers.
+    #[test]
+    fn variable_records_end_each_with_end_of_record_and_leave_their_lengths_behind() {
+        let file = b"\0\x02AB\0\0\0\x03CDE";
+        assert_eq!(pack(file, 127, Records::Variable, false), [b"\x82AB\x80\x83CDE".to_vec()]);
+        assert_eq!(pack(file, 3, Records::Variable, false), [b"\x82AB".as_slice(), b"\x80\x01C", b"\x82DE"]);
+        assert_eq!(pack(b"", 127, Records::Variable, false), Vec::<Vec<u8>>::new());
+        assert_eq!(pack(b"", 127, Records::Fixed(3), false), Vec::<Vec<u8>>::new());
     }
 
     #[test]
     fn what_is_packed_comes_out_again() {
         let file: Vec<u8> = (0..20_000u32).map(|n| if n % 700 < 300 { b' ' } else { ((n * n) >> 3) as u8 }).collect();
         for (room, compression) in [(127, false), (127, true), (99_998, true), (2, false)] {
-            let mut unpacked = Vec::new();
-            for buffer in pack(&file, room, None, compression) {
+            let (mut unpacked, mut ends) = (Vec::new(), Vec::new());
+            for buffer in pack(&file, room, Records::One, compression) {
                 assert!(buffer.len() <= room);
-                unpack(&buffer, &mut unpacked).unwrap();
+                unpack(&buffer, &mut unpacked, &mut ends).unwrap();
             }
             assert!(unpacked == file, "room {room}, compression {compression}");
         }
@@ -209,9 +252,10 @@ mod tests {
 
     #[test]
     fn a_subrecord_over_the_end_of_the_buffer_is_a_size_error() {
-        let mut file = Vec::new();
-        assert_eq!(unpack(b"\x8dHELLO, WORLD", &mut file).unwrap_err().esid, 7);
-        assert_eq!(unpack(b"\x44", &mut file).unwrap_err().esid, 7);
-        assert_eq!(unpack(b"\x4a \x81X\x80\x00", &mut file), Ok(Added { octets: 11, records: 2 }));
+        let (mut file, mut ends) = (Vec::new(), Vec::new());
+        assert_eq!(unpack(b"\x8dHELLO, WORLD", &mut file, &mut ends).unwrap_err().esid, 7);
+        assert_eq!(unpack(b"\x44", &mut file, &mut ends).unwrap_err().esid, 7);
+        assert_eq!(unpack(b"\x4a \x81X\x80\x00", &mut file, &mut ends), Ok(()));
+        assert_eq!((file.as_slice(), ends.as_slice()), (&b"          X"[..], &[11, 11][..]));
     }
 }

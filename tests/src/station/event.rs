@@ -38,8 +38,10 @@ pub enum Event {
     FileDeclined { dataset: String, reason: u8, text: String },
     /// EERP was sent, and RTR came.
     ResponseSent { dataset: String },
-    /// EERP came.
-    ResponseReceived { dataset: String },
+    /// NERP was sent, and RTR came.
+    NegativeResponseSent { dataset: String, reason: u8 },
+    /// EERP came. `signed`: with a signature, which nobody has looked into.
+    ResponseReceived { dataset: String, signed: bool },
     /// NERP came.
     NegativeResponseReceived { dataset: String, reason: u8, text: String },
     /// ESID 00.
@@ -78,7 +80,9 @@ impl Event {
             Self::FileDeclined { dataset, reason, text } | Self::NegativeResponseReceived { dataset, reason, text } => {
                 json!({ "dataset": dataset, "reason": reason, "text": text })
             }
-            Self::ResponseSent { dataset } | Self::ResponseReceived { dataset } => json!({ "dataset": dataset }),
+            Self::ResponseSent { dataset } => json!({ "dataset": dataset }),
+            Self::NegativeResponseSent { dataset, reason } => json!({ "dataset": dataset, "reason": reason }),
+            Self::ResponseReceived { dataset, signed } => json!({ "dataset": dataset, "signed": signed }),
             Self::SessionEnded => json!({}),
             Self::SessionFailed { why } => json!({ "why": why }),
         };
@@ -122,7 +126,13 @@ impl fmt::Display for Event {
                 write!(f, "declined {dataset}: {reason:02} ({}){}", reason::of_file(*reason), said(text))
             }
             Self::ResponseSent { dataset } => write!(f, "End to End Response sent for {dataset}"),
-            Self::ResponseReceived { dataset } => write!(f, "End to End Response received for {dataset}"),
+            Self::NegativeResponseSent { dataset, reason } => {
+                write!(f, "Negative End Response sent for {dataset}: {reason:02}")
+            }
+            Self::ResponseReceived { dataset, signed } => {
+                let signed = if *signed { ", signed" } else { "" };
+                write!(f, "End to End Response received for {dataset}{signed}")
+            }
             Self::NegativeResponseReceived { dataset, reason, text } => {
                 write!(f, "Negative End Response received for {dataset}: {reason:02}{}", said(text))
             }

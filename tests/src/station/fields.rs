@@ -130,14 +130,14 @@ impl<'a> Reader<'a> {
         Ok(self.octets(field, length)?.to_vec())
     }
 
-    /// A carriage return, `0D` or `8D`; missing at the end with some partners.
+    /// A carriage return, `0D` or `8D`; missing at the end with some partners, a line feed with others.
     pub fn carriage_return(&mut self, field: &'static str) -> Result<(), Malformed> {
         if self.is_at_end() {
             return Ok(());
         }
         let at = self.at;
         match self.octets(field, 1)? {
-            [0x0d | 0x8d] => Ok(()),
+            [0x0d | 0x8d | 0x0a] => Ok(()),
             found => Err(self.invalid(field, at, found, "a carriage return")),
         }
     }

@@ -1,13 +1,17 @@
 //! A file on its way in (RFC 5024, 9.12): the answer to SFID, DATA and credit, the answer to EFID.
 
+use std::path::Path;
+
+use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, SHA3_512, SHA256, SHA512};
+
 use super::command::{Command, Sfid};
-use super::data::unpack;
+use super::data::{Records, unpack};
 use super::event::Event;
 use super::failure::{Failure, Malformed};
-use super::files::{Decline, Incoming};
+use super::files::{Content, Decline, Format, Incoming, OutgoingFile, response_hash};
 use super::reason::{esid, file as refused};
 use super::report::Received;
-use super::session::{Session, Turn, next};
+use super::session::{Response, Session, Turn, next};
 
 impl Session<'_> {
     /// Takes one file, or declines it.
@@ -30,14 +34,17 @@ impl Session<'_> {
         let (dataset, from) = (sfid.id.dataset.clone(), file.octets);
         let octets = sfid.size.saturating_mul(1024);
         self.settings.tell(Event::FileStarted { sending: false, dataset, octets, from })?;
-        self.connection.send(&Command::Sfpa { count: file.blocks })?;
+        self.connection.send(&Command::Sfpa { count: file.position })?;
 
-        let (records, counted) = self.receive_data(&sfid, &mut file)?;
-        let fixed = sfid.format == 'F' && !is_enveloped(&sfid);
+        let counted = self.receive_data(&sfid, &mut file)?;
+        let layout = file.layout;
+        // The counts of enveloped files are told in two ways by partners (RFC 5024, 5.3.3); theirs is not looked at.
+        let counts_records = !is_enveloped(&sfid);
+        let expected = if layout == Records::One { 0 } else { file.records };
         let result = match counted {
-            Command::Efid { records: announced, .. } if fixed && announced != records => {
+            Command::Efid { records: announced, .. } if counts_records && announced != expected => {
                 file.discard();
-                Err(decline(refused::RECORDS, format!("{announced} records announced, {records} came")))
+                Err(decline(refused::RECORDS, format!("{announced} records announced, {expected} came")))
             }
             Command::Efid { octets: announced, .. } if announced != file.octets => {
                 let text = format!("{announced} octets announced, {} came", file.octets);
@@ -52,13 +59,12 @@ impl Session<'_> {
         let dataset = sfid.id.dataset.clone();
         match result {
             Ok((octets, path, sha256)) => {
-                let received = Received { file: sfid.id.clone(), octets, sha256: sha256.clone(), path: path.clone() };
+                let (file, stored) = (sfid.id.clone(), path.clone());
+                let received = Received { file, octets, sha256: sha256.clone(), path: path.clone() };
                 self.report.received.push(received);
                 self.settings.tell(Event::FileReceived { dataset, octets, sha256, path })?;
-                if self.settings.eerp {
-                    self.responses.push_back(sfid.id);
-                }
-                let turn = self.settings.ask_for_turn && (self.settings.eerp || !self.outbox.is_empty());
+                self.owe(sfid, &stored, layout)?;
+                let turn = self.settings.ask_for_turn && !(self.responses.is_empty() && self.outbox.is_empty());
                 self.connection.send(&Command::Efpa { turn })?;
                 if turn { self.wait_for_turn() } else { Ok(Turn::Listen { after_cd: false }) }
             }
@@ -75,18 +81,50 @@ impl Session<'_> {
         let Some(store) = &self.store else {
             return Err(decline(refused::DIRECTION, "this station takes no files".into()));
         };
-        if sfid.format == 'V' && !is_enveloped(sfid) {
-            return Err(decline(refused::FORMAT, "format V".into()));
-        }
-        // A restart position counts records in format F; this store counts blocks.
-        store.begin(sfid, self.agreement.restart && sfid.format != 'F')
+        store.begin(sfid, self.agreement.restart)
     }
 
-    /// Takes DATA until the EFID, which is returned with the number of records seen.
-    fn receive_data(&mut self, sfid: &Sfid, file: &mut Incoming) -> Result<(u64, Command), Failure> {
+    /// Notes what the originator of a file that has come gets for it: a response, the file itself in `echo`.
+    fn owe(&mut self, sfid: Sfid, path: &Path, layout: Records) -> Result<(), Failure> {
+        if self.settings.echo {
+            let format = match (sfid.format, layout) {
+                ('V', Records::Variable) => Format::Variable(u32::try_from(sfid.record_length).unwrap_or(u32::MAX)),
+                ('F', Records::Fixed(length)) => Format::Fixed(u32::try_from(length).unwrap_or(u32::MAX)),
+                ('T', _) => Format::Text,
+                _ => Format::Unstructured,
+            };
+            let mut back = OutgoingFile::from_octets(&sfid.id.dataset, []);
+            back.content = Content::Path(path.to_owned());
+            (back.format, back.description) = (format, sfid.description);
+            back.destination = Some(sfid.id.originator.clone());
+            self.outbox.push_back(back);
+        }
+        if !self.settings.eerp && self.settings.negative_response.is_none() {
+            return Ok(());
+        }
+        let mut signed = None;
+        if sfid.signed_response
+            && let Some(signature) = &self.settings.signature
+        {
+            let algorithm = match sfid.cipher {
+                1 | 2 => &SHA1_FOR_LEGACY_USE_ONLY,
+                5 | 6 | 9 => &SHA512,
+                7 | 10 => &SHA3_512,
+                _ => &SHA256,
+            };
+            let hash = response_hash(path, layout, algorithm)
+                .map_err(|source| Failure::File { path: path.to_owned(), source })?;
+            signed = Some((hash, signature.to_vec()));
+        }
+        self.responses.push_back(Response { file: sfid.id, signed });
+        Ok(())
+    }
+
+    /// Takes DATA until the EFID, which is returned.
+    fn receive_data(&mut self, sfid: &Sfid, file: &mut Incoming) -> Result<Command, Failure> {
         let window = self.agreement.credit;
-        let (mut credit, mut records) = (window, 0);
-        let mut octets = Vec::new();
+        let mut credit = window;
+        let (mut octets, mut ends) = (Vec::new(), Vec::new());
         loop {
             match next(self.connection)? {
                 Command::Data(_) if credit == 0 => {
@@ -98,9 +136,9 @@ impl Session<'_> {
                     return Err(Malformed::size(format!("DATA has {length} octets, {agreed} agreed on")).into());
                 }
                 Command::Data(subrecords) => {
-                    octets.clear();
-                    records += unpack(&subrecords, &mut octets)?.records;
-                    file.write(&octets);
+                    (octets.clear(), ends.clear());
+                    unpack(&subrecords, &mut octets, &mut ends)?;
+                    file.write(&octets, &ends);
                     credit -= 1;
                     if credit == 0 {
                         self.connection.send(&Command::Cdt)?;
@@ -110,7 +148,7 @@ impl Session<'_> {
                     let octets = sfid.size.saturating_mul(1024).max(done);
                     self.settings.tell(Event::Progress { sending: false, dataset, done, octets })?;
                 }
-                efid @ Command::Efid { .. } => return Ok((records, efid)),
+                efid @ Command::Efid { .. } => return Ok(efid),
                 other => return Err(Malformed::out_of_place(other.name(), "OPI").into()),
             }
         }

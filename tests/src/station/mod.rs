@@ -10,6 +10,7 @@
 //! assert!(report.went_well(true));
 //! ```
 
+mod authentication;
 mod command;
 mod connection;
 mod data;
@@ -18,10 +19,12 @@ mod failure;
 mod fields;
 mod files;
 mod listener;
+mod misbehaviour;
 mod negotiation;
 mod reason;
 mod receiver;
 mod report;
+mod rules;
 mod session;
 mod speaker;
 mod tls;
@@ -31,6 +34,7 @@ use std::net::{TcpStream, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::Duration;
 
+use misbehaviour::Terms;
 use rustls::ClientConnection;
 
 pub use command::{Command, Eerp, FileId, Level, Nerp, Sfid, Ssid, Transfers};
@@ -39,9 +43,10 @@ pub use event::{Event, Observer};
 pub use failure::{Failure, Malformed};
 pub(crate) use files::hex;
 pub use files::{Content, Format, OutgoingFile, Store, sha256};
+pub use misbehaviour::{Answer, Rule};
 pub use negotiation::Agreement;
 pub use receiver::Receiver;
-pub use report::{Outcome, Received, Report, Sent};
+pub use report::{Outcome, Received, Report, Sent, Transcript};
 pub use tls::{Identity, TlsSettings, TlsVersions, Trust};
 
 /// What a station says of itself, and how it behaves.
@@ -69,14 +74,27 @@ pub struct Settings {
     pub restart: bool,
     /// Whether each file received is answered with an EERP, as soon as this end has the turn.
     pub eerp: bool,
+    /// Each file received is answered with a NERP of this reason instead (NERPREAS), from level 4 on; below, with nothing.
+    pub negative_response: Option<u8>,
+    /// EERPSIG and NERPSIG for files that ask for a signed response: octets as they are, never made or looked into here.
+    pub signature: Option<Arc<[u8]>>,
+    /// Each file received is sent back as soon as this end has the turn.
+    pub echo: bool,
+    /// SSIDAUTH. A test mode: the challenge is enciphered for nobody, so that only another station of this kind can
+    /// answer it.
+    pub authentication: bool,
     /// Whether the turn is asked for after each file received (EFPACD).
     pub ask_for_turn: bool,
     /// Longest wait for the other end.
     pub patience: Duration,
     /// Who is told what happens.
     pub observer: Option<Observer>,
-    /// Changes what is sent, to misbehave on purpose.
+    /// The rule that is broken on purpose, once a session.
+    pub misbehave: Option<&'static Rule>,
+    /// Changes what is sent, for what no rule of [`Self::misbehave`] does.
     pub tamper: Option<Tamper>,
+    /// Whether the report has all octets of the session.
+    pub transcript: bool,
 }
 
 impl Settings {
@@ -94,10 +112,16 @@ impl Settings {
             compression: false,
             restart: true,
             eerp: true,
+            negative_response: None,
+            signature: None,
+            echo: false,
+            authentication: false,
             ask_for_turn: false,
             patience: Duration::from_secs(60),
             observer: None,
+            misbehave: None,
             tamper: None,
+            transcript: false,
         }
     }
 
@@ -108,12 +132,28 @@ impl Settings {
         }
     }
 
+    /// These settings with the terms that a rule needs to be broken.
+    pub fn misbehaving(self, rule: &'static Rule) -> Self {
+        let settings = match rule.terms {
+            Terms::Any => self,
+            Terms::NoRestart => Self { restart: false, ..self },
+            Terms::OnlyReceives => Self { transfers: Transfers::Receive, ..self },
+        };
+        Self { misbehave: Some(rule), ..settings }
+    }
+
     fn check(&self) -> Result<(), Failure> {
         let wrong = |what: &str| Err(Failure::Setting(what.to_owned()));
         match self {
             Self { buffer_size: 0..128 | 100_000.., .. } => wrong("the buffer size is 128 to 99999"),
             Self { credit: 0 | 1000.., .. } => wrong("the credit is 1 to 999"),
             Self { code, .. } if code.is_empty() || code.len() > 25 => wrong("the code has 1 to 25 characters"),
+            Self { negative_response: Some(100..), .. } => {
+                wrong("the reason of a Negative End Response has two digits")
+            }
+            Self { authentication: true, level, .. } if *level < Level::Five => {
+                wrong("secure authentication begins with level 5")
+            }
             Self { password, .. } if password.len() > 8 => wrong("the password has at most 8 characters"),
             _ => Ok(()),
         }
@@ -185,6 +225,9 @@ fn converse(
     report.protection = connection.protection();
     report.peer_fingerprints = connection.peer_certificates().iter().map(|der| sha256(der)).collect();
     report.peer = connection.peer();
+    if settings.transcript {
+        connection.keep_transcript();
+    }
     let wanted = files.len();
     let result = report
         .peer
@@ -205,6 +248,7 @@ fn converse(
             fail(report, settings, failure);
         }
     }
+    report.transcript = connection.transcript();
 }
 
 fn fail(report: &mut Report, settings: &Settings, failure: Failure) {

@@ -21,6 +21,8 @@ pub struct Agreement {
     pub compression: bool,
     /// Only when both can.
     pub restart: bool,
+    /// Secure authentication follows: both asked for it.
+    pub authentication: bool,
     /// Whether this end may send files.
     pub may_send: bool,
     /// Whether the other end may send files.
@@ -82,17 +84,22 @@ fn agree(own: &Ssid, peer: &Ssid, credit: u64) -> Result<Agreement, Failure> {
             (own != Transfers::Receive && peer != Transfers::Send, own != Transfers::Send && peer != Transfers::Receive)
         }
     };
-    if peer.authentication {
-        let what = "secure authentication is asked for; this station does without (SSIDAUTH)".into();
+    let level = own.level.min(peer.level);
+    // Below level 5 nobody can be asked for it, whatever octet 47 holds.
+    let (ours, theirs) = (own.authentication, peer.authentication && level == Level::Five);
+    if ours != theirs {
+        let asks = if ours { "this station asks" } else { "the other station asks" };
+        let what = format!("secure authentication: only {asks} for it (SSIDAUTH)");
         return Err(Malformed { esid: esid::AUTHENTICATION, what }.into());
     }
     Ok(Agreement {
         peer_code: peer.code.clone(),
-        level: own.level.min(peer.level),
+        level,
         buffer_size: own.buffer_size.min(peer.buffer_size),
         credit,
         compression: own.compression && peer.compression,
         restart: own.restart && peer.restart,
+        authentication: ours,
         may_send,
         may_receive,
     })
@@ -113,7 +120,7 @@ impl Settings {
             compression: self.compression,
             restart: self.restart,
             credit: u64::from(self.credit),
-            authentication: false,
+            authentication: self.authentication,
         }
     }
 

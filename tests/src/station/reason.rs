@@ -20,6 +20,8 @@ pub mod esid {
     pub const TIME_OUT: u8 = 9;
     /// The two SSIDs do not fit.
     pub const INCOMPATIBLE: u8 = 10;
+    /// AURP is not the challenge.
+    pub const CHALLENGE: u8 = 11;
     /// Secure authentication asked by one side only.
     pub const AUTHENTICATION: u8 = 12;
     /// Anything else.
@@ -28,8 +30,8 @@ pub mod esid {
 
 /// SFNA and EFNA: what the station itself sends (RFC 5024, 5.3.5 and 5.3.10).
 pub mod file {
-    /// Format F, V, U, T not supported.
-    pub const FORMAT: u8 = 4;
+    /// Records longer than this side keeps.
+    pub const RECORD_LENGTH: u8 = 5;
     /// Record count wrong.
     pub const RECORDS: u8 = 10;
     /// Octet count wrong.

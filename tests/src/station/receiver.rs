@@ -118,7 +118,13 @@ fn answer(socket: TcpStream, with: &Answering) -> Report {
     match connection {
         Ok(connection) => {
             let outbox = std::mem::take(&mut *with.outbox.lock().unwrap_or_else(PoisonError::into_inner));
-            converse(connection, &with.settings, true, outbox, with.store.clone(), &mut report);
+            // What is only sent back is kept for its session.
+            let kept = if with.settings.echo { tempfile::tempdir().ok() } else { None };
+            let store = match &kept {
+                Some(directory) => Store::new(directory.path()).ok(),
+                None => with.store.clone(),
+            };
+            converse(connection, &with.settings, true, outbox, store, &mut report);
         }
         Err(failure) => fail(&mut report, &with.settings, failure),
     }

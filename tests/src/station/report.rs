@@ -1,5 +1,6 @@
 //! What became of a session and of each file in it.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -26,8 +27,28 @@ pub struct Report {
     pub received: Vec<Received>,
     /// Files that this end refused.
     pub declined: usize,
+    /// All octets of the session, when they were wanted.
+    pub transcript: Option<Transcript>,
     /// Why the session ended early; none when it ended with ESID 00.
     pub failure: Option<Failure>,
+}
+
+/// The octets of one connection, without TLS.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Transcript {
+    /// What was sent.
+    pub sent: Vec<u8>,
+    /// What came.
+    pub received: Vec<u8>,
+    /// Where in `sent` a rule was broken on purpose.
+    pub misbehaved_at: Option<usize>,
+}
+
+impl fmt::Debug for Transcript {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { sent, received, misbehaved_at } = self;
+        write!(f, "{} octets sent, {} received, misbehaved at {misbehaved_at:?}", sent.len(), received.len())
+    }
 }
 
 /// A file that was begun to be sent.

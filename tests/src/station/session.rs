@@ -3,14 +3,15 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::command::{Command, Eerp, FileId};
+use super::command::{Command, Eerp, FileId, Level, Nerp};
 use super::connection::Connection;
 use super::event::Event;
 use super::failure::{Failure, Malformed};
 use super::files::{OutgoingFile, Store};
+use super::misbehaviour::Terms;
 use super::negotiation::{Agreement, initiate, respond};
 use super::report::Report;
-use super::{Settings, reason};
+use super::{Settings, authentication, reason};
 
 /// How this end came to the turn, or what it waits for.
 pub(super) enum Turn {
@@ -24,6 +25,13 @@ pub(super) enum Turn {
     Ended,
 }
 
+/// What the originator of a file that has come is to get.
+pub(super) struct Response {
+    pub file: FileId,
+    /// Hash and signature, where they were asked for and this end has them.
+    pub signed: Option<(Vec<u8>, Vec<u8>)>,
+}
+
 /// A running session.
 pub(super) struct Session<'a> {
     pub connection: &'a mut Connection,
@@ -31,8 +39,8 @@ pub(super) struct Session<'a> {
     pub agreement: Agreement,
     pub outbox: VecDeque<OutgoingFile>,
     pub store: Option<Arc<Store>>,
-    /// Files received and not yet answered with EERP.
-    pub responses: VecDeque<FileId>,
+    /// Files received and not yet answered with EERP or NERP.
+    pub responses: VecDeque<Response>,
     pub report: &'a mut Report,
 }
 
@@ -46,7 +54,12 @@ pub(super) fn run(
     report: &mut Report,
 ) -> Result<(), Failure> {
     connection.set_tamper(settings.tamper.clone());
+    connection.set_rule(settings.misbehave);
     let agreement = if called { respond(connection, settings)? } else { initiate(connection, settings)? };
+    connection.set_terms(&agreement);
+    if agreement.authentication {
+        authentication::run(connection, called)?;
+    }
     report.agreement = Some(agreement.clone());
     settings.tell(Event::SessionStarted {
         peer_code: agreement.peer_code.clone(),
@@ -78,19 +91,17 @@ pub(super) fn next(connection: &mut Connection) -> Result<Command, Failure> {
 }
 
 impl Session<'_> {
+    fn may_send(&self) -> bool {
+        self.agreement.may_send || self.settings.misbehave.is_some_and(|rule| rule.terms == Terms::OnlyReceives)
+    }
+
     /// EERPs first, then files, then the turn is given away (RFC 5024, 4.3.8).
     fn speak(&mut self, may_end: bool) -> Result<Turn, Failure> {
         let mut nothing_said = true;
-        while let Some(file) = self.responses.pop_front() {
-            nothing_said = false;
-            let dataset = file.dataset.clone();
-            self.connection.send(&Command::Eerp(Eerp { file, hash: Vec::new(), signature: Vec::new() }))?;
-            match next(self.connection)? {
-                Command::Rtr => self.settings.tell(Event::ResponseSent { dataset })?,
-                other => return Err(Malformed::out_of_place(other.name(), "WF_RTR").into()),
-            }
+        while let Some(response) = self.responses.pop_front() {
+            nothing_said &= !self.give(response)?;
         }
-        while self.agreement.may_send
+        while self.may_send()
             && let Some(file) = self.outbox.pop_front()
         {
             nothing_said = false;
@@ -108,11 +119,34 @@ impl Session<'_> {
         Ok(Turn::Listen { after_cd: true })
     }
 
+    /// Sends EERP or NERP and takes the RTR. False: this level knows no NERP, and nothing was sent.
+    fn give(&mut self, response: Response) -> Result<bool, Failure> {
+        let Response { file, signed } = response;
+        let dataset = file.dataset.clone();
+        let (hash, signature) = signed.unwrap_or_default();
+        let (command, event) = match self.settings.negative_response {
+            Some(_) if self.agreement.level < Level::Four => return Ok(false),
+            Some(reason) => {
+                let (creator, text) = (self.settings.code.clone(), String::new());
+                let nerp = Nerp { file, creator, reason, text, hash, signature };
+                (Command::Nerp(nerp), Event::NegativeResponseSent { dataset, reason })
+            }
+            None => (Command::Eerp(Eerp { file, hash, signature }), Event::ResponseSent { dataset }),
+        };
+        self.connection.send(&command)?;
+        match next(self.connection)? {
+            Command::Rtr => self.settings.tell(event)?,
+            other => return Err(Malformed::out_of_place(other.name(), "WF_RTR").into()),
+        }
+        Ok(true)
+    }
+
     fn listen(&mut self, after_cd: bool) -> Result<Turn, Failure> {
         match self.connection.receive()? {
             Command::Sfid(sfid) if self.agreement.may_receive => self.receive_file(sfid),
             Command::Eerp(eerp) => {
-                self.settings.tell(Event::ResponseReceived { dataset: eerp.file.dataset.clone() })?;
+                let signed = !eerp.signature.is_empty();
+                self.settings.tell(Event::ResponseReceived { dataset: eerp.file.dataset.clone(), signed })?;
                 self.report.responded(&eerp.file, None);
                 self.connection.send(&Command::Rtr)?;
                 Ok(Turn::Listen { after_cd: false })

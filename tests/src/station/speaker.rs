@@ -4,7 +4,7 @@ use super::command::{Command, FileId, Sfid};
 use super::data::Packer;
 use super::event::Event;
 use super::failure::{Failure, Malformed};
-use super::files::{BLOCK, Format, OutgoingFile};
+use super::files::{BLOCK, Format, Opened, OutgoingFile};
 use super::report::{Outcome, Sent};
 use super::session::{Session, next};
 
@@ -20,7 +20,7 @@ impl Session<'_> {
         let failed = |source| Failure::File { path: file.path(), source };
         let mut content = file.open().map_err(failed)?;
         let octets = content.octets;
-        let sfid = self.announce(file, octets)?;
+        let sfid = self.announce(file, &content)?;
         let place = self.report.sent.len();
         let (id, outcome) = (sfid.id.clone(), Outcome::Incomplete);
         self.report.sent.push(Sent { file: id, octets, sha256: None, outcome, responded: false });
@@ -34,20 +34,19 @@ impl Session<'_> {
             Command::Sfna { reason, retry, text } => return self.refused(place, file, reason, retry, text),
             other => return Err(Malformed::out_of_place(other.name(), "OPOP").into()),
         };
-        let unit = if let Format::Fixed(length) = file.format { u64::from(length) } else { BLOCK };
-        let from = count.saturating_mul(unit).min(octets);
-        content.skip(from).map_err(failed)?;
+        let records = file.format.records();
+        let from = content.skip(count, records).map_err(failed)?;
         let dataset = file.dataset.clone();
         self.settings.tell(Event::FileStarted { sending: true, dataset, octets, from })?;
 
-        let record_length = if let Format::Fixed(length) = file.format { Some(u64::from(length)) } else { None };
-        let mut packer = Packer::new(&mut content, octets - from, record_length, self.agreement.compression);
+        let left = content.raw;
+        let counted = content.records;
+        let mut packer = Packer::new(&mut content, left, records, self.agreement.compression);
         self.send_data(&mut packer, file, from, octets).map_err(|failure| match failure {
             Failure::Io { doing: READ, source } => failed(source),
             other => other,
         })?;
-        let records = record_length.map_or(0, |length| octets / length);
-        self.connection.send(&Command::Efid { records, octets })?;
+        self.connection.send(&Command::Efid { records: counted, octets })?;
         loop {
             match next(self.connection)? {
                 Command::Efpa { turn } => {
@@ -98,7 +97,7 @@ impl Session<'_> {
             }
         }
         // RFC 5024, 9.11 E: no EFID while the credit is used up.
-        while credit == 0 {
+        while credit == 0 && self.connection.waits_for_credit() {
             match next(self.connection)? {
                 Command::Cdt => credit = self.agreement.credit,
                 other => return Err(Malformed::out_of_place(other.name(), "OPOWFC").into()),
@@ -107,12 +106,14 @@ impl Session<'_> {
         Ok(())
     }
 
-    fn announce(&self, file: &OutgoingFile, octets: u64) -> Result<Sfid, Failure> {
+    fn announce(&self, file: &OutgoingFile, content: &Opened) -> Result<Sfid, Failure> {
+        let octets = content.octets;
         let blocks = octets.div_ceil(BLOCK);
-        let (format, record_length) = match file.format {
-            Format::Unstructured => ('U', 0),
-            Format::Text => ('T', 0),
-            Format::Fixed(length) => ('F', u64::from(length)),
+        let (format, record_length, whole) = match file.format {
+            Format::Unstructured => ('U', 0, octets / BLOCK),
+            Format::Text => ('T', 0, octets / BLOCK),
+            Format::Fixed(length) => ('F', u64::from(length), content.records),
+            Format::Variable(most) => ('V', u64::from(most), content.records),
         };
         if format == 'F' && (record_length == 0 || !octets.is_multiple_of(record_length)) {
             let dataset = &file.dataset;
@@ -121,7 +122,6 @@ impl Session<'_> {
         let (date, time) = file.stamp.clone();
         let destination = file.destination.clone().unwrap_or_else(|| self.agreement.peer_code.clone());
         let originator = self.settings.code.clone();
-        let whole = octets / if format == 'F' { record_length } else { BLOCK };
         Ok(Sfid {
             id: FileId { dataset: file.dataset.clone(), date, time, destination, originator },
             format,
@@ -131,10 +131,10 @@ impl Session<'_> {
             // Any position will do: the other end knows what it has.
             restart: if self.agreement.restart { whole } else { 0 },
             security: 0,
-            cipher: 0,
+            cipher: file.signed_response.map_or(0, u64::from),
             compressed: false,
             enveloped: false,
-            signed_response: false,
+            signed_response: file.signed_response.is_some(),
             description: file.description.clone(),
         })
     }

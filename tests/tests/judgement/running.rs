@@ -36,6 +36,9 @@ fn plan(ca: &Ca, revocation: &str, crls: &[Vec<u8>]) -> Plan {
     })
 }
 
+/// So long a file that the order to end its session comes before its end, however busy the machine is.
+const LONG: usize = 80_000_000;
+
 fn runner(chain: &Chain, ca: &Ca) -> (Security, Settings) {
     let security = chain.security_with(Some(ca.issue("RUNNER")), TlsVersions::Both);
     (security, Settings { code: "O0013000000RUNNER".into(), ..chain.settings() })
@@ -49,7 +52,7 @@ fn withdrawn_by(revocation: &str, change: impl Fn(&mut Value, &Ca) -> Vec<Vec<u8
     serve_crls(&chain, before);
     start_polling(&mut chain)?;
     let (security, settings) = runner(&chain, &ca);
-    let file = OutgoingFile::from_octets("NEVER-WHOLE", made_octets(1_000_000));
+    let file = OutgoingFile::from_octets("NEVER-WHOLE", made_octets(LONG));
     let held = Held::start(&chain.partner_address(), &security, &settings, file, 500_000)?;
     let mut config = chain.config.clone();
     let crls = change(&mut config, &ca);
@@ -124,7 +127,7 @@ fn a_session_whose_pin_is_removed_ends_with_esid_05() -> Result<(), Trouble> {
     start_polling(&mut chain)?;
     let security = chain.security_with(Some(pinned), TlsVersions::Both);
     let settings = Settings { code: "O0013000000PINNED".into(), ..chain.settings() };
-    let file = OutgoingFile::from_octets("NEVER-WHOLE", made_octets(1_000_000));
+    let file = OutgoingFile::from_octets("NEVER-WHOLE", made_octets(LONG));
     let held = Held::start(&chain.partner_address(), &security, &settings, file, 500_000)?;
     let mut config = chain.config.clone();
     config["trust"]["pinned_pem"] = json!([]);

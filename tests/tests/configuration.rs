@@ -92,7 +92,8 @@ fn a_running_session_ends_when_its_partner_no_longer_stands() -> Result<(), Trou
         let partner = &chain.partners[partner];
         let security = chain.security_with(Some(partner.identity.clone()), station::TlsVersions::Both);
         let settings = station::Settings { code: partner.code.clone(), ..chain.settings() };
-        let file = OutgoingFile::from_octets(dataset, made_octets(1_000_000));
+        // So long that the order to end comes before its end, however busy the machine is.
+        let file = OutgoingFile::from_octets(dataset, made_octets(80_000_000));
         Held::start(&chain.partner_address(), &security, &settings, file, 500_000)
     };
     let (withdrawn, other) = (hold(0, "WITHDRAWN")?, hold(1, "OTHER")?);

@@ -112,6 +112,12 @@ impl Session<'_> {
         }
         if may_end && nothing_said {
             self.connection.send(&Command::Esid { reason: reason::esid::NORMAL, text: String::new() })?;
+            // Something else may have been said in its place: who does not take it answers.
+            if self.settings.misbehave.is_some_and(|rule| rule.on == "ESID")
+                && let Err(failure @ Failure::Esid { .. }) = next(self.connection)
+            {
+                return Err(failure);
+            }
             self.connection.wait_for_close();
             return Ok(Turn::Ended);
         }

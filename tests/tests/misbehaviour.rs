@@ -286,7 +286,7 @@ fn who_breaks_a_rule_is_told_or_it_passes_and_is_told_once() -> Result<(), Troub
     let scratch = tempfile::tempdir().unwrap();
     let daemon = SocketAddr::from(([127, 0, 0, 1], free_port()?));
     let chain = Plan::new().receive_daemon_at(daemon).start()?;
-    let mut sessions = Vec::new();
+    let mut sessions: Vec<(String, Case)> = Vec::new();
     let mut faults = Vec::new();
     for (number, (name, expected)) in EXPECTED.iter().enumerate() {
         let case = Case::new(number, name, expected, &chain);
@@ -307,8 +307,13 @@ fn who_breaks_a_rule_is_told_or_it_passes_and_is_told_once() -> Result<(), Troub
                 line.role == "session" && line.code.as_deref().is_some_and(|code| codes.contains(&code))
             })
         };
-        let end = judge.wait_after(mark, name, |line| ended(line).is_some())?;
-        let session = ended(&end).and_then(|line| line.session).expect("the session is named");
+        // The session before may still be talked about in the log of the other daemon.
+        let of_this = |line: &str| {
+            let session = ended(line).and_then(|line| line.session)?;
+            sessions.iter().all(|(seen, _)| *seen != session).then_some(session)
+        };
+        let end = judge.wait_after(mark, name, |line| of_this(line).is_some())?;
+        let session = of_this(&end).expect("it has just been found");
         let lines = judge.lines_after(mark);
         let lines: Vec<_> = lines.iter().filter_map(|line| LogLine::read(line)).collect();
         let lines: Vec<_> = lines.into_iter().filter(|line| line.session.as_ref() == Some(&session)).collect();

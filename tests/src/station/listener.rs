@@ -136,7 +136,8 @@ impl Session<'_> {
                     return Err(Malformed::size(format!("DATA has {length} octets, {agreed} agreed on")).into());
                 }
                 Command::Data(subrecords) => {
-                    (octets.clear(), ends.clear());
+                    octets.clear();
+                    ends.clear();
                     unpack(&subrecords, &mut octets, &mut ends)?;
                     file.write(&octets, &ends);
                     credit -= 1;

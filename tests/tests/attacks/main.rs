@@ -1,0 +1,8 @@
+//! Attacks from outside on the built daemons: what is there to steal, what can be broken, and whom it costs anything.
+
+mod keys;
+mod memory;
+mod running;
+mod secrets;
+mod slow;
+mod storms;

@@ -1,5 +1,6 @@
 //! Attacks from outside on the built daemons: what is there to steal, what can be broken, and whom it costs anything.
 
+mod evil_client;
 mod keys;
 mod memory;
 mod running;

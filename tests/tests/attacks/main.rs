@@ -1,6 +1,7 @@
 //! Attacks from outside on the built daemons: what is there to steal, what can be broken, and whom it costs anything.
 
 mod evil_client;
+mod exhaustion;
 mod keys;
 mod memory;
 mod running;

@@ -199,7 +199,7 @@ async fn control(socket: TcpStream, from: SocketAddr, port: &LinkPort) -> Result
             proven_key(tls.get_ref().1.peer_certificates()).ok_or_else(|| refused("no key was proven".to_owned()))?;
         let hello = match frame::read(&mut tls).await.map_err(|error| refused(error.to_string()))? {
             FromClient::Hello(hello) => hello,
-            other => return Err(refused(format!("an introduction was expected, {other:?} came"))),
+            _ => return Err(refused("an introduction was expected, another message came".to_owned())),
         };
         // Judged only now that nothing unread is left, which could reset the connection before the answer is read.
         let client = match licensed(&port.licence, &tls) {

@@ -1,24 +1,32 @@
 //! Free loopback ports for daemons that cannot choose one themselves.
 
-use std::collections::HashSet;
 use std::net::TcpListener;
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::Trouble;
 
+/// Below the range from which the system takes ports for outgoing connections (`ip_local_port_range`): none of those, of
+/// which a storm makes thousands, can take a port between its being found free and its daemon's start.
+const FIRST: u32 = 10_240;
+const COUNT: u32 = 32_000 - FIRST;
+/// Apart from each other begin processes that look for ports at the same time.
+const STRIDE: u32 = 199;
+
 /// A port on 127.0.0.1 that is free now and is handed out once in this process.
 pub fn free_port() -> Result<u16, Trouble> {
-    static TAKEN: Mutex<Option<HashSet<u16>>> = Mutex::new(None);
-    let mut taken = TAKEN.lock().unwrap_or_else(PoisonError::into_inner);
-    let taken = taken.get_or_insert_default();
-    // Kept open until a new one is found, so that the system does not offer the same one again.
-    let mut refused = Vec::new();
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let start = std::process::id().wrapping_mul(STRIDE);
+    let mut last = None;
     loop {
-        let listener = TcpListener::bind("127.0.0.1:0").map_err(Trouble::io("find a free port"))?;
-        let port = listener.local_addr().map_err(Trouble::io("find a free port"))?.port();
-        if taken.insert(port) {
-            return Ok(port);
+        let place = NEXT.fetch_add(1, Ordering::Relaxed);
+        if place >= COUNT {
+            break;
         }
-        refused.push(listener);
+        let port = u16::try_from(FIRST + start.wrapping_add(place) % COUNT).unwrap_or_default();
+        match TcpListener::bind(("127.0.0.1", port)) {
+            Ok(_) => return Ok(port),
+            Err(error) => last = Some(error),
+        }
     }
+    Err(Trouble::io("find a free port")(last.unwrap_or_else(|| std::io::ErrorKind::AddrInUse.into())))
 }

@@ -270,17 +270,36 @@ fn a_second_client_is_refused_by_name_and_the_first_one_serves_on() -> Result<()
 
     take_token_too(&chain, &token);
     let file_with_token = chain.scratch.write("second-token", token.reveal())?;
+    let second = second_client(&chain, Some(format!("@{}", file_with_token.display())))?;
+    is_refused_as_second(&chain, &second)
+}
+
+#[test]
+fn a_second_client_with_the_same_token_does_not_take_the_link_from_the_first() -> Result<(), Trouble> {
+    let chain = Chain::start()?;
+    let second = second_client(&chain, None)?;
+    is_refused_as_second(&chain, &second)
+}
+
+/// Another client as usual, with a state of its own and perhaps another token.
+fn second_client(chain: &Chain, token: Option<String>) -> Result<Process, Trouble> {
     let state = chain.scratch.directory("state/second")?;
     let usual = chain.client_command()?;
     let mut arguments: Vec<OsString> = usual.get_args().map(ToOwned::to_owned).collect();
     replace(&mut arguments, "--state-dir", state.into_os_string());
-    replace(&mut arguments, "-T", format!("@{}", file_with_token.display()).into());
+    if let Some(token) = token {
+        replace(&mut arguments, "-T", token.into());
+    }
     let installed = chain.scratch.install(Path::new(usual.get_program()), "second")?;
-    let second = Process::start("second proxyclient", Command::new(installed).args(arguments))?;
+    Process::start("second proxyclient", Command::new(installed).args(arguments))
+}
+
+fn is_refused_as_second(chain: &Chain, second: &Process) -> Result<(), Trouble> {
     chain.server_says("link-second-client")?;
     second.wait_for_text(" link-second-client ")?;
-    arrived(&chain, &chain.send(vec![file("FIRST")]), "FIRST");
+    arrived(chain, &chain.send(vec![file("FIRST")]), "FIRST");
     assert_eq!(count(chain.server(), "link-up"), 1);
+    assert_eq!(count(chain.server(), "link-down"), 0);
     Ok(())
 }
 

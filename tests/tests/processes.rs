@@ -117,6 +117,13 @@ fn a_killed_switchboard_or_agent_is_started_anew_and_sessions_in_flight_finish()
         chain.wait_until_open(mark)?;
         arrived(&chain, &held.go_on()?, "IN-FLIGHT");
         arrived(&chain, &chain.send(vec![OutgoingFile::from_octets("NEXT", whole())]), "NEXT");
+        // The system log hears of it, from the successor, and of the proxyserver's start.
+        for code in ["role-died", "server-started"] {
+            let told = until(PATIENCE, || {
+                chain.scripted_backend().events().iter().any(|event| event["code"] == code).then_some(())
+            });
+            assert!(told.is_some(), "{role}: {code}: {:?}", chain.scripted_backend().events());
+        }
     }
     Ok(())
 }

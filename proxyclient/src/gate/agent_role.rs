@@ -152,10 +152,10 @@ impl Gate {
             return; // it has done what there was to do, or never could
         }
         if !agent.cannot_work {
-            Situation::RoleDied.tell(format_args!("the agent (pid {pid}) {ending}; it is started anew"));
+            self.tell_death(format!("the agent (pid {pid}) {ending}; it is started anew"));
             self.restart.died(lived, now);
         } else if self.restart.unusable(lived, now) {
-            Situation::RoleDied.tell(format_args!(
+            self.tell_death(format!(
                 "the agent (pid {pid}) {ending}, as it cannot work; it is tried again, each minute at last; sessions go on"
             ));
         } else {
@@ -263,6 +263,12 @@ impl Gate {
         }
     }
 
+    /// Line and event; its successor delivers the event.
+    fn tell_death(&mut self, text: String) {
+        Situation::RoleDied.tell(&text);
+        self.report(Situation::RoleDied, text);
+    }
+
     pub(super) fn report(&mut self, situation: Situation, text: String) {
         let report = Report {
             time: agent::now(),
@@ -298,12 +304,13 @@ impl Gate {
 
     pub(super) fn end_stuck_agent(&mut self) {
         let Some(agent) = &self.agent else { return };
-        Situation::RoleDied.tell(format_args!(
+        let text = format!(
             "the agent (pid {}) has taken no message for up to {} s, {} wait for it; it is ended",
             agent.pid,
             TAKES_WITHIN.as_secs(),
             self.backlog.len()
-        ));
+        );
+        self.tell_death(text);
         self.kill_agent();
     }
 }

@@ -14,7 +14,6 @@ use proxydaemon::exit::ExitCode;
 use proxydaemon::logging::{Begun, GateLog, LogSocket};
 use proxydaemon::pid_file::PidFile;
 use proxydaemon::signals::Signals;
-use proxylink::situation::Situation;
 use serde::{Deserialize, Serialize};
 
 use super::children::Child;
@@ -135,7 +134,7 @@ impl Gate {
                 self.open_partner_port(false);
             }
             Err(text) => {
-                Situation::RoleDied.tell(format_args!("the switchboard is ended: its snapshot: {text}"));
+                self.tell_death(format!("the switchboard is ended: its snapshot: {text}"));
                 self.unlinked();
                 self.kill_switchboard();
             }

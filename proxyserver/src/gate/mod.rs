@@ -64,7 +64,9 @@ pub fn run(start: Start, ready: impl FnOnce()) -> std::io::Result<ExitCode> {
     let mut gate = Gate::new(start, LogSocket::new()?)?;
     gate.start_switchboard();
     let addresses: Vec<_> = gate.link.iter().filter_map(|listener| listener.address().ok()).collect();
-    Situation::ServerStarted.tell(format_args!("version {}, pid {}", env!("CARGO_PKG_VERSION"), std::process::id()));
+    let text = format!("version {}, pid {}", env!("CARGO_PKG_VERSION"), std::process::id());
+    Situation::ServerStarted.tell(&text);
+    gate.report(Situation::ServerStarted, text, None);
     for address in addresses {
         Situation::LinkListening.tell(format_args!("address={address}"));
     }

@@ -133,11 +133,11 @@ impl Gate {
         self.unlinked();
         let (pid, lived, now) = (switchboard.pid, switchboard.since.elapsed(), Instant::now());
         if !cannot_work(ending) {
-            Situation::RoleDied.tell(format_args!("the switchboard (pid {pid}) {ending}; it is started anew"));
+            self.tell_death(format!("the switchboard (pid {pid}) {ending}; it is started anew"));
             self.restart.died(lived, now);
         } else if self.restart.unusable(lived, now) {
             let text = format!("the switchboard (pid {pid}) {ending}; it is tried again, each minute at last");
-            Situation::RoleDied.tell(text);
+            self.tell_death(text);
         } else {
             log::debug!("the switchboard (pid {pid}) {ending}, still");
         }
@@ -234,6 +234,12 @@ impl Gate {
     }
 
     /// Reports for the system log also wait for the next switchboard, while there is room.
+    /// Line and event; its successor brings the event to the inside.
+    pub(super) fn tell_death(&mut self, text: String) {
+        Situation::RoleDied.tell(&text);
+        self.report(Situation::RoleDied, text, None);
+    }
+
     pub(super) fn report(&mut self, situation: Situation, text: String, peer: Option<std::net::SocketAddr>) {
         if self.send(&ToSwitchboard::Report { situation, text, peer }, Keep::IfThereIsRoom, None) == Put::Dropped {
             log::debug!("a report for the system log was dropped");
@@ -267,12 +273,13 @@ impl Gate {
 
     pub(super) fn end_stuck_switchboard(&mut self) {
         let Some(switchboard) = &self.switchboard else { return };
-        Situation::RoleDied.tell(format_args!(
+        let text = format!(
             "the switchboard (pid {}) has taken no message for up to {} s, {} wait for it; it is ended",
             switchboard.pid,
             TAKES_WITHIN.as_secs(),
             self.backlog.len()
-        ));
+        );
+        self.tell_death(text);
         self.kill_switchboard();
     }
 }

@@ -43,6 +43,8 @@ pub enum FromServer {
     Record(Box<SessionReport>),
     /// Sessions at this moment.
     Sessions(u32),
+    /// An outgoing session that was asked for with [`FromClient::Call`] will not be. Nothing more comes of it.
+    CallFailed(SessionId, Box<CallFailed>),
 }
 
 /// What the inside may say.
@@ -62,6 +64,28 @@ pub enum FromClient {
     Paired(SessionId, KeyHash),
     /// The inside does not take the session.
     PairRefused(SessionId, Refused),
+    /// Call this partner for an inside station. The answer is [`FromServer::Sign`] and [`FromServer::Pair`] with the same
+    /// session, or [`FromServer::CallFailed`].
+    Call(SessionId, Call),
+    /// The station that wanted it is gone: give an outgoing session up that is not paired yet.
+    CallOff(SessionId),
+}
+
+/// An outgoing session that the inside asks for. It names a partner and nothing else: address, source address and name
+/// to check stand in the snapshot, so that the DMZ calls nobody who is not configured.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Call {
+    /// Name of the partner in the snapshot's policy.
+    pub partner: String,
+}
+
+/// Why a call came to nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CallFailed {
+    /// What happened, in a sentence that can be told to the inside station too.
+    pub refused: Refused,
+    /// What the DMZ's session saw of the partner, when there was one.
+    pub record: Option<SessionReport>,
 }
 
 /// The proxyserver's introduction.

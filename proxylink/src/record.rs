@@ -93,8 +93,10 @@ pub struct SessionReport {
     pub partner: Option<String>,
     /// SSIDCODE of the partner, when it came.
     pub ssid_code: Option<String>,
-    /// Address of the partner.
+    /// Address of the partner; unspecified (`[::]:0`) when a called one was not reached.
     pub peer: SocketAddr,
+    /// What was called, `host:port` as configured. Of outgoing sessions, said by the inside.
+    pub called: Option<String>,
     /// SHA-256 of the partner's certificate.
     pub certificate: Option<[u8; 32]>,
     /// What TLS agreed with the partner.

@@ -177,6 +177,21 @@ situations! {
     GateAnew "gate-anew" Error "Sessions crashed again and again, so the gate executes itself anew; sessions in flight go on." "See the session-crashed lines before it and their peers; send the log around them to the makers.";
     IdentityUnreadable "identity-unreadable" Fatal "The identity key of this proxyserver cannot be read or made." "See the reason; the state directory must belong to the user that the proxyserver runs as.";
     ReportRefused "report-refused" Error "The backend refuses a report for ever; this one was dropped." "See the reason; backend and proxyclient should be of the same version.";
+    // Outgoing sessions
+    OutgoingPortOpen "outgoing-port-open" Info "Inside stations can connect for outgoing sessions." "Nothing to do.";
+    OutgoingPortUnavailable "outgoing-port-unavailable" Error "An address for outgoing sessions of inside stations cannot be listened on." "See whether another program holds the port, or the address of the clients entry is not on this host.";
+    StationRefused "outgoing-station-refused" Error "An inside station may not use the proxy for outgoing sessions from its address." "Add its address to allow_from of the clients entry if it may.";
+    StationRequestInvalid "outgoing-request-invalid" Error "An inside station did not name a partner in a way that is understood." "Point the station here as HTTP (CONNECT) or SOCKS5 proxy without authentication, or use the partner's own listen_port.";
+    TargetRefused "outgoing-target-refused" Error "An inside station asked for something that is no enabled partner's address." "Configure the partner's address, or correct host and port in the station.";
+    StationLeft "outgoing-station-left" Info "The inside station left before its session stood." "Nothing to do if it was meant to.";
+    CallNameUnknown "call-name-unknown" Error "The name in the partner's address cannot be resolved in the DMZ." "Check the partner's address and the name service of the DMZ host.";
+    CallRefused "call-refused" Error "The partner's host refuses the connection." "Check the partner's address; its station may be down.";
+    CallTimeout "call-timeout" Error "The partner's host does not answer." "Check the partner's address, the firewall of the DMZ towards it, and that the partner admits outgoing_ip.";
+    CallUnreachable "call-unreachable" Error "The partner's host cannot be reached." "See the reason: routing and firewall of the DMZ host.";
+    CallSourceUnavailable "call-source-unavailable" Error "The partner's own outgoing_ip is no address of the DMZ host; only this partner cannot be called." "Correct outgoing_ip of the partner, or give the address to the host.";
+    CallAlert "call-alert" Error "The called partner ended the TLS handshake with an alert." "See which alert; the partner's log says why.";
+    OwnCertificateRefused "own-certificate-refused" Error "The called partner refuses our certificate." "The partner must trust the proxy's certificate (identity); send it to them, and see whether it has ended.";
+    CallSilent "call-silent" Error "The called partner answered in TLS and sent no SSRM." "See whether the address is that of an OFTP2 station; its log may say more.";
 }
 
 impl Situation {
@@ -255,7 +270,17 @@ impl Situation {
             // What the inside gave as the reason of its refusal, which the DMZ's record repeats.
             | Self::PartnerSessionsFull
             | Self::SignatureReplayed
-            | Self::DaemonUnreachable => true,
+            | Self::DaemonUnreachable
+            // Calls that came to nothing.
+            | Self::CallNameUnknown
+            | Self::CallRefused
+            | Self::CallTimeout
+            | Self::CallUnreachable
+            | Self::CallSourceUnavailable
+            | Self::CallAlert
+            | Self::OwnCertificateRefused
+            | Self::CallSilent
+            | Self::StationLeft => true,
             _ => false,
         }
     }
@@ -272,6 +297,9 @@ impl Situation {
                 | Self::PartnerLost
                 | Self::DataConnectionLost
                 | Self::SessionStopped
+                | Self::OwnCertificateRefused
+                | Self::CallAlert
+                | Self::CallSilent
         )
     }
 

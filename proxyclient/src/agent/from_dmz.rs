@@ -75,6 +75,16 @@ impl FromDmz {
                 record(&mut told);
                 FromServer::Record(told)
             }
+            FromServer::CallFailed(session, mut told) => {
+                told.refused.text = text(&told.refused.text, LONGEST_TEXT);
+                if !told.refused.situation.of_dmz() {
+                    told.refused.situation = Situation::PairingRefused;
+                }
+                if let Some(told) = &mut told.record {
+                    record(told);
+                }
+                FromServer::CallFailed(session, told)
+            }
             FromServer::Ping
             | FromServer::SnapshotTaken(_)
             | FromServer::WantCrls(_)
@@ -177,6 +187,7 @@ fn record(told: &mut SessionReport) {
     }
     told.ended = near(told.ended);
     told.started = near(told.started).min(told.ended);
+    told.called = None;
     told.detail = text(&told.detail, LONGEST_TEXT);
     told.partner = None;
     told.ssid_code = None;
@@ -248,6 +259,7 @@ mod tests {
             partner: Some("ACME".to_owned()),
             ssid_code: Some("s".repeat(60_000)),
             peer: "192.0.2.1:1".parse().unwrap(),
+            called: None,
             certificate: None,
             tls: Some(facts()),
             started: UnixMillis(i64::MAX),

@@ -216,6 +216,7 @@ impl Agent {
             }
             FromServer::Report(report) => self.hear_dmz(report),
             FromServer::Record(record) => self.refused_in_dmz(record),
+            FromServer::CallFailed(..) => self.misconduct("an answer came to a call that was not made"),
         }
     }
 

@@ -40,7 +40,13 @@ pub fn record(report: SessionReport) -> Option<SessionRecord> {
         },
         partner: report.partner,
         ssid_code: report.ssid_code,
-        peer_address: Some(report.peer.to_string()),
+        peer_address: Some(
+            report
+                .called
+                .clone()
+                .filter(|_| report.peer.ip().is_unspecified())
+                .unwrap_or_else(|| report.peer.to_string()),
+        ),
         certificate_sha256: report.certificate.map(Fingerprint::from),
         tls_version: report.tls.as_ref().map(|tls| tls.version.clone()),
         cipher_suite: report.tls.map(|tls| tls.cipher_suite),

@@ -75,6 +75,7 @@ impl<'a> Account<'a> {
             partner: self.assignment.partner.clone(),
             ssid_code: files.code.clone(),
             peer: self.assignment.peer,
+            called: None,
             certificate: Some(self.assignment.certificate),
             tls: Some(self.assignment.tls.clone()),
             started: self.assignment.started,

@@ -88,6 +88,7 @@ impl<'a> Account<'a> {
             partner: None,
             ssid_code: None,
             peer: self.around.peer,
+            called: None,
             certificate: None,
             tls: None,
             started: self.around.started,

@@ -153,6 +153,9 @@ impl Switchboard {
                 }
                 self.to_gate(&FromSwitchboard::Verified(session), &[]);
             }
+            FromClient::Call(..) | FromClient::CallOff(_) => {
+                self.misconduct("a call came, and nothing that could make it")
+            }
             FromClient::PairRefused(session, refused) => {
                 if let Some(waiting) = self.sessions.refuse(session) {
                     let _ = waiting.channel.send(&ToSession::Refused(refused), &[]);

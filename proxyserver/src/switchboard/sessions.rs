@@ -364,6 +364,7 @@ mod tests {
             partner: None,
             ssid_code: None,
             peer: PEER.parse().unwrap(),
+            called: None,
             certificate: None,
             tls: None,
             started: proxylink::record::UnixMillis(0),

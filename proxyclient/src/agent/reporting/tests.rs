@@ -102,6 +102,7 @@ fn session(number: u32) -> Box<SessionReport> {
         partner: None,
         ssid_code: None,
         peer: "192.0.2.1:1".parse().unwrap(),
+        called: None,
         certificate: None,
         tls: None,
         started: UnixMillis(0),

@@ -1,7 +1,10 @@
 //! `oftp2_station` as people use it.
 
 use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::process::Command;
+use std::thread;
 
 use tests::harness::{Process, Scratch};
 use tests::pki::{Authority, Wanted};
@@ -125,4 +128,33 @@ fn a_negative_response_is_told_at_both_ends() {
     assert!(trouble.0.contains("Negative End Response received for A: 34"), "{trouble}");
     receiver.wait_for_text("Negative End Response sent for A: 34").unwrap();
     assert!(receiver.wait_for_end().unwrap().success());
+}
+
+/// A proxy that answers one caller, whatever it asks.
+fn proxy_that_says(answer: &'static [u8]) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        let (mut socket, _) = listener.accept().unwrap();
+        let mut asked = Vec::new();
+        while !asked.ends_with(b"\r\n\r\n") {
+            let mut octet = [0];
+            socket.read_exact(&mut octet).unwrap();
+            asked.extend(octet);
+        }
+        socket.write_all(answer).unwrap();
+    });
+    format!("http://{address}")
+}
+
+#[test]
+fn a_proxy_that_refuses_is_told_of_and_has_its_own_exit_code() {
+    let proxy = proxy_that_says(b"HTTP/1.1 403 Forbidden\r\n\r\nno partner has this address");
+    let output =
+        station(&["send", "--to", "elsewhere.example:80", "--via", &proxy, "--code", "ACME"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(3), "{output:?}");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(said.contains("the proxy refused: HTTP/1.1 403 Forbidden: no partner has this address"), "{said}");
+    let output = station(&["send", "--to", "a:1", "--via", "ftp://a:1", "--code", "ACME"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
 }

@@ -11,8 +11,11 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use tests::station::{
     self, Answer, Event, Failure, Format, Identity, Level, Observer, OutgoingFile, Receiver, Report, Rule, Security,
-    Settings, Store, TlsSettings, TlsVersions, Transfers, Trust,
+    Settings, Store, TlsSettings, TlsVersions, Transfers, Trust, Via,
 };
+
+/// Beside 0 (all went well), 1 (it did not) and 2 (the command line is wrong).
+const REFUSED_BY_PROXY: u8 = 3;
 
 /// An OFTP2 station (RFC 5024) for trying a set-up
 #[derive(Parser)]
@@ -37,6 +40,10 @@ struct Send {
     /// The station to call
     #[arg(long, value_name = "HOST:PORT")]
     to: String,
+    /// The proxy to go through: http names the station by CONNECT, socks5 by SOCKS5 (a name as a name). When the proxy
+    /// refuses, the exit code is 3
+    #[arg(long, value_name = "http://HOST:PORT|socks5://HOST:PORT")]
+    via: Option<Via>,
     /// Put files that the other station sends in return here
     #[arg(long, value_name = "DIR")]
     directory: Option<PathBuf>,
@@ -193,14 +200,13 @@ fn main() -> ExitCode {
     if asks_for_rules(std::env::args()) {
         return print_rules();
     }
-    let went_well = match Options::parse().role {
+    let ended = match Options::parse().role {
         Role::Send(options) => send(&options),
-        Role::Receive(options) => receive(&options),
-        Role::Echo(options) => echo(&options),
+        Role::Receive(options) => receive(&options).map(exit_code),
+        Role::Echo(options) => echo(&options).map(exit_code),
     };
-    match went_well {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
+    match ended {
+        Ok(code) => code,
         Err(failure) => {
             eprintln!("oftp2_station: {failure}");
             ExitCode::FAILURE
@@ -208,7 +214,11 @@ fn main() -> ExitCode {
     }
 }
 
-fn send(options: &Send) -> Result<bool, Failure> {
+fn exit_code(went_well: bool) -> ExitCode {
+    if went_well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn send(options: &Send) -> Result<ExitCode, Failure> {
     let (settings, security) = (options.terms.settings()?, options.terms.security()?);
     let store = options.directory.as_ref().map(store).transpose()?;
     if options.dataset.is_some() && options.files.len() != 1 {
@@ -229,13 +239,17 @@ fn send(options: &Send) -> Result<bool, Failure> {
             file.dataset.clone_from(dataset);
         }
     }
-    let settings = Settings { transfers: if store.is_some() { Transfers::Both } else { Transfers::Send }, ..settings };
+    let transfers = if store.is_some() { Transfers::Both } else { Transfers::Send };
+    let settings = Settings { transfers, via: options.via.clone(), ..settings };
     let report = station::exchange(&options.to, &security, &settings, files, store);
     let with_responses = !options.no_eerp_wait;
     for file in report.sent.iter().filter(|file| with_responses && !file.responded) {
         eprintln!("oftp2_station: no End to End Response came for {}", file.file.dataset);
     }
-    Ok(report.went_well(with_responses))
+    Ok(match report.failure {
+        Some(Failure::Proxy(_)) => ExitCode::from(REFUSED_BY_PROXY),
+        _ => exit_code(report.went_well(with_responses)),
+    })
 }
 
 fn receive(options: &Receive) -> Result<bool, Failure> {

@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use super::reason::{self, esid};
+use super::via::ProxyRefusal;
 
 /// An Exchange Buffer that breaks RFC 5024, and the ESID reason that says so.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -43,6 +44,9 @@ pub enum Failure {
     /// TLS trouble: a certificate refused here or there, no common cipher suite.
     #[error("TLS: {0}")]
     Tls(rustls::Error),
+    /// The proxy on the way did not open it.
+    #[error("the proxy refused: {0}")]
+    Proxy(ProxyRefusal),
     /// The other end closed without ESID.
     #[error("the other end closed the connection {0}")]
     Closed(&'static str),
@@ -87,7 +91,12 @@ impl Failure {
             Self::Violation(malformed) => Some(malformed.esid),
             Self::Silent(_) => Some(esid::TIME_OUT),
             Self::File { .. } | Self::Setting(_) => Some(esid::UNSPECIFIED),
-            Self::Io { .. } | Self::Tls(_) | Self::Closed(_) | Self::Esid { .. } | Self::Dropped(_) => None,
+            Self::Io { .. }
+            | Self::Tls(_)
+            | Self::Proxy(_)
+            | Self::Closed(_)
+            | Self::Esid { .. }
+            | Self::Dropped(_) => None,
         }
     }
 }

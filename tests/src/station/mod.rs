@@ -28,6 +28,7 @@ mod rules;
 mod session;
 mod speaker;
 mod tls;
+mod via;
 mod wire;
 
 use std::net::{TcpStream, ToSocketAddrs};
@@ -48,6 +49,7 @@ pub use negotiation::Agreement;
 pub use receiver::Receiver;
 pub use report::{Outcome, Received, Report, Sent, Transcript};
 pub use tls::{Identity, TlsSettings, TlsVersions, Trust};
+pub use via::{ProxyRefusal, Via};
 
 /// What a station says of itself, and how it behaves.
 #[derive(Clone)]
@@ -85,6 +87,8 @@ pub struct Settings {
     pub authentication: bool,
     /// Whether the turn is asked for after each file received (EFPACD).
     pub ask_for_turn: bool,
+    /// The proxy that calls are made through.
+    pub via: Option<Via>,
     /// Longest wait for the other end.
     pub patience: Duration,
     /// Who is told what happens.
@@ -117,6 +121,7 @@ impl Settings {
             echo: false,
             authentication: false,
             ask_for_turn: false,
+            via: None,
             patience: Duration::from_secs(60),
             observer: None,
             misbehave: None,
@@ -169,7 +174,7 @@ pub enum Security {
     Tls(TlsSettings),
 }
 
-/// Calls the station at `to` (`host:port`), sends `files` and takes no file in return.
+/// Calls the station at `to` (`host:port`), through a proxy where the settings name one, sends `files` and takes no file in return.
 pub fn send(to: &str, security: &Security, settings: &Settings, files: Vec<OutgoingFile>) -> Report {
     exchange(to, security, settings, files, None)
 }
@@ -183,7 +188,10 @@ pub fn exchange(
     store: Option<Arc<Store>>,
 ) -> Report {
     let mut report = Report { unsent: files.len(), ..Report::default() };
-    let begun = settings.check().and_then(|()| connect(to, security, settings.patience));
+    let begun = settings.check().and_then(|()| match &settings.via {
+        Some(via) => connect_via(via, to, security, settings.patience),
+        None => connect(to, security, settings.patience),
+    });
     match begun {
         Ok(connection) => converse(connection, settings, false, files, store, &mut report),
         Err(failure) => fail(&mut report, settings, failure),
@@ -197,20 +205,27 @@ pub fn connect(to: &str, security: &Security, patience: Duration) -> Result<Conn
     let mut last = Failure::Setting(format!("{to} has no address"));
     for address in addresses {
         match TcpStream::connect_timeout(&address, patience) {
-            Ok(socket) => {
-                let tls = match security {
-                    Security::Plain => None,
-                    Security::Tls(tls) => {
-                        let client = ClientConnection::new(tls.client()?, tls.server_name()?);
-                        Some(client.map_err(Failure::Tls)?.into())
-                    }
-                };
-                return Connection::new(socket, tls, patience);
-            }
+            Ok(socket) => return protect(socket, security, patience),
             Err(source) => last = Failure::Io { doing: "connect", source },
         }
     }
     Err(last)
+}
+
+/// As [`connect`], through a proxy.
+pub fn connect_via(via: &Via, to: &str, security: &Security, patience: Duration) -> Result<Connection, Failure> {
+    protect(via.open(to, patience)?, security, patience)
+}
+
+fn protect(socket: TcpStream, security: &Security, patience: Duration) -> Result<Connection, Failure> {
+    let tls = match security {
+        Security::Plain => None,
+        Security::Tls(tls) => {
+            let client = ClientConnection::new(tls.client()?, tls.server_name()?);
+            Some(client.map_err(Failure::Tls)?.into())
+        }
+    };
+    Connection::new(socket, tls, patience)
 }
 
 /// Runs a session on `connection` and ends it in order, whatever happens.

@@ -13,7 +13,6 @@ mod session;
 
 use std::process::ExitCode as ProcessExit;
 
-use clap::Parser;
 use license::{LinkKey, SecurityToken, client_line};
 use proxydaemon::anew::{self, Heritage};
 use proxydaemon::credentials::Secret;
@@ -31,7 +30,7 @@ const PROGRAM: &str = "seon_proxyclient2";
 
 fn main() -> ProcessExit {
     let done = match anew::inherited() {
-        Ok(None) => act(&mut Options::parse()),
+        Ok(None) => act(&mut command_line::read::<Options>()),
         Ok(Some(heritage)) => resume(heritage),
         Err(error) => Err(NotLaunched::new(ExitCode::Failure, error)),
     };
@@ -57,7 +56,7 @@ fn resume(heritage: Heritage) -> Result<ExitCode, NotLaunched> {
 
 fn act(options: &mut Options) -> Result<ExitCode, NotLaunched> {
     if options.version {
-        println!("{PROGRAM}, built {}, version {}", env!("BUILD_DATE"), env!("CARGO_PKG_VERSION"));
+        println!("{}", command_line::version(PROGRAM));
         return Ok(ExitCode::Ok);
     }
     let token = secret("-T TOKEN|@FILE", &mut options.token, "token")?;

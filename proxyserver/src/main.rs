@@ -9,7 +9,6 @@ mod options;
 mod prepared;
 mod session;
 mod switchboard;
-mod tally;
 
 use std::net::SocketAddr;
 use std::process::ExitCode as ProcessExit;

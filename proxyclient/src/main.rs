@@ -12,12 +12,15 @@ mod receive_daemon;
 mod session;
 
 use std::process::ExitCode as ProcessExit;
+use std::time::Duration;
 
+use clap::Parser;
 use license::{LinkKey, SecurityToken, client_line};
 use proxydaemon::anew::{self, Heritage};
 use proxydaemon::credentials::Secret;
 use proxydaemon::exit::ExitCode;
 use proxydaemon::launch::{Launch, Launched, NotLaunched};
+use proxydaemon::level_command::LevelCommand;
 use proxydaemon::pid_file::Stale;
 use proxydaemon::signals::Signals;
 use proxydaemon::{state_directory, title};
@@ -30,7 +33,7 @@ const PROGRAM: &str = "seon_proxyclient2";
 
 fn main() -> ProcessExit {
     let done = match anew::inherited() {
-        Ok(None) => act(&mut command_line::read::<Options>()),
+        Ok(None) => act(&mut Options::parse()),
         Ok(Some(heritage)) => resume(heritage),
         Err(error) => Err(NotLaunched::new(ExitCode::Failure, error)),
     };
@@ -56,8 +59,11 @@ fn resume(heritage: Heritage) -> Result<ExitCode, NotLaunched> {
 
 fn act(options: &mut Options) -> Result<ExitCode, NotLaunched> {
     if options.version {
-        println!("{}", command_line::version(PROGRAM));
+        println!("{PROGRAM}, built {}, version {}", env!("BUILD_DATE"), env!("CARGO_PKG_VERSION"));
         return Ok(ExitCode::Ok);
+    }
+    if let Some(words) = &options.log_level {
+        return change_level(words, options.log_level_for);
     }
     let token = secret("-T TOKEN|@FILE", &mut options.token, "token")?;
     if options.print_client_line {
@@ -98,6 +104,15 @@ fn secret(option: &str, given: &mut Option<String>, credential: &str) -> Result<
         Ok(None) => Err(NotLaunched::new(ExitCode::Usage, format!("{option} is missing"))),
         Err(error) => Err(NotLaunched::new(ExitCode::Usage, error)),
     }
+}
+
+/// `--log-level`: tells another process of this program.
+fn change_level(words: &[String], time: Option<Duration>) -> Result<ExitCode, NotLaunched> {
+    let told = LevelCommand::read(words, time)
+        .and_then(|command| command.carry_out(PROGRAM))
+        .map_err(|error| NotLaunched::new(if error.is_usage() { ExitCode::Usage } else { ExitCode::Failure }, error))?;
+    println!("{told}");
+    Ok(ExitCode::Ok)
 }
 
 /// A daemon's start, top to bottom.

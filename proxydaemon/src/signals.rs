@@ -3,6 +3,7 @@
 //! | Signal | Meaning |
 //! | --- | --- |
 //! | 20, 21, 22, 23, 24 | log level TRACE, DEBUG, INFO, ERROR, FATAL, to any single process |
+//! | a real-time signal | any log level, for good or for a time: [`order_level`] |
 //! | 20 from the terminal (Ctrl-Z) | suspend, in the foreground |
 //! | TERM, INT, HUP | drain, drain, end at once: acted on by the gate alone |
 //! | CHLD | [`crate::fork::reap`] |
@@ -17,11 +18,20 @@ use nix::libc;
 use nix::unistd::Pid;
 
 use crate::checked;
-use crate::logging::Threshold;
+use crate::logging::{LevelOrder, Threshold};
+
+mod timer;
+
+pub(crate) use timer::LevelTimer;
 
 /// The order to one session to end. Real-time, as only those carry a value; the first two are glibc's own.
 fn end_signal() -> i32 {
     libc::SIGRTMIN() + 3
+}
+
+/// The order to one process to log at another level.
+fn level_signal() -> i32 {
+    libc::SIGRTMIN() + 4
 }
 
 /// Proof that the signals of this process are blocked. Inherited by children and kept across exec.
@@ -77,7 +87,7 @@ fn mask(how: i32) -> io::Result<()> {
 }
 
 fn handled() -> libc::sigset_t {
-    let mut numbers = vec![libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGCHLD, end_signal()];
+    let mut numbers = vec![libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGCHLD, end_signal(), level_signal()];
     numbers.extend(20..=24);
     // SAFETY: `sigemptyset` initialises the set before anything reads it, and all numbers are valid signals.
     unsafe {
@@ -93,8 +103,8 @@ fn handled() -> libc::sigset_t {
 /// What a signal asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
-    /// 20 to 24, sent by a process: the new log level.
-    Level(Threshold),
+    /// 20 to 24 sent by a process, [`order_level`], or the end of a lent level: see [`crate::logging::change_level`].
+    Level(LevelOrder),
     /// 20, sent by the terminal (Ctrl-Z): see [`suspend`].
     Suspend,
     /// TERM.
@@ -165,14 +175,21 @@ fn decode(number: u32, code: i32, pid: u32, value: i32) -> Option<Arrived> {
         libc::SIGTSTP if from_terminal => Signal::Suspend,
         // The kernel also sends 21 to 24 for reasons of its own (terminal, urgent data, CPU limit); those are no orders.
         20..=24 if from_terminal => return None,
-        20..=24 => Signal::Level(Threshold::from_signal(number)?),
+        20..=24 => Signal::Level(LevelOrder::Set(Threshold::from_signal(number)?)),
+        _ if number == level_signal() => Signal::Level(match code {
+            libc::SI_TIMER => LevelOrder::Return,
+            libc::SI_QUEUE => LevelOrder::from_number(value)?,
+            _ => return None,
+        }),
         _ if number == end_signal() => {
             let carried = if code == libc::SI_QUEUE { u16::try_from(value).unwrap_or(0) } else { 0 };
             Signal::End { reason: carried }
         }
         _ => return None,
     };
-    let sender = i32::try_from(pid).ok().filter(|pid| *pid > 0 && !from_terminal).map(Pid::from_raw);
+    // A timer has no sender.
+    let nobody = from_terminal || code == libc::SI_TIMER;
+    let sender = i32::try_from(pid).ok().filter(|pid| *pid > 0 && !nobody).map(Pid::from_raw);
     Some(Arrived { signal, sender, from_terminal })
 }
 
@@ -195,19 +212,43 @@ impl AsRawFd for SignalFd {
 /// # Errors
 /// ESRCH when the process is gone.
 pub fn order_end(session: Pid, reason: u16) -> io::Result<()> {
-    // `sival_ptr` overlays `sival_int`, whose octets are the first ones on a little-endian machine; writing the integer
-    // through a pointer to the whole union fits both.
-    let mut value = libc::sigval { sival_ptr: std::ptr::null_mut() };
-    // SAFETY: the union is as large as a pointer and aligned for an integer, which is its first member.
-    unsafe { (&raw mut value).cast::<i32>().write(i32::from(reason)) };
-    // SAFETY: passes a PID, a valid signal and a plain value.
-    match checked(i64::from(unsafe { libc::sigqueue(session.as_raw(), end_signal(), value) })) {
+    match queue(session, end_signal(), i32::from(reason)) {
         Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => {
             // SAFETY: passes a PID and a valid signal.
             checked(i64::from(unsafe { libc::kill(session.as_raw(), end_signal()) })).map(drop)
         }
-        sent => sent.map(drop),
+        sent => sent,
     }
+}
+
+/// Tells one process of ours to log at another level, which it reads as [`Signal::Level`]. One that is not ours would be
+/// killed by the signal: see [`takes_level_orders`].
+///
+/// # Errors
+/// ESRCH when the process is gone, EPERM when it is another user's, EAGAIN when the kernel has no room to queue the order.
+pub fn order_level(process: Pid, order: LevelOrder) -> io::Result<()> {
+    queue(process, level_signal(), order.to_number())
+}
+
+/// Whether a process has the signal of [`order_level`] blocked, as all of ours have from their first moment on.
+///
+/// # Errors
+/// There is no such process, or `/proc` hides it.
+pub fn takes_level_orders(process: Pid) -> io::Result<bool> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
+    let blocked = status.lines().find_map(|line| line.strip_prefix("SigBlk:"));
+    let blocked = blocked.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+    Ok(blocked >> (level_signal() - 1) & 1 == 1)
+}
+
+fn queue(process: Pid, signal: i32, number: i32) -> io::Result<()> {
+    // `sival_ptr` overlays `sival_int`, whose octets are the first ones on a little-endian machine; writing the integer
+    // through a pointer to the whole union fits both.
+    let mut value = libc::sigval { sival_ptr: std::ptr::null_mut() };
+    // SAFETY: the union is as large as a pointer and aligned for an integer, which is its first member.
+    unsafe { (&raw mut value).cast::<i32>().write(number) };
+    // SAFETY: passes a PID, a valid signal and a plain value.
+    checked(i64::from(unsafe { libc::sigqueue(process.as_raw(), signal, value) })).map(drop)
 }
 
 /// Sends TERM to a child: to a role at the end of the gate's work.
@@ -220,10 +261,17 @@ pub fn order_terminate(child: Pid) -> io::Result<()> {
 
 /// Stops this process until it is continued, as a shell user expects of Ctrl-Z. Its children go on.
 ///
+/// By the very signal of the terminal, so that the shell shows it as stopped from there. As for any program, that does
+/// nothing where no shell could continue it (an orphaned process group).
+///
 /// # Errors
 /// Not with a kernel that works.
 pub fn suspend() -> io::Result<()> {
-    Ok(nix::sys::signal::raise(nix::sys::signal::Signal::SIGSTOP)?)
+    use nix::sys::signal::{SigSet, Signal, raise};
+    let stop = SigSet::from(Signal::SIGTSTP);
+    raise(Signal::SIGTSTP)?; // waits, as it is blocked
+    stop.thread_unblock()?; // stops here; goes on when continued
+    Ok(stop.thread_block()?)
 }
 
 #[cfg(test)]
@@ -233,7 +281,7 @@ mod tests {
     #[test]
     fn levels_are_told_from_the_terminal() {
         let from_kill = decode(20, libc::SI_USER, 77, 0).unwrap();
-        assert_eq!(from_kill.signal, Signal::Level(Threshold::Trace));
+        assert_eq!(from_kill.signal, Signal::Level(LevelOrder::Set(Threshold::Trace)));
         assert_eq!((from_kill.sender, from_kill.from_terminal), (Some(Pid::from_raw(77)), false));
         let from_terminal = decode(20, 128, 0, 0).unwrap();
         assert_eq!((from_terminal.signal, from_terminal.sender), (Signal::Suspend, None));
@@ -253,8 +301,19 @@ mod tests {
             (24, Threshold::Fatal),
         ];
         for (number, level) in levels {
-            assert_eq!(decode(number, 0, 1, 0).unwrap().signal, Signal::Level(level));
+            assert_eq!(decode(number, 0, 1, 0).unwrap().signal, Signal::Level(LevelOrder::Set(level)));
         }
+    }
+
+    #[test]
+    fn a_queued_level_has_its_time_and_a_timer_no_sender() {
+        let number = u32::try_from(level_signal()).unwrap();
+        let order = LevelOrder::Lend(Threshold::Warn, std::time::Duration::from_secs(90));
+        assert_eq!(decode(number, libc::SI_QUEUE, 7, order.to_number()).unwrap().signal, Signal::Level(order));
+        let over = decode(number, libc::SI_TIMER, 7, 0).unwrap();
+        assert_eq!((over.signal, over.sender), (Signal::Level(LevelOrder::Return), None));
+        assert_eq!(decode(number, libc::SI_USER, 7, order.to_number()), None);
+        assert_eq!(decode(number, libc::SI_QUEUE, 7, -1), None);
     }
 
     #[test]

@@ -9,17 +9,20 @@ mod options;
 mod prepared;
 mod session;
 mod switchboard;
+mod tally;
 
 use std::net::SocketAddr;
 use std::process::ExitCode as ProcessExit;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
+use clap::Parser;
 use license::{IdentityKey, IssuerKey, Licence, ValidLicence};
 use nix::errno::Errno;
 use proxydaemon::anew::{self, Heritage};
 use proxydaemon::descriptors::Listener;
 use proxydaemon::exit::ExitCode;
 use proxydaemon::launch::{Entered, Launch, Launched, NotLaunched};
+use proxydaemon::level_command::LevelCommand;
 use proxydaemon::pid_file::Stale;
 use proxydaemon::signals::Signals;
 use proxydaemon::{state_directory, title};
@@ -33,7 +36,7 @@ const LINK_BACKLOG: u16 = 128;
 
 fn main() -> ProcessExit {
     let done = match anew::inherited() {
-        Ok(None) => act(&command_line::read::<Options>()),
+        Ok(None) => act(&Options::parse()),
         Ok(Some(heritage)) => resume(heritage),
         Err(error) => Err(NotLaunched::new(ExitCode::Failure, error)),
     };
@@ -59,8 +62,11 @@ fn resume(heritage: Heritage) -> Result<ExitCode, NotLaunched> {
 
 fn act(options: &Options) -> Result<ExitCode, NotLaunched> {
     if options.version {
-        println!("{}", command_line::version(PROGRAM));
+        println!("{PROGRAM}, built {}, version {}", env!("BUILD_DATE"), env!("CARGO_PKG_VERSION"));
         return Ok(ExitCode::Ok);
+    }
+    if let Some(words) = &options.log_level {
+        return change_level(words, options.log_level_for);
     }
     if options.proxy_id {
         println!("{}", identity(options)?.proxy_id());
@@ -72,6 +78,15 @@ fn act(options: &Options) -> Result<ExitCode, NotLaunched> {
         return Ok(ExitCode::Ok);
     }
     serve(options)
+}
+
+/// `--log-level`: tells another process of this program.
+fn change_level(words: &[String], time: Option<Duration>) -> Result<ExitCode, NotLaunched> {
+    let told = LevelCommand::read(words, time)
+        .and_then(|command| command.carry_out(PROGRAM))
+        .map_err(|error| NotLaunched::new(if error.is_usage() { ExitCode::Usage } else { ExitCode::Failure }, error))?;
+    println!("{told}");
+    Ok(ExitCode::Ok)
 }
 
 /// A daemon's start, top to bottom.

@@ -18,6 +18,8 @@ mod tokens;
 use std::path::Path;
 use std::process::ExitCode;
 
+use clap::Parser;
+
 use configuration::{Configuration, Inputs};
 use options::{ConfigTask, Options, Task};
 
@@ -31,7 +33,7 @@ impl<T: std::fmt::Display> From<T> for Failure {
 }
 
 fn main() -> ExitCode {
-    let done = match command_line::read::<Options>().task {
+    let done = match Options::parse().task {
         Task::Init { folder, host, listen, proxy_id } => init::run(&folder, &host, listen, proxy_id),
         Task::Serve { config, database, listen, access_log, allow_private_crl_addresses } => {
             serve::run(&config, database, listen, access_log, allow_private_crl_addresses)

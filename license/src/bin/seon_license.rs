@@ -4,26 +4,23 @@ use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode as ProcessExit;
+use std::process::ExitCode;
 use std::time::SystemTime;
 
 use chrono::{DateTime, NaiveDate, NaiveTime, SecondsFormat, Utc};
 use clap::{Parser, Subcommand};
-use command_line::exit::{self, ExitCode};
-use command_line::{BUILT, Demands};
 use license::{ClientKey, Grant, IssuerKey, IssuerSecret, Licence, LicenceError, ProxyId};
 use zeroize::Zeroizing;
 
 /// Makes, shows and checks licences of the OFTP2 smart proxy.
+///
+/// Exit codes: 0 done, 1 the licence is refused, 2 wrong options, 3 a file cannot be read or written.
 #[derive(Parser)]
-#[command(name = "seon_license", version = BUILT, arg_required_else_help = true)]
-#[command(max_term_width = 100, after_help = exit::help())]
+#[command(name = "seon_license", version, arg_required_else_help = true)]
 struct Options {
     #[command(subcommand)]
     task: Task,
 }
-
-impl Demands for Options {}
 
 #[derive(Subcommand)]
 enum Task {
@@ -93,8 +90,8 @@ enum Failure {
     File(String),
 }
 
-fn main() -> ProcessExit {
-    let done = match command_line::read::<Options>().task {
+fn main() -> ExitCode {
+    let done = match Options::parse().task {
         Task::Issuer { task: IssuerTask::New { file } } => new_issuer(&file),
         Task::Issue { licensee, proxy_id, from, until, issuer_key, client, out } => {
             let grant = Grant { licensee, proxy_id, valid_from: from, valid_until: until };
@@ -104,13 +101,13 @@ fn main() -> ProcessExit {
         Task::Check { file, proxy_id, issuer } => check(&file, proxy_id, issuer.as_deref()),
     };
     let (code, sentence) = match done {
-        Ok(()) => return ProcessExit::SUCCESS,
-        Err(Failure::Refused(error)) => (ExitCode::Licence, format!("{}: {error}", error.code())),
-        Err(Failure::Options(sentence)) => (ExitCode::Usage, sentence),
-        Err(Failure::File(sentence)) => (ExitCode::Failure, sentence),
+        Ok(()) => return ExitCode::SUCCESS,
+        Err(Failure::Refused(error)) => (1, format!("{}: {error}", error.code())),
+        Err(Failure::Options(sentence)) => (2, sentence),
+        Err(Failure::File(sentence)) => (3, sentence),
     };
     eprintln!("seon_license: {sentence}");
-    code.into()
+    ExitCode::from(code)
 }
 
 fn new_issuer(file: &Path) -> Result<(), Failure> {

@@ -276,11 +276,7 @@ impl Gate {
         while let Ok(Some(arrived)) = self.signal_fd.next() {
             match arrived.signal {
                 Signal::Level(level) => logging::change_level(level, arrived.sender),
-                Signal::Suspend => {
-                    if let Err(error) = proxydaemon::signals::suspend() {
-                        log::error!("cannot be suspended: {error}");
-                    }
-                }
+                Signal::Suspend => suspend(),
                 Signal::Terminate => self.stop("SIGTERM", self.drain, false),
                 Signal::Interrupt => self.stop("SIGINT", self.drain, false),
                 Signal::Hangup => self.stop("SIGHUP", Duration::ZERO, true),
@@ -331,6 +327,16 @@ impl Gate {
         } else {
             ENDED
         }
+    }
+}
+
+/// Ctrl-Z in the foreground: this process stops, its children go on.
+fn suspend() {
+    Situation::Suspended.tell("suspended from the terminal; sessions go on");
+    let since = Instant::now();
+    match proxydaemon::signals::suspend() {
+        Ok(()) => Situation::Suspended.tell(format_args!("goes on after {} s", since.elapsed().as_secs())),
+        Err(error) => log::error!("cannot be suspended: {error}"),
     }
 }
 

@@ -38,6 +38,7 @@ type Rules = BTreeMap<i64, Vec<Rule>>;
 /// | --- | --- |
 /// | poll, read, write, recv, send and their kind; shutdown, close, fcntl on flags, ioctl FIONBIO, get- and setsockopt | the descriptors it has |
 /// | mmap and mprotect without PROT_EXEC, anonymous; munmap, mremap, madvise, brk | memory |
+/// | timer_create, timer_settime, timer_delete | the end of a log level that was lent |
 /// | futex, getrandom, clock_gettime, getpid, gettid, rt_sig*, sigaltstack, restart_syscall, tgkill of itself, exit_group | the runtime of the language |
 #[derive(Debug)]
 pub struct SessionFilter(BpfProgram);
@@ -147,6 +148,9 @@ const SESSION_CALLS: &[i64] = &[
     libc::SYS_getpid,
     libc::SYS_gettid,
     libc::SYS_restart_syscall,
+    libc::SYS_timer_create,
+    libc::SYS_timer_settime,
+    libc::SYS_timer_delete,
 ];
 
 /// Time-outs, buffers and the like; no filters, no upper layer protocols, no device.

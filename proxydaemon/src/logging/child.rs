@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use log::Record;
 
 use super::record::{MAX_MESSAGE_ON_SOCKET, PAYLOAD};
-use super::{ChildRecord, FromChild, MAX_PAYLOAD, Sink, install};
+use super::{ChildRecord, FromChild, MAX_PAYLOAD, Sink, install, order};
 use crate::descriptors::{Channel, receive};
 
 /// Octets that may be under way to the gate before children have to drop records; the kernel may grant less.
@@ -99,6 +99,7 @@ impl ChildLog {
     pub fn start(channel: Channel) -> Self {
         let sink = Arc::new(ChildSink { channel, lost: AtomicU32::new(0) });
         install(Sink::Child(Arc::clone(&sink)));
+        order::go_on();
         Self(sink)
     }
 

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use log::kv::{Error, Key, Source, Value, VisitSource};
 use log::{LevelFilter, Log, Record};
@@ -13,7 +14,7 @@ use super::appender::SeonAppender;
 use super::layout::SeonLayout;
 use super::logrc::{self, LogrcError};
 use super::record::word;
-use super::{ChildRecord, FATAL, SINK, Sink, Threshold, install, level, session_of, set_level, value_of};
+use super::{ChildRecord, FATAL, SINK, Sink, Threshold, install, level, order, session_of, set_level, value_of};
 
 /// A `.logrc` larger than this is not one.
 const LARGEST_LOGRC: usize = 256 * 1024;
@@ -70,6 +71,8 @@ pub struct Begun {
     directory: PathBuf,
     foreground: bool,
     level: Threshold,
+    /// The level that comes back, and after how long, when the present one is lent.
+    former: Option<(Threshold, Duration)>,
 }
 
 impl GateLog {
@@ -82,7 +85,8 @@ impl GateLog {
     /// # Errors
     /// The `.logrc` is wrong (with line and column) or unreadable, or a log file cannot be opened.
     pub fn start(stem: &str, directory: &Path, foreground: bool) -> Result<Self, LogError> {
-        let begun = Begun { stem: stem.to_owned(), directory: directory.to_owned(), foreground, level: level() };
+        let begun =
+            Begun { stem: stem.to_owned(), directory: directory.to_owned(), foreground, level: level(), former: None };
         let path = directory.join(format!("{stem}.logrc"));
         let default_path = directory.join(format!("{stem}.log"));
         let text =
@@ -133,13 +137,14 @@ impl GateLog {
 
     /// How it was started, with the level it has now.
     pub fn begun(&self) -> Begun {
-        Begun { level: level(), ..self.begun.clone() }
+        Begun { level: level(), former: order::former(), ..self.begun.clone() }
     }
 
     /// Starts the log as it was before this process executed itself anew. A `.logrc` that was changed meanwhile is read; if
     /// that fails, which is told, standard error takes the lines: the daemon serves on.
     pub fn resume(begun: Begun) -> Self {
         let (stem, directory, threshold) = (begun.stem.clone(), begun.directory.clone(), begun.level);
+        let former = begun.former;
         let log = Self::start(&stem, &directory, begun.foreground).unwrap_or_else(|error| {
             let console = ConsoleAppender::builder().target(Target::Stderr).encoder(Box::new(SeonLayout)).build();
             let appender = Appender::builder().build("default", Box::new(console));
@@ -150,6 +155,9 @@ impl GateLog {
             log
         });
         set_level(threshold);
+        if let Some(former) = former {
+            order::take_over(former);
+        }
         log
     }
 

@@ -8,6 +8,7 @@ mod child;
 mod gate;
 mod layout;
 mod logrc;
+mod order;
 mod record;
 
 use std::fmt;
@@ -15,12 +16,11 @@ use std::str::FromStr;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Once, PoisonError, RwLock};
 
-use log::{Level, LevelFilter, Log, Metadata, Record};
-use nix::unistd::Pid;
-
 pub use child::{ChildLog, LogSocket};
 pub use gate::{Begun, GateLog, LogError, binary_directory};
 pub use log;
+use log::{Level, LevelFilter, Log, Metadata, Record};
+pub use order::{LevelOrder, change_level};
 pub use record::{ChildRecord, FromChild, MAX_PAYLOAD};
 
 /// The target that ranks a record of level Error as FATAL; `log` has no such level.
@@ -170,14 +170,6 @@ pub fn set_session(id: &str) {
     id.clone_into(&mut SESSION.write().unwrap_or_else(PoisonError::into_inner));
 }
 
-/// Sets the level as a signal asks for, and logs that at the new level.
-pub fn change_level(threshold: Threshold, sender: Option<Pid>) {
-    set_level(threshold);
-    let target = if threshold == Threshold::Fatal { FATAL } else { module_path!() };
-    let by = sender.map_or_else(String::new, |pid| format!(", by process {pid}"));
-    log::log!(target: target, threshold.as_level(), code = "log-level-changed"; "the log level is {threshold} now{by}");
-}
-
 /// Tells the gate of records that were dropped last, when no later record will. At the end of a child.
 pub(crate) fn tell_lost() {
     if let Sink::Child(child) = &*SINK.read().unwrap_or_else(PoisonError::into_inner) {
@@ -210,6 +202,7 @@ static SINK: RwLock<Sink> = RwLock::new(Sink::Nowhere);
 /// In a new child: nothing is logged until it has a log of its own. The descriptors of the parent's log will be closed,
 /// and their numbers may come back as a connection to a peer.
 pub(crate) fn leave_to_parent() {
+    order::leave_to_parent();
     replace(Sink::Nowhere);
 }
 

@@ -15,7 +15,7 @@ use proxydaemon::confine::{SessionFilter, SessionNeeds, confine_session};
 use proxydaemon::descriptors::{Channel, Listener, connect, wait_ready};
 use proxydaemon::exit::ExitCode;
 use proxydaemon::fork::Ending;
-use proxydaemon::logging::{ChildLog, FromChild, LogSocket, Threshold};
+use proxydaemon::logging::{ChildLog, FromChild, LevelOrder, LogSocket, Threshold, change_level, level};
 use proxydaemon::memory::Pages;
 use proxydaemon::signals::{Signal, Signals, order_end};
 use proxydaemon::user::User;
@@ -198,6 +198,15 @@ fn a_session_can_do_its_work() {
         drop(answer);
         log::info!(code = "session-paired"; "works");
         log.hand_over(b"record", soon()).unwrap();
+
+        // A log level for a time.
+        change_level(LevelOrder::Lend(Threshold::Fatal, Duration::from_secs(1)), None);
+        assert_eq!(level(), Threshold::Fatal);
+        let over = next_signal(&signals);
+        assert_eq!((over.signal, over.sender), (Signal::Level(LevelOrder::Return), None));
+        change_level(LevelOrder::Return, None);
+        assert_eq!(level(), Threshold::Info);
+
         let arrived = next_signal(&signals);
         assert_eq!((arrived.signal, arrived.sender), (Signal::End { reason: 3 }, Some(gate)));
         ExitCode::SessionStopped
@@ -210,11 +219,12 @@ fn a_session_can_do_its_work() {
     belongings.gate.send(b"answer", &[peer.as_fd()]).unwrap();
     let mut came = Vec::new();
     let end = Instant::now() + Duration::from_secs(60);
-    while came.len() < 2 {
+    // With the two changes of its level.
+    while came.len() < 4 {
         assert!(wait_ready(&log_socket, PollFlags::POLLIN, Some(end)).unwrap());
         came.extend(log_socket.receive().unwrap());
     }
-    let [FromChild::Record { pid, record }, other] = came.as_slice() else { panic!("{came:?}") };
+    let [FromChild::Record { pid, record }, other, ..] = came.as_slice() else { panic!("{came:?}") };
     assert_eq!((*pid, record.level, record.message.as_str()), (session, Threshold::Info, "works"));
     assert_eq!(*other, FromChild::Other { pid: session, payload: b"record".to_vec() });
     order_end(session, 3).unwrap();

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use nix::libc;
 use nix::poll::PollFlags;
@@ -10,8 +11,8 @@ use proxydaemon::descriptors::wait_ready;
 use proxydaemon::exit::ExitCode;
 use proxydaemon::fork::Ending;
 use proxydaemon::logging::{
-    ChildLog, FromChild, GateLog, LogError, LogSocket, Threshold, binary_directory, change_level, level, set_level,
-    set_session,
+    ChildLog, FromChild, GateLog, LevelOrder, LogError, LogSocket, Threshold, binary_directory, change_level, level,
+    set_level, set_session,
 };
 use proxydaemon::{fatal, signals};
 
@@ -22,6 +23,7 @@ pub const TESTS: &[Test] = tests![
     fifty_busy_processes_tear_no_line_and_lose_none_untold,
     columns_come_from_the_record_and_the_gate,
     one_process_alone_changes_its_level,
+    a_lent_level_goes_back_by_itself_also_in_children_forked_meanwhile,
     without_logrc_there_is_a_default_and_a_note,
     a_broken_logrc_names_line_and_column,
     the_directory_is_that_of_the_binary,
@@ -204,6 +206,53 @@ fn one_process_alone_changes_its_level() {
     set_level(Threshold::Debug);
     log::debug!("seen");
     assert_eq!(gate.lines().len(), expected.len() + 1);
+}
+
+fn a_lent_level_goes_back_by_itself_also_in_children_forked_meanwhile() {
+    let mut gate = Gate::new();
+    let own = Pid::this();
+    let lend = |level| signals::order_level(own, LevelOrder::Lend(level, Duration::from_secs(1))).unwrap();
+    lend(Threshold::Error);
+    lend(Threshold::Debug);
+    for _ in 0..2 {
+        let signals::Signal::Level(order) = gate.family.next_signal().signal else { panic!("no order") };
+        change_level(order, Some(own));
+    }
+    assert_eq!(level(), Threshold::Debug);
+    let child = gate.fork(|| {
+        log::debug!("as the parent");
+        let signals = signals::Signals::block().unwrap().descriptor().unwrap();
+        while level() == Threshold::Debug {
+            if let signals::Signal::Level(order) = next_signal(&signals).signal {
+                change_level(order, None);
+            }
+        }
+        log::debug!("not seen");
+    });
+    while level() == Threshold::Debug {
+        if let signals::Signal::Level(order) = gate.family.next_signal().signal {
+            assert_eq!(order, LevelOrder::Return);
+            change_level(order, None);
+        }
+    }
+    // What arrives late, or was not asked for, changes nothing.
+    change_level(LevelOrder::Return, None);
+    change_level(LevelOrder::Set(Threshold::Error), None);
+    change_level(LevelOrder::Return, None);
+    assert_eq!(level(), Threshold::Error);
+    assert_eq!(gate.family.ending(child), Ending::Exited(0));
+    gate.write_all();
+    let lines: Vec<String> = gate.lines().iter().map(|line| untimed(line)).collect();
+    let by_us = format!("then INFO, by process {own}");
+    let expected = [
+        (own, format!("ERROR gate[] - log-level-changed the log level is ERROR now, for 1 s, {by_us}")),
+        (own, format!("DEBUG gate[] - log-level-changed the log level is DEBUG now, for 1 s, {by_us}")),
+        (own, "INFO  gate[] - log-level-changed the log level is INFO again".to_owned()),
+        (own, "ERROR gate[] - log-level-changed the log level is ERROR now".to_owned()),
+        (child, "DEBUG session[] - - as the parent".to_owned()),
+        (child, "INFO  session[] - log-level-changed the log level is INFO again".to_owned()),
+    ];
+    assert_eq!(lines, expected.map(|(pid, line)| line.replace("[]", &format!("[{pid}]"))));
 }
 
 fn without_logrc_there_is_a_default_and_a_note() {

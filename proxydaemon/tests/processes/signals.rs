@@ -10,7 +10,7 @@ use proxydaemon::Pid;
 use proxydaemon::descriptors::Channel;
 use proxydaemon::exit::ExitCode;
 use proxydaemon::fork::Ending;
-use proxydaemon::logging::{Threshold, level};
+use proxydaemon::logging::{LevelOrder, Threshold, level};
 use proxydaemon::signals::{Signal, Signals, order_end, order_terminate};
 
 use crate::Test;
@@ -33,11 +33,11 @@ fn every_handled_signal_is_read_with_its_sender() {
     let family = Family::new();
     let own = Pid::this();
     let cases = [
-        (20, Signal::Level(Threshold::Trace)),
-        (21, Signal::Level(Threshold::Debug)),
-        (22, Signal::Level(Threshold::Info)),
-        (23, Signal::Level(Threshold::Error)),
-        (24, Signal::Level(Threshold::Fatal)),
+        (20, Signal::Level(LevelOrder::Set(Threshold::Trace))),
+        (21, Signal::Level(LevelOrder::Set(Threshold::Debug))),
+        (22, Signal::Level(LevelOrder::Set(Threshold::Info))),
+        (23, Signal::Level(LevelOrder::Set(Threshold::Error))),
+        (24, Signal::Level(LevelOrder::Set(Threshold::Fatal))),
         (libc::SIGTERM, Signal::Terminate),
         (libc::SIGINT, Signal::Interrupt),
         (libc::SIGHUP, Signal::Hangup),

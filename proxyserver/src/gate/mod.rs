@@ -6,6 +6,7 @@
 mod accepting;
 mod anew;
 mod children;
+mod partner_port;
 mod switchboard_role;
 
 use std::net::{IpAddr, SocketAddr};
@@ -19,21 +20,21 @@ use proxydaemon::confine::{SessionFilter, kernel_lacks};
 use proxydaemon::descriptors::{Listener, Mapping};
 use proxydaemon::exit::ExitCode;
 use proxydaemon::fork::reap;
-use proxydaemon::gate::{Backlog, Crashes, EndingPlan, LOGGED_AT_ONCE, Ports, RoleRestart, Step, Wanted, wait};
+use proxydaemon::gate::{Backlog, Crashes, EndingPlan, LOGGED_AT_ONCE, RoleRestart, Step, Wanted, wait};
 use proxydaemon::logging::{self, FromChild, GateLog, LogSocket};
 use proxydaemon::pid_file::PidFile;
 use proxydaemon::signals::{Signal, SignalFd, Signals, order_end};
 use proxydaemon::{Pid, notify};
 use proxylink::situation::Situation;
 use proxylink::snapshot::Limits;
-use proxylink::tally::Tally;
 use relay::signalled::STOP;
 
 pub use self::anew::resume;
 use self::children::Children;
-
+use self::partner_port::PartnerPort;
 use self::switchboard_role::{Switchboard, TAKES_WITHIN};
 use crate::between::ToSwitchboard;
+use crate::tally::Tally;
 
 /// Between two attempts to listen on an address that could not be had.
 const BIND_AGAIN: Duration = Duration::from_secs(5);
@@ -103,7 +104,7 @@ struct Gate {
     backlog: Backlog,
     restart: RoleRestart,
     snapshot: Option<InForce>,
-    partner_port: Ports,
+    partner_port: PartnerPort,
     bind_again: Option<Instant>,
     accept_again: Option<Instant>,
     children: Children,
@@ -134,7 +135,7 @@ impl Gate {
             backlog: Backlog::default(),
             restart: RoleRestart::default(),
             snapshot: None,
-            partner_port: Ports::default(),
+            partner_port: PartnerPort::default(),
             bind_again: None,
             accept_again: None,
             children: Children::default(),
@@ -279,11 +280,7 @@ impl Gate {
         while let Ok(Some(arrived)) = self.signal_fd.next() {
             match arrived.signal {
                 Signal::Level(level) => logging::change_level(level, arrived.sender),
-                Signal::Suspend => {
-                    if let Err(error) = proxydaemon::signals::suspend() {
-                        log::error!("cannot be suspended: {error}");
-                    }
-                }
+                Signal::Suspend => suspend(),
                 Signal::Terminate => self.stop("SIGTERM", false),
                 Signal::Interrupt => self.stop("SIGINT", false),
                 Signal::Hangup => self.stop("SIGHUP", true),
@@ -397,6 +394,16 @@ impl Gate {
         } else {
             ENDED
         }
+    }
+}
+
+/// Ctrl-Z in the foreground: this process stops, its children go on.
+fn suspend() {
+    Situation::Suspended.tell("suspended from the terminal; sessions go on");
+    let since = Instant::now();
+    match proxydaemon::signals::suspend() {
+        Ok(()) => Situation::Suspended.tell(format_args!("goes on after {} s", since.elapsed().as_secs())),
+        Err(error) => log::error!("cannot be suspended: {error}"),
     }
 }
 

@@ -1,7 +1,7 @@
 //! A program that the harness has started: what it says, line by line, and its end.
 
 use std::io::{BufRead, BufReader, Read};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -59,8 +59,18 @@ impl Mark {
 impl Process {
     /// Starts `command` in a process group of its own, so that a Ctrl-C in the terminal is the harness's to answer.
     pub fn start(name: &str, command: &mut Command) -> Result<Self, Trouble> {
+        Self::start_with(name, command, Stdio::null()).map(|(process, _)| process)
+    }
+
+    /// As [`Process::start`], for a program that reads what is written to it.
+    pub fn start_to_write(name: &str, command: &mut Command) -> Result<(Self, ChildStdin), Trouble> {
+        let (process, input) = Self::start_with(name, command, Stdio::piped())?;
+        Ok((process, input.ok_or_else(|| Trouble(format!("{name} has no input")))?))
+    }
+
+    fn start_with(name: &str, command: &mut Command, input: Stdio) -> Result<(Self, Option<ChildStdin>), Trouble> {
         use std::os::unix::process::CommandExt;
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+        command.stdin(input).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
         let mut child =
             with_default_signals(|| command.spawn()).map_err(Trouble::io(format!("start {name}: {command:?}")))?;
         let said = Arc::new(Said::default());
@@ -73,7 +83,8 @@ impl Process {
             thread::spawn(move || said.listen_to(stream));
         }
         let pid = i32::try_from(child.id()).map_err(|_| Trouble("a process id over 31 bits".into()))?;
-        Ok(Self { name: name.to_owned(), pid, child: Mutex::new(child), said })
+        let input = child.stdin.take();
+        Ok((Self { name: name.to_owned(), pid, child: Mutex::new(child), said }, input))
     }
 
     /// Runs `command` to its end and returns what it said; anything but exit code 0 is trouble.

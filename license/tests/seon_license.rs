@@ -72,13 +72,13 @@ fn a_refused_licence_gives_code_1_and_its_name() {
         let (_, licence, _) = seon_license(folder.path(), &issue(until, &more));
         fs::write(folder.path().join("lic"), licence).unwrap();
         let (code, _, complaint) = seon_license(folder.path(), &check);
-        assert_eq!(code, Some(1));
+        assert_eq!(code, Some(4));
         assert!(complaint.contains(&format!("{name}: ")), "{complaint}");
     }
     let (code, _, complaint) = seon_license(folder.path(), &["show", "lic"]);
-    assert!(code == Some(1) && complaint.contains("licence-signature-wrong"), "{complaint}");
+    assert!(code == Some(4) && complaint.contains("licence-signature-wrong"), "{complaint}");
     let (code, _, complaint) = seon_license(folder.path(), &["show", "nowhere"]);
-    assert!(code == Some(1) && complaint.contains("licence-missing"), "{complaint}");
+    assert!(code == Some(4) && complaint.contains("licence-missing"), "{complaint}");
 }
 
 #[test]
@@ -88,7 +88,7 @@ fn the_private_key_is_the_owners_alone_and_nothing_is_overwritten() {
     assert_eq!(fs::metadata(&key).unwrap().permissions().mode() & 0o777, 0o600);
     let before = fs::read(&key).unwrap();
     let (code, _, complaint) = seon_license(folder.path(), &["issuer", "new", "issuer.key"]);
-    assert!(code == Some(3) && complaint.contains("issuer.key cannot be written"), "{complaint}");
+    assert!(code == Some(1) && complaint.contains("issuer.key cannot be written"), "{complaint}");
     assert_eq!(fs::read(&key).unwrap(), before);
 }
 
@@ -121,5 +121,5 @@ fn a_public_key_in_place_of_the_private_one_is_told() {
     let at = arguments.len() - 1;
     arguments[at] = "issuer.key.pub";
     let (code, _, complaint) = seon_license(folder.path(), &arguments);
-    assert!(code == Some(3) && complaint.contains("no private issuer key"), "{complaint}");
+    assert!(code == Some(1) && complaint.contains("no private issuer key"), "{complaint}");
 }

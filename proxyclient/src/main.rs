@@ -14,7 +14,6 @@ mod session;
 use std::process::ExitCode as ProcessExit;
 use std::time::Duration;
 
-use clap::Parser;
 use license::{LinkKey, SecurityToken, client_line};
 use proxydaemon::anew::{self, Heritage};
 use proxydaemon::credentials::Secret;
@@ -33,7 +32,7 @@ const PROGRAM: &str = "seon_proxyclient2";
 
 fn main() -> ProcessExit {
     let done = match anew::inherited() {
-        Ok(None) => act(&mut Options::parse()),
+        Ok(None) => act(&mut command_line::read::<Options>()),
         Ok(Some(heritage)) => resume(heritage),
         Err(error) => Err(NotLaunched::new(ExitCode::Failure, error)),
     };
@@ -59,7 +58,7 @@ fn resume(heritage: Heritage) -> Result<ExitCode, NotLaunched> {
 
 fn act(options: &mut Options) -> Result<ExitCode, NotLaunched> {
     if options.version {
-        println!("{PROGRAM}, built {}, version {}", env!("BUILD_DATE"), env!("CARGO_PKG_VERSION"));
+        println!("{}", command_line::version(PROGRAM));
         return Ok(ExitCode::Ok);
     }
     if let Some(words) = &options.log_level {

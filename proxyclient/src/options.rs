@@ -5,6 +5,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
+use command_line::exit;
+use command_line::{BEYOND_THE_ORIGINAL, Demand, Demands};
+use proxydaemon::credentials::Secret;
 use proxydaemon::level_command;
 
 use crate::agent::ServerAddress;
@@ -14,7 +17,8 @@ pub const LINK_PORT: u16 = 2878;
 
 /// OFTP2 smart proxy, inside: owns configuration and keys, opens every connection to the DMZ.
 #[derive(Parser)]
-#[command(name = "seon_proxyclient2", disable_version_flag = true, arg_required_else_help = true, max_term_width = 100)]
+#[command(name = "seon_proxyclient2", disable_version_flag = true, arg_required_else_help = true)]
+#[command(max_term_width = 100, after_help = exit::help())]
 pub struct Options {
     /// URL of the Seon API, with user and password for a web server in front; @FILE reads it from a file.
     #[arg(short = 'U', long, value_name = "URL|@FILE", global = true)]
@@ -37,39 +41,39 @@ pub struct Options {
     pub foreground: bool,
 
     /// User to run as when started as root.
-    #[arg(short = 'u', long, value_name = "USER", help_heading = "Beyond the original")]
+    #[arg(short = 'u', long, value_name = "USER", help_heading = BEYOND_THE_ORIGINAL)]
     pub user: Option<String>,
 
     /// CA certificates (PEM) for the Seon API, instead of the system's.
-    #[arg(long, value_name = "FILE", help_heading = "Beyond the original", global = true)]
+    #[arg(long, value_name = "FILE", help_heading = BEYOND_THE_ORIGINAL, global = true)]
     pub ca_file: Option<PathBuf>,
 
     /// Directory of the spool and the memory of handshake signatures.
-    #[arg(long, value_name = "DIR", default_value = "/var/lib/seon_proxyclient", help_heading = "Beyond the original")]
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/seon_proxyclient", help_heading = BEYOND_THE_ORIGINAL)]
     pub state_dir: PathBuf,
 
     /// PID file; by default seon_proxyclient2.pid beside the program.
-    #[arg(long, value_name = "FILE", help_heading = "Beyond the original")]
+    #[arg(long, value_name = "FILE", help_heading = BEYOND_THE_ORIGINAL)]
     pub pid_file: Option<PathBuf>,
 
     /// Take over a PID file whose process is gone.
-    #[arg(long, help_heading = "Beyond the original")]
+    #[arg(long, help_heading = BEYOND_THE_ORIGINAL)]
     pub replace_stale_pid: bool,
 
     /// Tell one process of this program to log at LEVEL (trace, debug, info, warn, error or fatal), and end.
-    #[arg(long, num_args = 2, value_names = ["PID", "LEVEL"], help_heading = "Beyond the original")]
+    #[arg(long, num_args = 2, value_names = ["PID", "LEVEL"], help_heading = BEYOND_THE_ORIGINAL)]
     pub log_level: Option<Vec<String>>,
 
     /// With --log-level: for so long (90s, 10m, 2h, 1d), then as before.
-    #[arg(long = "for", value_name = "TIME", requires = "log_level", value_parser = level_command::time, help_heading = "Beyond the original")]
+    #[arg(long = "for", value_name = "TIME", requires = "log_level", value_parser = level_command::time, help_heading = BEYOND_THE_ORIGINAL)]
     pub log_level_for: Option<Duration>,
 
     /// Print the `client:` line of this token for the proxyserver's licence file, and end.
-    #[arg(long, help_heading = "Beyond the original")]
+    #[arg(long, help_heading = BEYOND_THE_ORIGINAL)]
     pub print_client_line: bool,
 
     /// Between two questions for the configuration, 1 to 3600.
-    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds, help_heading = "Beyond the original")]
+    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds, help_heading = BEYOND_THE_ORIGINAL)]
     pub poll_interval: Duration,
 
     /// What to do instead of serving.
@@ -92,6 +96,35 @@ pub enum Task {
         #[arg(long, value_name = "IP")]
         address: Option<IpAddr>,
     },
+}
+
+impl Demands for Options {
+    /// Token, URL and server, as far as what is to be done needs them. What stands in a file must be readable.
+    fn demands(&self) -> Vec<Demand> {
+        if self.version || self.log_level.is_some() {
+            return Vec::new();
+        }
+        let token = demand("token", "-T TOKEN|@FILE, the security token, is missing", self.token.as_deref());
+        if self.print_client_line {
+            return token.into_iter().collect();
+        }
+        let url = demand("url", "-U URL|@FILE, where the Seon API is, is missing", self.url.as_deref());
+        let server = (self.task.is_none() && self.server.is_none()).then(|| {
+            let sentence = "-S HOST[:PORT], where the proxyserver is, is missing".to_owned();
+            Demand { option: "server", sentence }
+        });
+        url.into_iter().chain(server).chain(token).collect()
+    }
+}
+
+/// The mistake in a secret, which may also come from the service manager.
+fn demand(option: &'static str, missing: &str, given: Option<&str>) -> Option<Demand> {
+    let sentence = match Secret::locate(given, option) {
+        Ok(Some(_)) => return None,
+        Ok(None) => missing.to_owned(),
+        Err(error) => error.to_string(),
+    };
+    Some(Demand { option, sentence })
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
@@ -130,6 +163,23 @@ mod tests {
     #[test]
     fn the_definition_is_sound() {
         Options::command().debug_assert();
+    }
+
+    /// The letters of the original, apart from `-h`.
+    const ORIGINAL: &str = "USTvd";
+
+    #[test]
+    fn every_short_option_has_a_long_one_and_what_the_original_has_not_stands_apart() {
+        let command = Options::command();
+        for option in command.get_arguments() {
+            let (short, long) = (option.get_short(), option.get_long());
+            assert!(long.is_some(), "{short:?}");
+            let of_the_original = short.is_some_and(|short| ORIGINAL.contains(short));
+            let apart = option.get_help_heading() == Some(BEYOND_THE_ORIGINAL);
+            assert_eq!(apart, !of_the_original, "{long:?}");
+        }
+        let has = |letter| command.get_arguments().any(|option| option.get_short() == Some(letter));
+        assert!(ORIGINAL.chars().all(has));
     }
 
     #[test]

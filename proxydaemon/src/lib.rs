@@ -20,7 +20,6 @@ pub mod background;
 pub mod confine;
 pub mod credentials;
 pub mod descriptors;
-pub mod exit;
 pub mod fork;
 pub mod gate;
 pub mod launch;
@@ -34,6 +33,7 @@ pub mod state_directory;
 pub mod title;
 pub mod user;
 
+pub use command_line::exit;
 pub use nix::unistd::Pid;
 
 /// Turns the result of a system call that answers -1 for an error into a `Result`.

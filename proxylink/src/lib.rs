@@ -5,8 +5,8 @@
 //! pushes outwards, the [`pairing`] of a session, and the [`closing`] frame that ends a data connection. `PROTOCOL.md`
 //! beside the manifest describes the octets.
 //!
-//! It also holds what both daemons say about what happened: the table of [`situation`]s and the session [`record`].
-//! It opens no socket and reads no file.
+//! It also holds what both daemons say about what happened: the table of [`situation`]s, the session [`record`], and
+//! the [`tally`] of what would otherwise flood the log. It opens no socket and reads no file.
 
 pub mod closing;
 pub mod control;
@@ -17,4 +17,5 @@ pub mod preamble;
 pub mod record;
 pub mod situation;
 pub mod snapshot;
+pub mod tally;
 pub mod tls;

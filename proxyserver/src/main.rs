@@ -9,13 +9,11 @@ mod options;
 mod prepared;
 mod session;
 mod switchboard;
-mod tally;
 
 use std::net::SocketAddr;
 use std::process::ExitCode as ProcessExit;
 use std::time::{Duration, SystemTime};
 
-use clap::Parser;
 use license::{IdentityKey, IssuerKey, Licence, ValidLicence};
 use nix::errno::Errno;
 use proxydaemon::anew::{self, Heritage};
@@ -36,7 +34,7 @@ const LINK_BACKLOG: u16 = 128;
 
 fn main() -> ProcessExit {
     let done = match anew::inherited() {
-        Ok(None) => act(&Options::parse()),
+        Ok(None) => act(&command_line::read::<Options>()),
         Ok(Some(heritage)) => resume(heritage),
         Err(error) => Err(NotLaunched::new(ExitCode::Failure, error)),
     };
@@ -62,7 +60,7 @@ fn resume(heritage: Heritage) -> Result<ExitCode, NotLaunched> {
 
 fn act(options: &Options) -> Result<ExitCode, NotLaunched> {
     if options.version {
-        println!("{PROGRAM}, built {}, version {}", env!("BUILD_DATE"), env!("CARGO_PKG_VERSION"));
+        println!("{}", command_line::version(PROGRAM));
         return Ok(ExitCode::Ok);
     }
     if let Some(words) = &options.log_level {

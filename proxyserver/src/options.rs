@@ -5,11 +5,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Parser;
+use command_line::exit;
+use command_line::{BEYOND_THE_ORIGINAL, Demands};
 use proxydaemon::level_command;
 
 /// OFTP2 smart proxy, DMZ side: ends the partners' TLS, judges certificates and messages, keeps no key.
 #[derive(Debug, Parser)]
-#[command(name = "seon_proxyserver2", disable_version_flag = true, max_term_width = 100)]
+#[command(name = "seon_proxyserver2", disable_version_flag = true, max_term_width = 100, after_help = exit::help())]
 pub struct Options {
     /// Print name, build date and version, and end.
     #[arg(short = 'v', long)]
@@ -32,33 +34,35 @@ pub struct Options {
     pub validity: bool,
 
     /// Stay in the foreground.
-    #[arg(short = 'd', long, help_heading = "Beyond the original")]
+    #[arg(short = 'd', long, help_heading = BEYOND_THE_ORIGINAL)]
     pub foreground: bool,
 
     /// User to run as when started as root.
-    #[arg(short = 'u', long, value_name = "USER", help_heading = "Beyond the original")]
+    #[arg(short = 'u', long, value_name = "USER", help_heading = BEYOND_THE_ORIGINAL)]
     pub user: Option<String>,
 
     /// Directory of the identity key.
-    #[arg(long, value_name = "DIR", default_value = "/var/lib/seon_proxy", help_heading = "Beyond the original")]
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/seon_proxy", help_heading = BEYOND_THE_ORIGINAL)]
     pub state_dir: PathBuf,
 
     /// PID file; by default seon_proxyserver2.pid beside the program.
-    #[arg(long, value_name = "FILE", help_heading = "Beyond the original")]
+    #[arg(long, value_name = "FILE", help_heading = BEYOND_THE_ORIGINAL)]
     pub pid_file: Option<PathBuf>,
 
     /// Take over a PID file whose process is gone.
-    #[arg(long, help_heading = "Beyond the original")]
+    #[arg(long, help_heading = BEYOND_THE_ORIGINAL)]
     pub replace_stale_pid: bool,
 
     /// Tell one process of this program to log at LEVEL (trace, debug, info, warn, error or fatal), and end.
-    #[arg(long, num_args = 2, value_names = ["PID", "LEVEL"], help_heading = "Beyond the original")]
+    #[arg(long, num_args = 2, value_names = ["PID", "LEVEL"], help_heading = BEYOND_THE_ORIGINAL)]
     pub log_level: Option<Vec<String>>,
 
     /// With --log-level: for so long (90s, 10m, 2h, 1d), then as before.
-    #[arg(long = "for", value_name = "TIME", requires = "log_level", value_parser = level_command::time, help_heading = "Beyond the original")]
+    #[arg(long = "for", value_name = "TIME", requires = "log_level", value_parser = level_command::time, help_heading = BEYOND_THE_ORIGINAL)]
     pub log_level_for: Option<Duration>,
 }
+
+impl Demands for Options {}
 
 /// Where the link is listened for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,6 +92,31 @@ mod tests {
     #[test]
     fn the_definition_is_sound() {
         Options::command().debug_assert();
+    }
+
+    /// The letters of the original, apart from `-h`.
+    const ORIGINAL: &str = "viLlV";
+
+    #[test]
+    fn every_short_option_has_a_long_one_and_what_the_original_has_not_stands_apart() {
+        let command = Options::command();
+        for option in command.get_arguments() {
+            let (short, long) = (option.get_short(), option.get_long());
+            assert!(long.is_some(), "{short:?}");
+            let of_the_original = short.is_some_and(|short| ORIGINAL.contains(short));
+            let apart = option.get_help_heading() == Some(BEYOND_THE_ORIGINAL);
+            assert_eq!(apart, !of_the_original, "{long:?}");
+        }
+        let has = |letter| command.get_arguments().any(|option| option.get_short() == Some(letter));
+        assert!(ORIGINAL.chars().all(has));
+    }
+
+    #[test]
+    fn the_defaults_are_those_of_the_original() {
+        let options = Options::try_parse_from(["seon_proxyserver2"]).unwrap();
+        let wildcards: Vec<SocketAddr> = vec!["0.0.0.0:2878".parse().unwrap(), "[::]:2878".parse().unwrap()];
+        assert_eq!(options.listen.addresses, wildcards);
+        assert_eq!(options.licence.to_str(), Some(license::LICENCE_FILE));
     }
 
     #[test]

@@ -18,8 +18,6 @@ mod tokens;
 use std::path::Path;
 use std::process::ExitCode;
 
-use clap::Parser;
-
 use configuration::{Configuration, Inputs};
 use options::{ConfigTask, Options, Task};
 
@@ -33,7 +31,7 @@ impl<T: std::fmt::Display> From<T> for Failure {
 }
 
 fn main() -> ExitCode {
-    let done = match Options::parse().task {
+    let done = match command_line::read::<Options>().task {
         Task::Init { folder, host, listen, proxy_id } => init::run(&folder, &host, listen, proxy_id),
         Task::Serve { config, database, listen, access_log, allow_private_crl_addresses } => {
             serve::run(&config, database, listen, access_log, allow_private_crl_addresses)

@@ -4,18 +4,21 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use command_line::exit;
+use command_line::{BUILT, Demands};
 use license::ProxyId;
 
 /// The Seon API backend that comes with the OFTP2 smart proxy: one binary, one SQLite file.
-///
-/// Exit codes: 0 done, 1 it failed (standard error says why), 2 wrong options.
 #[derive(Parser)]
-#[command(name = "seon_backend", version, arg_required_else_help = true)]
+#[command(name = "seon_backend", version = BUILT, arg_required_else_help = true)]
+#[command(max_term_width = 100, after_help = exit::help())]
 pub struct Options {
     /// What to do.
     #[command(subcommand)]
     pub task: Task,
 }
+
+impl Demands for Options {}
 
 /// What to do.
 #[derive(Subcommand)]

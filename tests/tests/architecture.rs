@@ -7,20 +7,34 @@ use std::process::Command;
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Package};
 
 /// Each crate of ours and those of ours that it may import.
-const MAY_IMPORT: [(&str, &[&str]); 12] = [
+const MAY_IMPORT: [(&str, &[&str]); 13] = [
     ("oftp2-codec", &[]),
     ("verification", &[]),
     ("seonapi-client", &[]),
-    ("proxydaemon", &[]),
-    ("license", &[]),
+    ("command-line", &[]),
+    ("proxydaemon", &["command-line"]),
+    ("license", &["command-line"]),
     ("proxylink", &["verification", "license"]),
     ("relay", &["oftp2-codec", "proxylink", "proxydaemon"]),
-    ("seonapi-backend", &["seonapi-client", "verification", "license"]),
-    ("proxyserver", &["relay", "oftp2-codec", "proxylink", "proxydaemon", "verification", "license"]),
-    ("proxyclient", &["relay", "oftp2-codec", "proxylink", "proxydaemon", "verification", "license", "seonapi-client"]),
+    ("seonapi-backend", &["command-line", "seonapi-client", "verification", "license"]),
+    ("proxyserver", &["command-line", "relay", "oftp2-codec", "proxylink", "proxydaemon", "verification", "license"]),
+    (
+        "proxyclient",
+        &[
+            "command-line",
+            "relay",
+            "oftp2-codec",
+            "proxylink",
+            "proxydaemon",
+            "verification",
+            "license",
+            "seonapi-client",
+        ],
+    ),
     (
         "tests",
         &[
+            "command-line",
             "oftp2-codec",
             "verification",
             "seonapi-client",

@@ -4,23 +4,26 @@ use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::ExitCode as ProcessExit;
 use std::time::SystemTime;
 
 use chrono::{DateTime, NaiveDate, NaiveTime, SecondsFormat, Utc};
 use clap::{Parser, Subcommand};
+use command_line::exit::{self, ExitCode};
+use command_line::{BUILT, Demands};
 use license::{ClientKey, Grant, IssuerKey, IssuerSecret, Licence, LicenceError, ProxyId};
 use zeroize::Zeroizing;
 
 /// Makes, shows and checks licences of the OFTP2 smart proxy.
-///
-/// Exit codes: 0 done, 1 the licence is refused, 2 wrong options, 3 a file cannot be read or written.
 #[derive(Parser)]
-#[command(name = "seon_license", version, arg_required_else_help = true)]
+#[command(name = "seon_license", version = BUILT, arg_required_else_help = true)]
+#[command(max_term_width = 100, after_help = exit::help())]
 struct Options {
     #[command(subcommand)]
     task: Task,
 }
+
+impl Demands for Options {}
 
 #[derive(Subcommand)]
 enum Task {
@@ -90,8 +93,8 @@ enum Failure {
     File(String),
 }
 
-fn main() -> ExitCode {
-    let done = match Options::parse().task {
+fn main() -> ProcessExit {
+    let done = match command_line::read::<Options>().task {
         Task::Issuer { task: IssuerTask::New { file } } => new_issuer(&file),
         Task::Issue { licensee, proxy_id, from, until, issuer_key, client, out } => {
             let grant = Grant { licensee, proxy_id, valid_from: from, valid_until: until };
@@ -101,13 +104,13 @@ fn main() -> ExitCode {
         Task::Check { file, proxy_id, issuer } => check(&file, proxy_id, issuer.as_deref()),
     };
     let (code, sentence) = match done {
-        Ok(()) => return ExitCode::SUCCESS,
-        Err(Failure::Refused(error)) => (1, format!("{}: {error}", error.code())),
-        Err(Failure::Options(sentence)) => (2, sentence),
-        Err(Failure::File(sentence)) => (3, sentence),
+        Ok(()) => return ProcessExit::SUCCESS,
+        Err(Failure::Refused(error)) => (ExitCode::Licence, format!("{}: {error}", error.code())),
+        Err(Failure::Options(sentence)) => (ExitCode::Usage, sentence),
+        Err(Failure::File(sentence)) => (ExitCode::Failure, sentence),
     };
     eprintln!("seon_license: {sentence}");
-    ExitCode::from(code)
+    code.into()
 }
 
 fn new_issuer(file: &Path) -> Result<(), Failure> {

@@ -13,6 +13,7 @@ use proxydaemon::fork::fork_role;
 use proxydaemon::logging::{self, ChildLog};
 use proxylink::pairing::SessionId;
 use proxylink::situation::Situation;
+use proxylink::tally::Line;
 use relay::signalled::SessionOrders;
 
 use super::Gate;
@@ -21,7 +22,6 @@ use crate::between::ToSwitchboard;
 use crate::prepared::Prepared;
 use crate::session::{self, Around, Belongings};
 use crate::switchboard;
-use crate::tally::Line;
 
 /// Connections that are accepted before anything else gets its turn.
 const ACCEPTS_AT_ONCE: usize = 64;

@@ -6,7 +6,6 @@
 mod accepting;
 mod anew;
 mod children;
-mod partner_port;
 mod switchboard_role;
 
 use std::net::{IpAddr, SocketAddr};
@@ -20,21 +19,21 @@ use proxydaemon::confine::{SessionFilter, kernel_lacks};
 use proxydaemon::descriptors::{Listener, Mapping};
 use proxydaemon::exit::ExitCode;
 use proxydaemon::fork::reap;
-use proxydaemon::gate::{Backlog, Crashes, EndingPlan, LOGGED_AT_ONCE, RoleRestart, Step, Wanted, wait};
+use proxydaemon::gate::{Backlog, Crashes, EndingPlan, LOGGED_AT_ONCE, Ports, RoleRestart, Step, Wanted, wait};
 use proxydaemon::logging::{self, FromChild, GateLog, LogSocket};
 use proxydaemon::pid_file::PidFile;
 use proxydaemon::signals::{Signal, SignalFd, Signals, order_end};
 use proxydaemon::{Pid, notify};
 use proxylink::situation::Situation;
 use proxylink::snapshot::Limits;
+use proxylink::tally::Tally;
 use relay::signalled::STOP;
 
 pub use self::anew::resume;
 use self::children::Children;
-use self::partner_port::PartnerPort;
+
 use self::switchboard_role::{Switchboard, TAKES_WITHIN};
 use crate::between::ToSwitchboard;
-use crate::tally::Tally;
 
 /// Between two attempts to listen on an address that could not be had.
 const BIND_AGAIN: Duration = Duration::from_secs(5);
@@ -104,7 +103,7 @@ struct Gate {
     backlog: Backlog,
     restart: RoleRestart,
     snapshot: Option<InForce>,
-    partner_port: PartnerPort,
+    partner_port: Ports,
     bind_again: Option<Instant>,
     accept_again: Option<Instant>,
     children: Children,
@@ -135,7 +134,7 @@ impl Gate {
             backlog: Backlog::default(),
             restart: RoleRestart::default(),
             snapshot: None,
-            partner_port: PartnerPort::default(),
+            partner_port: Ports::default(),
             bind_again: None,
             accept_again: None,
             children: Children::default(),

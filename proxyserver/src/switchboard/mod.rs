@@ -26,6 +26,7 @@ use proxylink::message::{FromClient, FromServer, Goodbye, Refused, ServerHello};
 use proxylink::pairing::{KeyHash, SessionId, Token};
 use proxylink::record::{Report, SessionReport, UnixMillis};
 use proxylink::situation::Situation;
+use proxylink::tally::Tally;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
@@ -33,7 +34,6 @@ use self::link::{Control, LinkPort};
 use self::sessions::{Permitted, Sessions};
 use self::snapshots::{Compiled, Progress, Snapshots};
 use crate::between::{FromSession, FromSwitchboard, LARGEST, ToSession, ToSwitchboard};
-use crate::tally::Tally;
 
 /// Events that may wait for the loop; who makes more of them waits.
 const EVENTS: usize = 256;

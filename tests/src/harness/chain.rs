@@ -1,12 +1,16 @@
-//! The whole chain on loopback: backend, receive daemon, proxyserver, proxyclient, and partners that may call.
+//! The whole chain, on loopback or in a network of its own: backend, receive daemon, proxyserver, proxyclient, and partners
+//! that may call.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::{Mark, PATIENCE, Process, Scratch, ScriptedBackend, Trouble, binary, free_port, seon_backend};
+use super::{
+    Host, Mark, Network, PATIENCE, Process, Scratch, ScriptedBackend, Trouble, binary, free_port, network, seon_backend,
+};
 use crate::pki::{self, Authority, Wanted};
 use crate::station::{self, Identity, OutgoingFile, Report, Security, Settings, TlsSettings, TlsVersions, Trust};
 
@@ -24,6 +28,7 @@ pub struct Plan {
     receive_daemon: Option<SocketAddr>,
     seon_backend: bool,
     poll_interval: Option<u32>,
+    network: Option<Arc<Network>>,
 }
 
 /// A trading partner.
@@ -75,6 +80,7 @@ pub struct Chain {
     link_port: u16,
     partner_port: u16,
     poll_interval: Option<u32>,
+    network: Option<Arc<Network>>,
     /// The last to go: the others have their files in it.
     pub scratch: Scratch,
 }
@@ -87,6 +93,7 @@ impl Default for Plan {
             receive_daemon: None,
             seon_backend: false,
             poll_interval: None,
+            network: None,
         }
     }
 }
@@ -127,6 +134,12 @@ impl Plan {
         self
     }
 
+    /// Each program on its host of that network, and not all of them on loopback.
+    pub fn in_network(mut self, network: Arc<Network>) -> Self {
+        self.network = Some(network);
+        self
+    }
+
     /// Makes all files, starts backend and receive daemon, and neither of the proxy's daemons.
     pub fn prepare(self) -> Result<Chain, Trouble> {
         let scratch = Scratch::new()?;
@@ -140,18 +153,23 @@ impl Plan {
         let (receive_daemon, receive_address) = match self.receive_daemon {
             Some(address) => (None, address),
             None => {
-                let (process, address) = receive_daemon(&scratch)?;
+                let (process, address) = at(self.network.as_ref(), Host::Inside, || receive_daemon(&scratch))?;
                 (Some(process), address)
             }
         };
         let proxy_id = proxy_id(&scratch)?;
         let proxy =
             authority.issue(&Wanted { name: "Proxy", hosts: &["localhost", "127.0.0.1"], ..Wanted::default() })?;
-        let mut config = configuration(&proxy_id, partner_port, receive_address, &proxy, &authority, &partners);
+        let listen = SocketAddr::new(address(self.network.as_ref(), network::DMZ), partner_port);
+        let mut config = configuration(&proxy_id, listen, receive_address, &proxy, &authority, &partners);
         for edit in self.edits {
             edit(&mut config);
         }
-        let backend = if self.seon_backend { seon(&scratch, &config)? } else { scripted(&scratch, &config)? };
+        // All that they start is built before, outside.
+        binary("seon_backend")?;
+        let seon_backend = self.seon_backend;
+        let start = || if seon_backend { seon(&scratch, &config) } else { scripted(&scratch, &config) };
+        let backend = at(self.network.as_ref(), Host::Inside, start)?;
         licence(&scratch, &proxy_id)?;
         Ok(Chain {
             client: None,
@@ -166,6 +184,7 @@ impl Plan {
             link_port,
             partner_port,
             poll_interval: self.poll_interval,
+            network: self.network,
             scratch,
         })
     }
@@ -188,7 +207,8 @@ impl Chain {
 
     /// Starts the proxyserver and waits until it waits for its client.
     pub fn start_server(&mut self) -> Result<(), Trouble> {
-        let server = Process::start("proxyserver", &mut self.server_command()?)?;
+        let mut command = self.server_command()?;
+        let server = self.at(Host::Dmz, || Process::start("proxyserver", &mut command))?;
         server.wait_for_text(" link-listening ")?;
         self.server = Some(server);
         Ok(())
@@ -196,7 +216,8 @@ impl Chain {
 
     /// Starts the proxyclient; it links in its own time.
     pub fn start_client(&mut self) -> Result<(), Trouble> {
-        self.client = Some(Process::start("proxyclient", &mut self.client_command()?)?);
+        let mut command = self.client_command()?;
+        self.client = Some(self.at(Host::Inside, || Process::start("proxyclient", &mut command))?);
         Ok(())
     }
 
@@ -245,12 +266,12 @@ impl Chain {
 
     /// Where partners connect.
     pub fn partner_address(&self) -> String {
-        format!("127.0.0.1:{}", self.partner_port)
+        SocketAddr::new(address(self.network.as_ref(), network::DMZ), self.partner_port).to_string()
     }
 
     /// Where the proxyclient connects.
     pub fn link_address(&self) -> String {
-        format!("127.0.0.1:{}", self.link_port)
+        SocketAddr::new(address(self.network.as_ref(), network::DMZ_TO_INSIDE), self.link_port).to_string()
     }
 
     /// How the first partner protects its calls: its certificate, and trust in the common authority.
@@ -271,7 +292,14 @@ impl Chain {
 
     /// The first partner sends files to the receive daemon through the proxy.
     pub fn send(&self, files: Vec<OutgoingFile>) -> Report {
-        station::send(&self.partner_address(), &self.security(), &self.settings(), files)
+        let (to, security, settings) = (self.partner_address(), self.security(), self.settings());
+        let sent = self.at(Host::Partner, || Ok(station::send(&to, &security, &settings, files)));
+        sent.expect("the partner's host is there")
+    }
+
+    /// Does something on one of the hosts; on this machine as it is, when the plan had no network.
+    pub fn at<T: Send>(&self, host: Host, act: impl FnOnce() -> Result<T, Trouble> + Send) -> Result<T, Trouble> {
+        at(self.network.as_ref(), host, act)
     }
 
     /// Where the receive daemon that was started puts its files.
@@ -332,10 +360,26 @@ fn said_by(daemon: Option<&Process>) -> String {
     daemon.map(|daemon| daemon.last_lines(20)).unwrap_or_default()
 }
 
+fn at<T: Send>(
+    network: Option<&Arc<Network>>,
+    host: Host,
+    act: impl FnOnce() -> Result<T, Trouble> + Send,
+) -> Result<T, Trouble> {
+    match network {
+        Some(network) => network.host(host).within(act),
+        None => act(),
+    }
+}
+
+/// That address in a network, loopback without one.
+fn address(network: Option<&Arc<Network>>, there: IpAddr) -> IpAddr {
+    network.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |_| there)
+}
+
 /// The configuration as the contract has it.
 fn configuration(
     proxy_id: &str,
-    partner_port: u16,
+    listen: SocketAddr,
     receive_daemon: SocketAddr,
     proxy: &Identity,
     authority: &Authority,
@@ -351,7 +395,7 @@ fn configuration(
     json!({
         "version": 1,
         "proxy_id": proxy_id,
-        "listen": { "addresses": ["127.0.0.1"], "tls_port": partner_port },
+        "listen": { "addresses": [listen.ip().to_string()], "tls_port": listen.port() },
         "receive_daemon": { "host": receive_daemon.ip().to_string(), "port": receive_daemon.port() },
         "identity": { "certificate_chain_pem": proxy.chain_pem, "private_key_pem": proxy.key_pem },
         "trust": { "anchors_pem": [authority.certificate_pem()], "revocation": "off" },

@@ -2,6 +2,7 @@
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsRawFd;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -76,6 +77,7 @@ pub type Script = Box<dyn FnMut(&Request) -> Option<Answer> + Send>;
 /// The backend. It stops answering, and drops its connections, when dropped.
 pub struct ScriptedBackend {
     address: SocketAddr,
+    listener: TcpListener,
     shared: Arc<Shared>,
 }
 
@@ -104,9 +106,9 @@ impl ScriptedBackend {
         let address = listener.local_addr().map_err(Trouble::io("backend"))?;
         let state = State { token: token.to_owned(), ..State::default() };
         let shared = Arc::new(Shared { state: Mutex::new(state), more: Condvar::new() });
-        let serving = shared.clone();
+        let (serving, accepts) = (shared.clone(), listener.try_clone().map_err(Trouble::io("backend"))?);
         thread::spawn(move || {
-            for socket in listener.incoming() {
+            for socket in accepts.incoming() {
                 let mut state = serving.lock();
                 if state.stopped {
                     return;
@@ -117,7 +119,7 @@ impl ScriptedBackend {
                 thread::spawn(move || shared.serve(socket, tls));
             }
         });
-        Ok(Self { address, shared })
+        Ok(Self { address, listener, shared })
     }
 
     /// What a proxyclient takes with `-U`.
@@ -210,8 +212,8 @@ impl Drop for ScriptedBackend {
             let _ = connection.shutdown(std::net::Shutdown::Both);
         }
         drop(state);
-        // Wakes the thread that accepts.
-        let _ = TcpStream::connect_timeout(&self.address, Duration::from_secs(1));
+        // Wakes the thread that accepts; a call would not, from another network namespace.
+        let _ = nix::sys::socket::shutdown(self.listener.as_raw_fd(), nix::sys::socket::Shutdown::Both);
     }
 }
 

@@ -2,12 +2,14 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver as Channel, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use nix::sys::socket::{Shutdown, shutdown};
 use rustls::{ServerConfig, ServerConnection};
 
 use super::event::Event;
@@ -28,6 +30,7 @@ struct Answering {
 /// A listening station. Ends when dropped; sessions that run then go on in their threads.
 pub struct Receiver {
     address: SocketAddr,
+    listener: TcpListener,
     stop: Arc<AtomicBool>,
     reports: Channel<Report>,
     accepting: Option<JoinHandle<()>>,
@@ -53,9 +56,9 @@ impl Receiver {
         let stop = Arc::new(AtomicBool::new(false));
         let (told, reports) = channel();
         let answering = Arc::new(Answering { settings, tls, store, outbox: Mutex::new(outbox) });
-        let stopped = stop.clone();
-        let accepting = Some(thread::spawn(move || accept(&listener, &answering, &stopped, &told)));
-        Ok(Self { address, stop, reports, accepting })
+        let (stopped, accepts) = (stop.clone(), listener.try_clone().map_err(Failure::io("listen"))?);
+        let accepting = Some(thread::spawn(move || accept(&accepts, &answering, &stopped, &told)));
+        Ok(Self { address, listener, stop, reports, accepting })
     }
 
     /// Where it listens.
@@ -79,8 +82,8 @@ impl Receiver {
 impl Drop for Receiver {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::SeqCst);
-        // Wakes the thread that waits for callers.
-        let woken = TcpStream::connect_timeout(&self.address, Duration::from_secs(1)).is_ok();
+        // Wakes the thread that waits for callers; a call would not, from another network namespace.
+        let woken = shutdown(self.listener.as_raw_fd(), Shutdown::Both).is_ok();
         if let Some(accepting) = self.accepting.take().filter(|_| woken) {
             // A panic of that thread has been printed; there is nothing to add here.
             let _ = accepting.join();

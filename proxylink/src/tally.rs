@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use proxylink::situation::Situation;
+use crate::situation::Situation;
 
 const MINUTE: Duration = Duration::from_secs(60);
 /// Lines of one situation in a minute.

@@ -1,16 +1,16 @@
-//! The addresses where partners connect: open while a snapshot is in force, closed at once when it is not.
+//! The addresses at which a gate accepts: those that it is told to, opened when they can be, closed at once.
 
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use proxydaemon::descriptors::{Accepted, Listener};
+use crate::descriptors::{Accepted, Listener};
 
 /// Connections that may wait for the gate.
 const BACKLOG: u16 = 512;
 
 /// The open addresses, and those that should be.
 #[derive(Debug, Default)]
-pub struct PartnerPort {
+pub struct Ports {
     listeners: Vec<(SocketAddr, Listener)>,
     missing: Vec<SocketAddr>,
 }
@@ -24,7 +24,7 @@ pub struct Unavailable {
     pub error: std::io::Error,
 }
 
-impl PartnerPort {
+impl Ports {
     /// Listens on exactly these addresses; those that are open already stay open. What cannot be opened is given back the
     /// first time, and tried again by each further call.
     pub fn listen(&mut self, addresses: &[SocketAddr]) -> Vec<Unavailable> {
@@ -71,7 +71,7 @@ impl PartnerPort {
         open
     }
 
-    /// Where partners can connect.
+    /// Where one can connect.
     pub fn addresses(&self) -> Vec<SocketAddr> {
         self.listeners.iter().map(|(address, listener)| listener.address().unwrap_or(*address)).collect()
     }
@@ -81,7 +81,7 @@ impl PartnerPort {
         self.listeners.iter().map(|(_, listener)| listener.as_fd())
     }
 
-    /// The next connection at the listener with this place in [`PartnerPort::descriptors`].
+    /// The next connection at the listener with this place in [`Ports::descriptors`].
     ///
     /// # Errors
     /// Out of descriptors or memory; the connection waits.
@@ -103,7 +103,7 @@ mod tests {
         let other = Listener::bind("127.0.0.1:0".parse().unwrap(), 1).unwrap();
         let taken = other.address().unwrap();
         let free = "127.0.0.2:0".parse().unwrap();
-        let mut port = PartnerPort::default();
+        let mut port = Ports::default();
         let told = port.listen(&[taken, free]);
         assert_eq!(told.iter().map(|failed| failed.address).collect::<Vec<_>>(), [taken]);
         assert!(port.is_incomplete());

@@ -41,7 +41,7 @@ exit_codes! {
     /// The command line is wrong.
     Usage = 2, "usage", "The command line is wrong; every error in it was printed.";
     /// The `.logrc` or another configuration file of the program is wrong.
-    Configuration = 3, "configuration", "A configuration file of the program (such as its .logrc) is wrong; the message names file and line.";
+    Configuration = 3, "configuration", "A configuration or .logrc file is wrong; the message names file and place.";
     /// No valid licence for this machine.
     Licence = 4, "licence", "There is no licence, or it is not valid for this Proxy ID and time.";
     /// The backend refused the security token at start.
@@ -51,7 +51,7 @@ exit_codes! {
     /// The PID file is left over, or could not be made.
     PidFile = 7, "pid-file", "The PID file is a stale one, or cannot be created.";
     /// A listening address cannot be bound.
-    CannotBind = 8, "cannot-bind", "A listening address cannot be bound: it is in use, not of this host, or not permitted.";
+    CannotBind = 8, "cannot-bind", "A listening address cannot be bound: in use, not of this host, or not permitted.";
     /// Started as root without a user to become, or the user cannot be taken on.
     Privileges = 9, "privileges", "The program was started as root without -u USER, or cannot become that user.";
     /// The identity key of the proxyserver cannot be read or made.
@@ -61,7 +61,7 @@ exit_codes! {
     /// The kernel cannot confine processes as it must.
     Confinement = 12, "confinement", "A process could not give up its privileges as it has to before it works.";
     /// A system resource is missing at start (descriptors, processes, memory).
-    Resources = 13, "resources", "The system refused descriptors, processes or memory that the program needs to start.";
+    Resources = 13, "resources", "The system refused descriptors, processes or memory needed to start.";
     /// A role died again and again.
     RoleLost = 14, "role-lost", "A process that the daemon needs died again and again.";
     /// A session ended because of its peer. Seen by the gate only.
@@ -73,7 +73,7 @@ exit_codes! {
     /// An error in the program itself.
     Internal = 70, "internal-fault", "An error in the program itself; please report it with the log.";
     /// A process panicked.
-    Panic = 71, "panic", "An error in the program itself ended a process at once; please report it with the log.";
+    Panic = 71, "panic", "An error in the program itself ended it at once; please report it with the log.";
 }
 
 impl ExitCode {
@@ -81,6 +81,18 @@ impl ExitCode {
     pub fn number(self) -> i32 {
         self as i32
     }
+
+    /// Whether a program ends with it, so that its starter sees it; the others pass between a session and its gate.
+    pub fn is_of_a_program(self) -> bool {
+        !matches!(self, Self::SessionPeer | Self::SessionLost | Self::SessionStopped)
+    }
+}
+
+/// The exit codes of our programs, for the end of their help. A program ends with those of them that can befall it.
+pub fn help() -> String {
+    let line = |code: &ExitCode| format!("  {:>2}  {}", code.number(), code.sentence());
+    let lines: Vec<_> = ExitCode::ALL.iter().filter(|code| code.is_of_a_program()).map(line).collect();
+    format!("Exit codes:\n{}", lines.join("\n"))
 }
 
 impl fmt::Display for ExitCode {
@@ -109,6 +121,15 @@ mod tests {
             assert!(code.sentence().ends_with('.'), "{code}");
             assert!(code.name().bytes().all(|c| c.is_ascii_lowercase() || c == b'-'), "{code}");
             assert_eq!(ExitCode::from_number(code.number()), Some(*code));
+        }
+    }
+
+    #[test]
+    fn help_has_each_code_that_can_be_seen_from_outside() {
+        let help = help();
+        for code in ExitCode::ALL {
+            assert_eq!(help.contains(code.sentence()), code.is_of_a_program(), "{code}");
+            assert!(code.sentence().len() <= 94, "{code} takes more than a line of help");
         }
     }
 

@@ -193,6 +193,7 @@ situations! {
     OwnCertificateRefused "own-certificate-refused" Error "The called partner refuses our certificate." "The partner must trust the proxy's certificate (identity); send it to them, and see whether it has ended.";
     CallSilent "call-silent" Error "The called partner answered in TLS and sent no SSRM." "See whether the address is that of an OFTP2 station; its log may say more.";
     Suspended "daemon-suspended" Note "The daemon was stopped from its terminal (Ctrl-Z), or goes on after that." "`fg` or `bg` in its shell lets it go on; until then nothing new is taken and nothing logged.";
+    StationLost "outgoing-station-lost" Error "The inside station closed an outgoing session before its end." "See the station's own log.";
 }
 
 impl Situation {

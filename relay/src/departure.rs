@@ -8,6 +8,7 @@ use oftp2_codec::monitor::Monitor;
 use oftp2_codec::reason::SessionEndReason;
 use proxylink::closing::Closing;
 
+use crate::answer::Answer;
 use crate::ending::Ending;
 use crate::leg::{Leg, forward};
 use crate::loss::Loss;
@@ -21,23 +22,37 @@ use crate::{Limits, Which};
 pub(crate) struct Told<'a> {
     pub(crate) ending: &'a Ending,
     pub(crate) link: Which,
+    pub(crate) initiator: Which,
     pub(crate) when_inside_is_lost: SessionEndReason,
+    /// For an inside station that may still wait for it.
+    pub(crate) answer: Option<&'a Answer<'a>>,
 }
 
-/// Says goodbye on both legs and waits for the peers to close. Returns the other session's closing frame, if one came.
+/// What came of it.
+pub(crate) struct Departed {
+    /// The other session's closing frame.
+    pub(crate) closing: Option<Closing>,
+    /// Whether the inside station was told, now or before, that its session stands.
+    pub(crate) answered: bool,
+}
+
+/// Says goodbye on both legs and waits for the peers to close.
 pub(crate) fn depart(
     mut legs: [Leg; 2],
     told: &Told<'_>,
     monitor: &mut Monitor,
     limits: Limits,
     orders: &mut dyn Orders,
-) -> Option<Closing> {
+) -> Departed {
     let begin = Instant::now();
     let leave = begin + limits.after_end;
     // Where a peer ended the session its ESID is on its way like any other buffer; where we do, the buffer that is half
     // written must not keep us.
     let patience = if told.is_natural() { limits.after_end } else { limits.half_written.min(limits.after_end) };
     let mut farewells = legs.each_ref().map(|leg| Farewell::new(told, leg, monitor));
+    if let Some(refusal) = told.refusal(&legs) {
+        farewells[1].words = refusal;
+    }
     let mut closing = None;
     let mut hurried = false;
     for (leg, farewell) in legs.iter_mut().zip(&mut farewells) {
@@ -92,13 +107,20 @@ pub(crate) fn depart(
             let _ = leg.side.finish();
         }
     }
-    closing
+    Departed { closing, answered: legs.iter().all(|leg| leg.answer.is_none()) }
 }
 
 impl Told<'_> {
     /// A peer ended the session, by an ESID that was passed on.
     fn is_natural(&self) -> bool {
         matches!(self.ending, Ending::Completed | Ending::Aborted { .. })
+    }
+
+    /// The answer to an inside station that waits for one and gets no session: nothing of the partner is there to follow.
+    fn refusal(&self, [partner, inside]: &[Leg; 2]) -> Option<Vec<u8>> {
+        let answer = self.answer?;
+        let waits = inside.answer.is_some() && partner.inbound.run().is_empty();
+        waits.then(|| (answer.refused)(self.ending))
     }
 
     /// The ESID for a peer; none when it may not be sent (RFC 5024, 4.2.2: the first word is the SSRM's), or nobody is
@@ -142,7 +164,7 @@ impl Farewell {
             _ => None,
         };
         if leg.is_link && lost.is_none() {
-            words.extend(told.ending.closing(told.link).write());
+            words.extend(told.ending.closing(told.link, told.initiator).write());
         }
         let silent = matches!(lost, Some(Loss::Closed | Loss::MidBuffer | Loss::Truncated));
         let gone = lost.is_some() && !silent;

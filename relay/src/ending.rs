@@ -52,6 +52,11 @@ pub enum Ending {
 pub enum Wait {
     /// Any octet of either peer ([`Limits::inactivity`](crate::Limits::inactivity)).
     Activity,
+    /// The Responder's SSRM ([`Limits::ready`](crate::Limits::ready)).
+    Ready {
+        /// Who is the Responder.
+        from: Which,
+    },
     /// The rest of an Exchange Buffer ([`Limits::buffer_whole`](crate::Limits::buffer_whole)).
     Buffer {
         /// Who had begun to send it.
@@ -70,6 +75,8 @@ pub struct Outcome {
     pub octets_to_partner: u64,
     /// What the session process of the other daemon told in its closing frame.
     pub closing: Option<Closing>,
+    /// Whether the inside station has been told that its session stands; true where it waited for no answer.
+    pub answered: bool,
 }
 
 impl Ending {
@@ -80,6 +87,7 @@ impl Ending {
             Self::Aborted { .. } | Self::Failed(_) => Situation::SessionAborted,
             Self::Violation { violation, .. } if violation_is_of_code(violation) => Situation::SsidCodeRefused,
             Self::Violation { .. } => Situation::ProtocolViolation,
+            Self::TimedOut(Wait::Ready { from: Which::Partner }) => Situation::CallSilent,
             Self::TimedOut(_) => Situation::SessionTimeout,
             Self::Lost { side, .. } if *side == link => Situation::DataConnectionLost,
             Self::Lost { side: Which::Partner, .. } => Situation::PartnerLost,
@@ -90,9 +98,17 @@ impl Ending {
         }
     }
 
+    /// As [`Ending::situation`], by who called whom: inside there is a receive daemon, or a station that calls.
+    pub fn situation_of_call(&self, link: Which, initiator: Which) -> Situation {
+        match self.situation(link) {
+            Situation::DaemonLost if initiator == Which::Inside => Situation::StationLost,
+            situation => situation,
+        }
+    }
+
     /// What the other session process is told.
-    pub(crate) fn closing(&self, link: Which) -> Closing {
-        Closing::new(self.situation(link), self.to_string())
+    pub(crate) fn closing(&self, link: Which, initiator: Which) -> Closing {
+        Closing::new(self.situation_of_call(link, initiator), self.to_string())
     }
 
     /// The reason that the ESID for this peer gives; none when an ESID has passed already, or the peer has gone.
@@ -129,6 +145,7 @@ impl fmt::Display for Ending {
             Self::Aborted { by, reason } => write!(f, "the {by} ended the session: ESID {reason}"),
             Self::Violation { offender, violation } => write!(f, "from the {offender}: {violation}"),
             Self::TimedOut(Wait::Activity) => f.write_str("nothing came from either side; ESID 09 sent"),
+            Self::TimedOut(Wait::Ready { from }) => write!(f, "no SSRM of the {from} came in time"),
             Self::TimedOut(Wait::Buffer { from }) => {
                 write!(f, "an Exchange Buffer of the {from} did not become whole in time; ESID 09 sent")
             }

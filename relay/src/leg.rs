@@ -19,12 +19,14 @@ pub(crate) struct Leg {
     pub(crate) is_link: bool,
     pub(crate) side: Side,
     pub(crate) inbound: Inbound,
+    /// What is to be said here before anything is forwarded, as far as it has not been said.
+    pub(crate) answer: Option<Vec<u8>>,
 }
 
 impl Leg {
     pub(crate) fn new(which: Which, peer: Peer, is_link: bool, side: Side) -> io::Result<Self> {
         side.prepare()?;
-        Ok(Self { which, peer, is_link, side, inbound: Inbound::new()? })
+        Ok(Self { which, peer, is_link, side, inbound: Inbound::new()?, answer: None })
     }
 
     /// Reads no more while what came before waits: the peer is held back by TCP, and memory stays bounded.
@@ -85,6 +87,16 @@ impl Leg {
 pub(crate) fn forward(from: &mut Leg, to: &mut Leg) -> Result<bool, Loss> {
     let mut moved = false;
     while !from.inbound.run().is_empty() {
+        if let Some(answer) = &mut to.answer {
+            let taken = to.side.write(answer)?;
+            answer.drain(..taken);
+            if answer.is_empty() {
+                to.answer = None;
+            } else if taken == 0 {
+                break;
+            }
+            continue;
+        }
         let taken = to.side.write(from.inbound.run())?;
         if taken == 0 {
             break;

@@ -12,8 +12,10 @@
 //!
 //! * [`tls`]: the transport, from the first octet of the handshake on;
 //! * [`Side`]: a connection, TLS or plain; [`Session`], [`run`], [`Outcome`], [`Ending`]: a session and its end;
+//! * [`Answer`]: what an inside station that waits for its session is told when it stands, or comes to nothing;
 //! * [`Orders`]: what the session's own daemon may tell it meanwhile.
 
+mod answer;
 mod area;
 mod departure;
 mod ending;
@@ -31,11 +33,12 @@ mod wait;
 use std::fmt;
 use std::time::Duration;
 
+pub use answer::Answer;
 pub use ending::{Ending, Outcome, Wait};
 pub use loss::Loss;
 pub use observer::Observer;
 pub use orders::{EndOrder, Orders};
-pub use run::{Session, run};
+pub use run::{Session, run, run_answering};
 pub use side::Side;
 
 /// One of the two sides of a session, whatever connection leads there.
@@ -61,6 +64,8 @@ impl fmt::Display for Which {
 pub struct Limits {
     /// Without an octet from or to either peer the session ends with ESID 09.
     pub inactivity: Duration,
+    /// From the start to the Responder's SSRM, before which nothing is said (RFC 5024, 4.2.2).
+    pub ready: Duration,
     /// From the first octet of an Exchange Buffer to its last; time in which we do not read does not count.
     pub buffer_whole: Duration,
     /// For a peer to take what is half written when we end the session; then its connection just closes.
@@ -74,9 +79,15 @@ impl Limits {
     pub const fn with_inactivity(inactivity: Duration) -> Self {
         Self {
             inactivity,
+            ready: inactivity,
             buffer_whole: Duration::from_secs(60),
             half_written: Duration::from_secs(5),
             after_end: Duration::from_secs(10),
         }
+    }
+
+    /// The same, with less time for the SSRM.
+    pub const fn with_ready(self, ready: Duration) -> Self {
+        Self { ready, ..self }
     }
 }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use oftp2_codec::monitor::{Monitor, Peer};
 use oftp2_codec::reason::SessionEndReason;
 
+use crate::answer::Answer;
 use crate::departure;
 use crate::ending::{Ending, Outcome, Wait};
 use crate::inbound::{Fault, Found};
@@ -42,29 +43,57 @@ pub struct Session {
 
 /// Relays a session until it has ended and both peers have closed, or have had their time to.
 pub fn run(session: Session, orders: &mut dyn Orders, observer: &mut dyn Observer) -> Outcome {
+    run_with(session, None, orders, observer)
+}
+
+/// As [`run`], for an inside station that waits for an answer before OFTP2 begins.
+pub fn run_answering(
+    session: Session,
+    answer: Answer<'_>,
+    orders: &mut dyn Orders,
+    observer: &mut dyn Observer,
+) -> Outcome {
+    run_with(session, Some(answer), orders, observer)
+}
+
+fn run_with(
+    session: Session,
+    answer: Option<Answer<'_>>,
+    orders: &mut dyn Orders,
+    observer: &mut dyn Observer,
+) -> Outcome {
     let (partner, inside) = (session.peer(Which::Partner), session.peer(Which::Inside));
     let legs = Leg::new(Which::Partner, partner, session.link == Which::Partner, session.partner).and_then(|partner| {
         Ok([partner, Leg::new(Which::Inside, inside, session.link == Which::Inside, session.inside)?])
     });
-    let legs = match legs {
+    let mut legs = match legs {
         Ok(legs) => legs,
         Err(error) => {
             let ending = Ending::Failed(error);
-            return Outcome { ending, octets_from_partner: 0, octets_to_partner: 0, closing: None };
+            let answered = answer.is_none();
+            return Outcome { ending, octets_from_partner: 0, octets_to_partner: 0, closing: None, answered };
         }
     };
-    let mut relay = Relay { legs, monitor: session.monitor, limits: session.limits, orders, observer };
+    legs[1].answer = answer.as_ref().map(|answer| answer.granted.clone());
+    let mut relay =
+        Relay { legs, begun: Instant::now(), monitor: session.monitor, limits: session.limits, orders, observer };
     let Err(ending) = relay.until_the_end();
     let Relay { legs, mut monitor, limits, orders, .. } = relay;
     let [from_partner, from_inside] = [legs[0].inbound.passed(), legs[1].inbound.passed()];
-    let told =
-        departure::Told { ending: &ending, link: session.link, when_inside_is_lost: session.when_inside_is_lost };
-    let closing = departure::depart(legs, &told, &mut monitor, limits, orders);
+    let when_inside_is_lost = session.when_inside_is_lost;
+    let told = departure::Told {
+        ending: &ending,
+        link: session.link,
+        initiator: session.initiator,
+        when_inside_is_lost,
+        answer: answer.as_ref(),
+    };
+    let departure::Departed { closing, answered } = departure::depart(legs, &told, &mut monitor, limits, orders);
     let closing = match &ending {
         Ending::PeerSession(closing) => Some(closing.clone()),
         _ => closing,
     };
-    Outcome { ending, octets_from_partner: from_partner, octets_to_partner: from_inside, closing }
+    Outcome { ending, octets_from_partner: from_partner, octets_to_partner: from_inside, closing, answered }
 }
 
 impl Session {
@@ -76,6 +105,7 @@ impl Session {
 struct Relay<'a> {
     /// The partner's, and the inside's.
     legs: [Leg; 2],
+    begun: Instant,
     monitor: Monitor,
     limits: Limits,
     orders: &'a mut dyn Orders,
@@ -192,23 +222,33 @@ impl Relay<'_> {
 
     /// When the session ends if nothing comes.
     fn deadline(&self, active: Instant) -> Instant {
-        let whole = self.begun().map(|(since, _)| since + self.limits.buffer_whole).min();
+        let whole = self.partial().map(|(since, _)| since + self.limits.buffer_whole).min();
         let inactive = active + self.limits.inactivity;
-        whole.map_or(inactive, |whole| whole.min(inactive))
+        let ready = self.awaited_responder().map(|_| self.begun + self.limits.ready);
+        [whole, ready].into_iter().flatten().fold(inactive, Instant::min)
     }
 
     fn check_time(&self, active: Instant, now: Instant) -> Result<(), Ending> {
-        if let Some((_, from)) = self.begun().find(|(since, _)| now >= *since + self.limits.buffer_whole) {
+        if let Some((_, from)) = self.partial().find(|(since, _)| now >= *since + self.limits.buffer_whole) {
             return Err(Ending::TimedOut(Wait::Buffer { from }));
         }
         if now >= active + self.limits.inactivity {
             return Err(Ending::TimedOut(Wait::Activity));
         }
+        if let Some(from) = self.awaited_responder().filter(|_| now >= self.begun + self.limits.ready) {
+            return Err(Ending::TimedOut(Wait::Ready { from }));
+        }
         Ok(())
     }
 
+    /// The Responder, while its SSRM has not come.
+    fn awaited_responder(&self) -> Option<Which> {
+        let responder = self.legs.iter().find(|leg| leg.peer == Peer::Responder)?;
+        (responder.inbound.passed() == 0).then_some(responder.which)
+    }
+
     /// The buffers that have begun and are not whole, where that is up to the peer.
-    fn begun(&self) -> impl Iterator<Item = (Instant, Which)> {
+    fn partial(&self) -> impl Iterator<Item = (Instant, Which)> {
         let awaited = self.legs.iter().filter(|leg| leg.wants_to_read());
         awaited.filter_map(|leg| Some((leg.inbound.since()?, leg.which)))
     }

@@ -17,7 +17,7 @@ use oftp2_codec::Deviations;
 use oftp2_codec::monitor::{Monitor, Notice, Peer, Settings};
 use oftp2_codec::reason::SessionEndReason;
 use proxylink::closing::{self, Closing};
-use relay::{EndOrder, Limits, Observer, Orders, Outcome, Session, Side, Which, run};
+use relay::{Answer, EndOrder, Ending, Limits, Observer, Orders, Outcome, Session, Side, Which, run, run_answering};
 
 /// Longest time that any single thing may take before a test gives up.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -25,6 +25,7 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 /// Limits that no test reaches unless it wants to.
 pub const AMPLE: Limits = Limits {
     inactivity: Duration::from_secs(60),
+    ready: Duration::from_secs(60),
     buffer_whole: Duration::from_secs(60),
     half_written: Duration::from_secs(60),
     after_end: Duration::from_secs(60),
@@ -41,6 +42,8 @@ pub struct Scene {
     pub initiator: Which,
     pub limits: Limits,
     pub when_inside_is_lost: SessionEndReason,
+    /// What the inside station waits for before OFTP2.
+    pub answer: Option<&'static [u8]>,
 }
 
 impl Default for Scene {
@@ -51,6 +54,7 @@ impl Default for Scene {
             initiator: Which::Partner,
             limits: AMPLE,
             when_inside_is_lost: SessionEndReason::Unspecified,
+            answer: None,
         }
     }
 }
@@ -59,6 +63,11 @@ impl Scene {
     /// As inside, with a calling partner.
     pub fn inside() -> Self {
         Self { link: Which::Partner, when_inside_is_lost: SessionEndReason::ResourcesNotAvailable, ..Self::default() }
+    }
+
+    /// As inside, for an inside station that calls and waits for this answer.
+    pub fn outgoing(answer: &'static [u8]) -> Self {
+        Self { link: Which::Partner, initiator: Which::Inside, answer: Some(answer), ..Self::default() }
     }
 
     /// Starts the relay between two connections; the stations are at their other ends.
@@ -77,7 +86,15 @@ impl Scene {
         };
         let (finish, finished) = channel();
         std::thread::spawn(move || {
-            let outcome = run(session, &mut FromSocket(ordered), &mut Teller(tell));
+            let (mut orders, mut teller) = (FromSocket(ordered), Teller(tell));
+            let refused = |ending: &Ending| format!("refused: {ending}\n").into_bytes();
+            let outcome = match self.answer {
+                None => run(session, &mut orders, &mut teller),
+                Some(granted) => {
+                    let answer = Answer { granted: granted.to_vec(), refused: &refused };
+                    run_answering(session, answer, &mut orders, &mut teller)
+                }
+            };
             let _ = finish.send(outcome);
         });
         Stage { partner: partner.1, inside: inside.1, orders: orderer, told, finished }

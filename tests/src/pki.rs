@@ -69,6 +69,8 @@ pub struct Wanted<'a> {
     pub purpose: Purpose,
     /// Where its issuer's list of revoked certificates is said to be.
     pub crl_url: Option<&'a str>,
+    /// Serial number, for who wants to revoke it; none: a random one.
+    pub serial: Option<&'a [u8]>,
 }
 
 /// A certificate authority.
@@ -170,6 +172,7 @@ impl Wanted<'_> {
             Purpose::Client => vec![ExtendedKeyUsagePurpose::ClientAuth],
             Purpose::Unsaid => Vec::new(),
         };
+        params.serial_number = self.serial.map(SerialNumber::from_slice);
         params.use_authority_key_identifier_extension = true;
         params.crl_distribution_points =
             self.crl_url.iter().map(|url| CrlDistributionPoint { uris: vec![(*url).to_owned()] }).collect();

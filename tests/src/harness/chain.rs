@@ -110,6 +110,14 @@ impl Plan {
         self
     }
 
+    pub(super) fn has_network(&self) -> bool {
+        self.network.is_some()
+    }
+
+    pub(super) fn partner_count(&self) -> usize {
+        self.partners.len()
+    }
+
     /// A change of the configuration (the JSON of the contract) before it is first fetched.
     pub fn configure(mut self, edit: impl FnOnce(&mut Value) + 'static) -> Self {
         self.edits.push(Box::new(edit));
@@ -207,7 +215,20 @@ impl Chain {
 
     /// Starts the proxyserver and waits until it waits for its client.
     pub fn start_server(&mut self) -> Result<(), Trouble> {
-        let mut command = self.server_command()?;
+        let command = self.server_command()?;
+        self.start_server_as(command)
+    }
+
+    /// As [`Self::start_server`], with that file in the place of `/etc/hosts`, for this program alone. That takes root.
+    pub fn start_server_with_hosts(&mut self, hosts: &Path) -> Result<(), Trouble> {
+        let usual = self.server_command()?;
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "sh", "-c", "mount --bind \"$0\" /etc/hosts && exec \"$@\""]).arg(hosts);
+        command.arg(usual.get_program()).args(usual.get_args());
+        self.start_server_as(command)
+    }
+
+    fn start_server_as(&mut self, mut command: Command) -> Result<(), Trouble> {
         let server = self.at(Host::Dmz, || Process::start("proxyserver", &mut command))?;
         server.wait_for_text(" link-listening ")?;
         self.server = Some(server);

@@ -10,6 +10,7 @@ mod log_line;
 mod made;
 mod namespace;
 pub mod network;
+mod outgoing;
 mod ports;
 mod process;
 mod recorder;

@@ -11,7 +11,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
 use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject;
@@ -21,6 +20,8 @@ use seonapi_client::{Fingerprint, Identity, PrivateKeyPem, ProxyConfig, Trust};
 pub use inputs::{Inputs, MAX_CRL, MAX_CRL_PEM, crl_der, read_crl};
 pub use source::{Backend, Ignore};
 
+use crate::alarm::{Alarm, Script, Setting, WebHook};
+use crate::journal::Level;
 use crate::place::{Document, Mistake};
 use judgement::Material;
 use source::{BackendOnly, KeyFiles, Source};
@@ -33,8 +34,12 @@ pub struct Configuration {
     pub crls: BTreeMap<Fingerprint, PathBuf>,
     /// Certificate and key for HTTPS.
     pub https: Arc<CertifiedKey>,
-    /// Program to start for each new event of severity `error` or `fatal`.
-    pub event_script: Option<PathBuf>,
+    /// The backend's own log; none is standard error.
+    pub log_file: Option<PathBuf>,
+    /// Least level of it.
+    pub log_level: Level,
+    /// How new events of severity `error` or `fatal` are told.
+    pub alarm: Option<Arc<Alarm>>,
     /// Events that are not worth storing.
     pub ignore: Vec<Ignore>,
     /// Between two fetches of a CRL from its distribution point.
@@ -63,7 +68,8 @@ impl Configuration {
         let anchors = reading.certificates("trust.anchors", &source.trust.anchors);
         let pinned = reading.certificates("trust.pinned", &source.trust.pinned);
         let crls = reading.crls(source.trust.crls.as_deref(), &mut warnings);
-        let script = source.backend.event_script.as_deref().map(|script| reading.script(script));
+        let alarm = reading.alarm(&source.backend, &mut warnings);
+        let log_file = source.backend.log_file.as_deref().map(|file| reading.log_file(file));
         // Where a pair is missing there is a mistake already, and what is judged below is told beside it.
         let (identity, key_text) = identity.map(|pair| (pair.chain, pair.key_text)).unwrap_or_default();
         let material = Material { identity, anchors, pinned, crls };
@@ -99,7 +105,9 @@ impl Configuration {
             proxy,
             crls: material.crls.into_iter().map(|(fingerprint, file, _)| (fingerprint, file)).collect(),
             https: Arc::new(https.pair),
-            event_script: script,
+            log_file,
+            log_level: source.backend.log_level,
+            alarm: alarm.map(Arc::new),
             ignore: source.backend.ignore,
             crl_interval: Duration::from_secs(source.backend.crl_interval_s.into()),
             allow_private_crl_addresses: source.backend.allow_private_crl_addresses,
@@ -109,22 +117,26 @@ impl Configuration {
         })
     }
 
+    /// The file's text without this entry of the ignore list; none where it does not stand there on lines of its own.
+    pub fn without(file: &Path, text: &str, entry: &Ignore) -> Option<String> {
+        let document = Document::parse(file, text).ok()?;
+        let mut before = document.read::<Source>().ok()?;
+        let at = before.backend.ignore.iter().position(|one| one == entry)?;
+        let lines = document.lines(&format!("backend.ignore[{at}]"))?;
+        let changed = format!("{}{}", text.get(..lines.start)?, text.get(lines.end..)?);
+        let after = Document::parse(file, &changed).ok()?.read::<Source>().ok()?;
+        // Nothing else may have changed by it, however the file is written.
+        before.backend.ignore.remove(at);
+        let same = serde_json::to_value(before).ok()? == serde_json::to_value(after).ok()?;
+        same.then_some(changed)
+    }
+
     /// Reads only where the backend keeps its things; the rest of the file may have mistakes.
     pub fn backend_of(file: &Path) -> Result<Backend, Mistake> {
         let inputs = Inputs::text_only(file);
         let mut backend = inputs.document()?.read::<BackendOnly>()?.backend;
         backend.database = inputs.resolve(&backend.database);
         Ok(backend)
-    }
-
-    /// Whether an event with this message, now, is one to ignore.
-    pub fn ignores(&self, message: &str, now: DateTime<Utc>) -> bool {
-        let message = message.to_lowercase();
-        self.ignore.iter().any(|ignore| {
-            message.contains(&ignore.text.to_lowercase())
-                && ignore.from.is_none_or(|from| from <= now)
-                && ignore.until.is_none_or(|until| now <= until)
-        })
     }
 }
 
@@ -225,6 +237,76 @@ impl Reading<'_> {
         crls.into_iter().map(|(fingerprint, (file, der))| (fingerprint, file, der)).collect()
     }
 
+    /// The one way in which bad events are told.
+    fn alarm(&mut self, backend: &Backend, warnings: &mut Vec<String>) -> Option<Alarm> {
+        match (&backend.event_script, &backend.web_hook) {
+            (None, None) => None,
+            (Some(script), None) => Some(Alarm::Script(Script {
+                program: self.script(script),
+                longest: Duration::from_secs(backend.event_script_timeout_s.into()),
+                at_once: size(backend.event_script_at_once),
+            })),
+            (None, Some(hook)) => self.web_hook(hook, warnings).map(Alarm::WebHook),
+            (Some(_), Some(_)) => {
+                self.wrong("backend.web_hook", "there is an event_script already; one of both".to_owned())
+            }
+        }
+    }
+
+    fn web_hook(&mut self, hook: &source::WebHook, warnings: &mut Vec<String>) -> Option<WebHook> {
+        let authorities = match &hook.ca {
+            Some(file) => {
+                let read = self.certificates_of("backend.web_hook.ca", file)?;
+                Some(read.into_iter().map(|certificate| certificate.der).collect())
+            }
+            None => None,
+        };
+        let secret = match (&hook.secret_file, &hook.secret_credential) {
+            (None, None) => None,
+            (Some(file), None) => match self.inputs.file(file) {
+                Ok(octets) => {
+                    let path = self.inputs.resolve(file);
+                    if std::fs::metadata(path).is_ok_and(|about| about.mode() & 0o077 != 0) {
+                        let shown = file.display();
+                        warnings.push(format!("{shown} holds a secret and can be read by others: chmod 600 {shown}"));
+                    }
+                    Some(octets)
+                }
+                Err(reason) => {
+                    let reason = format!("{} cannot be read: {reason}", file.display());
+                    return self.wrong("backend.web_hook.secret_file", reason);
+                }
+            },
+            (None, Some(name)) => match self.inputs.credential() {
+                Ok(octets) => Some(octets),
+                Err(reason) => {
+                    let reason = format!("the credential {name:?} cannot be read: {reason}");
+                    return self.wrong("backend.web_hook.secret_credential", reason);
+                }
+            },
+            (Some(_), Some(_)) => {
+                let reason = "there is a secret_file already; one of both".to_owned();
+                return self.wrong("backend.web_hook.secret_credential", reason);
+            }
+        };
+        let made = WebHook::new(Setting {
+            url: &hook.url,
+            authorities,
+            secret,
+            secret_header: &hook.secret_header,
+            allow_http: hook.allow_http,
+            timeout: Duration::from_secs(hook.timeout_s.into()),
+            tries: hook.tries,
+            at_once: size(hook.at_once),
+        });
+        made.map_err(|(member, reason)| {
+            let member =
+                if member == "secret_file" && hook.secret_file.is_none() { "secret_credential" } else { member };
+            self.mistake(&format!("backend.web_hook.{member}"), reason);
+        })
+        .ok()
+    }
+
     /// A program, by its whole path; that it can be started shows when it is.
     fn script(&mut self, named: &Path) -> PathBuf {
         let script = self.inputs.resolve(named);
@@ -238,6 +320,18 @@ impl Reading<'_> {
             }
         }
         std::path::absolute(&script).unwrap_or(script)
+    }
+
+    /// The log file; its folder must be there.
+    fn log_file(&mut self, named: &Path) -> PathBuf {
+        let file = self.inputs.resolve(named);
+        let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        if file.file_name().is_none() || file.is_dir() {
+            self.mistake("backend.log_file", format!("{} is no file", named.display()));
+        } else if !folder.is_dir() {
+            self.mistake("backend.log_file", format!("the folder {} is not there", folder.display()));
+        }
+        file
     }
 
     fn text(&mut self, field: &str, file: &Path) -> Option<String> {
@@ -258,6 +352,10 @@ impl Reading<'_> {
     fn mistake(&mut self, field: &str, reason: String) {
         self.mistakes.push(self.document.mistake(field, reason));
     }
+}
+
+fn size(number: u32) -> usize {
+    number.try_into().unwrap_or(usize::MAX)
 }
 
 fn unknown_members(document: &Document<'_>, source: &Source) -> Vec<Mistake> {

@@ -14,10 +14,11 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use tokio::task::JoinSet;
 
 pub use check::{Good, check};
+pub use fetch::innermost;
 pub use schedule::Download;
 
 use crate::current::Current;
-use crate::journal::{escaped, say};
+use crate::journal::{Level, escaped, say};
 use crate::store::{Store, StoreError};
 
 /// How often the schedule is looked at, where CRLs are not fetched more often still.
@@ -44,7 +45,7 @@ pub async fn run(store: Arc<Store>, current: Arc<Current>, private: bool) {
                     }
                 }
             }
-            Err(error) => say("ERROR", format_args!("CRLs cannot be downloaded: {error}")),
+            Err(error) => say(Level::Error, format_args!("CRLs cannot be downloaded: {error}")),
         }
         // What has ended makes room; otherwise it is time to look again.
         tokio::select! {
@@ -54,7 +55,7 @@ pub async fn run(store: Arc<Store>, current: Arc<Current>, private: bool) {
                 }
                 Err(error) => {
                     // Which one it was is not known any more; each may be tried again.
-                    say("ERROR", format_args!("the download of a CRL ended badly: {error}"));
+                    say(Level::Error, format_args!("the download of a CRL ended badly: {error}"));
                     under_way.clear();
                     tokio::time::sleep(LOOK).await;
                 }
@@ -95,8 +96,8 @@ async fn attempt(store: Arc<Store>, current: Arc<Current>, point: Point, private
     let work = move || keep(&store, &current, &point, fetched.map_err(|error| error.to_string()));
     match tokio::task::spawn_blocking(work).await {
         Ok(Ok(())) => {}
-        Ok(Err(error)) => say("ERROR", format_args!("a downloaded CRL cannot be stored: {error}")),
-        Err(error) => say("ERROR", format_args!("a downloaded CRL cannot be checked: {error}")),
+        Ok(Err(error)) => say(Level::Error, format_args!("a downloaded CRL cannot be stored: {error}")),
+        Err(error) => say(Level::Error, format_args!("a downloaded CRL cannot be checked: {error}")),
     }
     url
 }
@@ -123,14 +124,14 @@ fn keep(store: &Store, current: &Current, point: &Point, fetched: Result<Vec<u8>
             let known = before.and_then(|last| last.crl.as_ref()).is_some_and(|old| old.sha256 == good.sha256);
             if !known || before.is_some_and(|last| last.trouble.is_some()) {
                 let (issuer, until) = (escaped(&good.issuer), time(good.next_update));
-                say("INFO", format_args!("the CRL of \"{issuer}\" from {url} is good until {until}"));
+                say(Level::Info, format_args!("the CRL of \"{issuer}\" from {url} is good until {until}"));
             }
             store.put_crl(&point.url, now(), &good, &der)
         }
         Err(trouble) => {
             let trouble = escaped(&trouble);
             if before.is_none_or(|last| last.trouble.as_ref() != Some(&trouble)) {
-                say("WARN", format_args!("no good CRL from {url}: {trouble}; the last good one, if any, is kept"));
+                say(Level::Warn, format_args!("no good CRL from {url}: {trouble}; the last good one, if any, is kept"));
             }
             store.put_crl_trouble(&point.url, now(), &trouble)
         }

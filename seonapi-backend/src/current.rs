@@ -3,15 +3,20 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
+use chrono::Utc;
+
 use crate::configuration::{Configuration, Inputs};
-use crate::journal::say;
+use crate::ignore::Ignored;
+use crate::journal::{self, Level, say};
 use crate::place::Mistake;
+use crate::store::Store;
 
 /// The configuration in force.
 pub struct Current {
     path: PathBuf,
     in_force: RwLock<Arc<Configuration>>,
     seen: Mutex<Inputs>,
+    ignored: Ignored,
 }
 
 impl Current {
@@ -19,14 +24,24 @@ impl Current {
     pub fn load(path: &Path) -> Result<Self, Vec<Mistake>> {
         let inputs = Inputs::read(path);
         let configuration = Configuration::make(&inputs)?;
-        configuration.warnings.iter().for_each(|warning| say("WARN", warning));
+        configuration.warnings.iter().for_each(|warning| say(Level::Warn, warning));
         let in_force = RwLock::new(Arc::new(configuration));
-        Ok(Self { path: path.to_owned(), in_force, seen: Mutex::new(inputs) })
+        Ok(Self { path: path.to_owned(), in_force, seen: Mutex::new(inputs), ignored: Ignored::default() })
     }
 
     /// The configuration in force.
     pub fn get(&self) -> Arc<Configuration> {
         self.in_force.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The text of the ignore entry that takes an event with this message, and how many it has taken.
+    pub fn ignores(&self, message: &str) -> Option<(String, u64)> {
+        self.ignored.take(&self.get().ignore, message, Utc::now())
+    }
+
+    /// Removes the entries of the ignore list whose time is over.
+    pub fn remove_expired(&self, store: &Store) {
+        self.ignored.remove_expired(store, &self.path, &self.get().ignore, Utc::now());
     }
 
     /// Reads the file again where it, or a file that it names, has changed. One with mistakes changes nothing; they
@@ -40,8 +55,8 @@ impl Current {
         match Configuration::make(&inputs) {
             Ok(configuration) => self.replace(configuration),
             Err(mistakes) => {
-                mistakes.iter().for_each(|mistake| say("ERROR", mistake));
-                say("ERROR", "the configuration has mistakes; the last good one stays in force");
+                mistakes.iter().for_each(|mistake| say(Level::Error, mistake));
+                say(Level::Error, "the configuration has mistakes; the last good one stays in force");
             }
         }
         *seen = inputs;
@@ -50,11 +65,20 @@ impl Current {
 
     fn replace(&self, configuration: Configuration) {
         let old = self.get();
-        configuration.warnings.iter().for_each(|warning| say("WARN", warning));
+        configuration.warnings.iter().for_each(|warning| say(Level::Warn, warning));
         if (old.listen, &old.database) != (configuration.listen, &configuration.database) {
-            say("WARN", "`listen` and `database` take effect at the next start");
+            say(Level::Warn, "`listen` and `database` take effect at the next start");
+        }
+        if old.log_file != configuration.log_file
+            && let Err(error) = journal::write_to(configuration.log_file.as_deref())
+        {
+            say(Level::Error, format_args!("the log stays where it is, log_file cannot be opened: {error}"));
+        }
+        // A level that a signal chose stays until the file chooses another one.
+        if old.log_level != configuration.log_level {
+            journal::set_level(configuration.log_level, "the configuration");
         }
         *self.in_force.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(configuration);
-        say("INFO", "the configuration has changed; the new one is in force");
+        say(Level::Info, "the configuration has changed; the new one is in force");
     }
 }

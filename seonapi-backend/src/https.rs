@@ -21,7 +21,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use crate::current::Current;
-use crate::journal::say;
+use crate::journal::{Level, say};
 
 /// For a whole handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -87,7 +87,7 @@ async fn accept(port: TcpListener, tls: TlsAcceptor, done: mpsc::Sender<(Connect
                 tokio::spawn(handshake(socket, caller, tls.clone(), place, done.clone()));
             }
             Err(error) => {
-                say("ERROR", format_args!("no connection can be accepted: {error}"));
+                say(Level::Error, format_args!("no connection can be accepted: {error}"));
                 // Out of descriptors: asking again at once would only spin.
                 sleep(Duration::from_secs(1)).await;
             }
@@ -110,8 +110,8 @@ async fn handshake(
             // It fails when the backend ends.
             let _ = done.send((connection, caller)).await;
         }
-        Ok(Err(error)) => say("INFO", format_args!("no TLS with {caller}: {error}")),
-        Err(_) => say("INFO", format_args!("no TLS with {caller}: silent for {} s", HANDSHAKE.as_secs())),
+        Ok(Err(error)) => say(Level::Info, format_args!("no TLS with {caller}: {error}")),
+        Err(_) => say(Level::Info, format_args!("no TLS with {caller}: silent for {} s", HANDSHAKE.as_secs())),
     }
 }
 

@@ -7,7 +7,7 @@ use std::path::Path;
 use chrono::{DateTime, SecondsFormat, Utc};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
-use seonapi_client::{Event, Fingerprint, LinkState, SessionDirection, SessionRecord};
+use seonapi_client::{Fingerprint, LinkState, SessionDirection, SessionRecord};
 use serde::Serialize;
 
 use crate::Failure;
@@ -16,14 +16,9 @@ use crate::journal::escaped;
 use crate::options::{Listing, Place};
 use crate::tokens::open;
 
-/// The system log.
-pub fn events(listing: &Listing) -> Result<(), Failure> {
-    list(&open(&listing.place)?.events(listing.last)?, listing.json, event_line)
-}
-
 /// The ended sessions.
 pub fn sessions(listing: &Listing) -> Result<(), Failure> {
-    list(&open(&listing.place)?.sessions(listing.last)?, listing.json, session_line)
+    list(&open(&listing.place)?.sessions(listing.last)?, listing.form.is_json(), session_line)
 }
 
 /// The proxyclients.
@@ -115,19 +110,6 @@ fn list<T: Serialize>(items: &[T], json: bool, line: impl Fn(&T) -> String) -> R
     Ok(())
 }
 
-fn event_line(event: &Event) -> String {
-    let severity = format!("{:?}", event.severity).to_uppercase();
-    let component = format!("{:?}", event.component).to_lowercase();
-    let mut line = format!("{} {severity:5} {component}[{}]", time(event.time), event.pid);
-    for (name, value) in [("partner", &event.partner), ("peer", &event.peer_address), ("session", &event.session_id)] {
-        if value.is_some() {
-            line += &format!(" {name}={}", shown(value));
-        }
-    }
-    let code = event.code.as_deref().map(|code| format!("{} ", escaped(code))).unwrap_or_default();
-    line + &format!(" {code}{}", escaped(event.message.as_str()))
-}
-
 fn session_line(session: &SessionRecord) -> String {
     let arrow = match session.direction {
         SessionDirection::Incoming => "from",
@@ -150,10 +132,12 @@ fn session_line(session: &SessionRecord) -> String {
     line
 }
 
-fn shown(value: &Option<String>) -> String {
+/// A value that may be missing, as it may stand in a line.
+pub fn shown(value: &Option<String>) -> String {
     value.as_deref().map_or_else(|| "-".to_owned(), escaped)
 }
 
-fn time(time: DateTime<Utc>) -> String {
+/// A time as it is listed.
+pub fn time(time: DateTime<Utc>) -> String {
     time.to_rfc3339_opts(SecondsFormat::Millis, true)
 }

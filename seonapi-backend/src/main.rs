@@ -1,16 +1,20 @@
 //! `seon_backend`: the embedded Seon API backend.
 
+mod alarm;
 mod configuration;
 mod crl_download;
 mod current;
+mod events;
 mod https;
+mod ignore;
 mod init;
 mod journal;
+mod level_signals;
 mod listing;
 mod options;
 mod place;
+mod replacing;
 mod routes;
-mod script;
 mod serve;
 mod store;
 mod tokens;
@@ -31,6 +35,8 @@ impl<T: std::fmt::Display> From<T> for Failure {
 }
 
 fn main() -> ExitCode {
+    // The HTTP client takes it for https. It fails where there is one.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let done = match command_line::read::<Options>().task {
         Task::Init { folder, host, listen, proxy_id } => init::run(&folder, &host, listen, proxy_id),
         Task::Serve { config, database, listen, access_log, allow_private_crl_addresses } => {
@@ -38,9 +44,9 @@ fn main() -> ExitCode {
         }
         Task::Config { task: ConfigTask::Check { file } } => check(&file),
         Task::Token { task } => tokens::run(task),
-        Task::Events(listing) => listing::events(&listing),
+        Task::Events(events) => events::run(*events),
         Task::Sessions(listing) => listing::sessions(&listing),
-        Task::Status { place, json } => listing::status(&place, json),
+        Task::Status { place, form } => listing::status(&place, form.is_json()),
         Task::CrlUrls { place } => listing::crl_urls(&place),
         Task::Fingerprint { file } => listing::fingerprints(&file),
     };

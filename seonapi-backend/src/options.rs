@@ -3,10 +3,12 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use command_line::exit;
 use command_line::{BUILT, Demands};
 use license::ProxyId;
+
+use crate::events::Events;
 
 /// The Seon API backend that comes with the OFTP2 smart proxy: one binary, one SQLite file.
 #[derive(Parser)]
@@ -67,8 +69,8 @@ pub enum Task {
         #[command(subcommand)]
         task: TokenTask,
     },
-    /// Lists the system log.
-    Events(Listing),
+    /// Lists the system log, shows one of its events, or sets its state.
+    Events(Box<Events>),
     /// Lists the ended sessions.
     Sessions(Listing),
     /// Lists the proxyclients and the proxyservers they are linked to.
@@ -76,9 +78,9 @@ pub enum Task {
         /// Where it is stored.
         #[command(flatten)]
         place: Place,
-        /// One JSON object a line, as the contract has it.
-        #[arg(long)]
-        json: bool,
+        /// Text or JSON.
+        #[command(flatten)]
+        form: Form,
     },
     /// Lists the CRL distribution points that proxyclients saw in certificates of partners, and those that the
     /// configuration names, with what was fetched from them.
@@ -157,10 +159,37 @@ pub struct Listing {
     /// Where it is stored.
     #[command(flatten)]
     pub place: Place,
-    /// One JSON object a line, as the contract has it.
-    #[arg(long)]
-    pub json: bool,
+    /// Text or JSON.
+    #[command(flatten)]
+    pub form: Form,
     /// Not more than so many, the newest ones.
     #[arg(long, value_name = "NUMBER", default_value_t = 100)]
     pub last: u32,
+}
+
+/// How a list is written.
+#[derive(Args)]
+pub struct Form {
+    /// Text for people, or for programs one JSON object a line with the members of the contract.
+    #[arg(long, value_enum, value_name = "FORMAT", default_value = "text", conflicts_with = "json")]
+    format: Format,
+    /// The same as --format json.
+    #[arg(long)]
+    json: bool,
+}
+
+/// How a list is written.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
+impl Form {
+    /// Whether it is JSON.
+    pub fn is_json(&self) -> bool {
+        self.json || self.format == Format::Json
+    }
 }

@@ -78,6 +78,34 @@ impl<'t> Document<'t> {
         }
     }
 
+    /// The octets of whole lines that a table with a header of its own takes, from the header to its last member.
+    pub fn lines(&self, path: &str) -> Option<Range<usize>> {
+        let value = self.value(path)?;
+        let header = value.span();
+        let ends = value.get_ref().as_table()?.values().map(|member| member.span().end);
+        let last = ends.fold(header.end, usize::max);
+        let start = self.text.get(..header.start)?.rfind('\n').map_or(0, |at| at + 1);
+        let end = self.text.get(last..)?.find('\n').map_or(self.text.len(), |at| last + at + 1);
+        Some(start..end)
+    }
+
+    fn value(&self, path: &str) -> Option<&Spanned<DeValue<'t>>> {
+        let mut found: Option<&Spanned<DeValue<'t>>> = None;
+        for step in path.split('.') {
+            let table = match found {
+                None => self.root.get_ref(),
+                Some(value) => value.get_ref().as_table()?,
+            };
+            let (name, indices) = step.split_once('[').unwrap_or((step, ""));
+            let mut value = table.get(name)?;
+            for index in indices.split(['[', ']']).filter_map(|index| index.parse::<usize>().ok()) {
+                value = value.get_ref().as_array()?.get(index)?;
+            }
+            found = Some(value);
+        }
+        found
+    }
+
     fn compare(&self, table: &DeTable<'_>, known: &serde_json::Value, path: &str, found: &mut Vec<Mistake>) {
         for (key, value) in table {
             let name: &str = key.get_ref();

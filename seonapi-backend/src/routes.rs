@@ -14,8 +14,8 @@ use axum::routing::{get, post, put};
 use axum::{Router, middleware};
 use seonapi_client::{MAX_CRL_URLS_BODY, MAX_EVENTS_BODY};
 
+use crate::alarm::Alarms;
 use crate::current::Current;
-use crate::script::Script;
 use crate::store::Store;
 use answer::{Refused, refused};
 
@@ -31,8 +31,8 @@ pub struct Shared {
     pub store: Arc<Store>,
     /// The configuration in force.
     pub current: Arc<Current>,
-    /// What is started for bad events.
-    pub script: Script,
+    /// Who tells bad events.
+    pub alarms: Alarms,
 }
 
 /// The service; with `access_log`, each request is written to the backend's own log.

@@ -1,5 +1,7 @@
 //! The SQLite file: tokens (as hashes), events, session records, status and CRL URLs.
 
+mod system_log;
+
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -9,12 +11,14 @@ use std::time::Duration;
 use chrono::{SecondsFormat, Utc};
 use license::SecurityToken;
 use rusqlite::{Connection, OptionalExtension, params};
-use seonapi_client::{CrlUrl, CrlUrlsTaken, Event, Fingerprint, SessionRecord, Status};
+use seonapi_client::{CrlUrl, CrlUrlsTaken, Fingerprint, SessionRecord, Status};
+
+pub use system_log::{Entry, State, Wanted};
 
 use crate::crl_download::{Download, Good};
 
 /// Version of the tables; a file with a higher one is of a later release.
-const VERSION: i64 = 2;
+const VERSION: i64 = 3;
 const TABLES: &str = "
     CREATE TABLE token (
         sha256 TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, created TEXT NOT NULL, enabled INTEGER NOT NULL
@@ -44,6 +48,19 @@ const CRL_TABLE: &str = "
     ) STRICT;
 ";
 
+/// Since version 3: alarms that wait (times are seconds since 1970, UTC), and what administrators made of events.
+const REVIEW_TABLES: &str = "
+    ALTER TABLE event ADD COLUMN state TEXT NOT NULL DEFAULT 'new';
+    CREATE TABLE alarm (event INTEGER PRIMARY KEY, tries INTEGER NOT NULL, due INTEGER NOT NULL) STRICT;
+    CREATE TABLE review (
+        number INTEGER PRIMARY KEY, event INTEGER NOT NULL, time TEXT NOT NULL, who TEXT NOT NULL, state TEXT NOT NULL,
+        note TEXT
+    ) STRICT;
+    CREATE INDEX event_time ON event (time);
+    CREATE INDEX session_ended ON session (ended);
+    CREATE INDEX review_event ON review (event);
+";
+
 /// The opened SQLite file. Its calls wait for the disk: never call them on the runtime's thread.
 pub struct Store(Mutex<Connection>);
 
@@ -68,6 +85,9 @@ pub enum StoreError {
     /// The work ended before it was done: a bug.
     #[error("work on the database ended badly: {0}")]
     Interrupted(String),
+    /// No such event.
+    #[error("there is no event {0:?}; `seon_backend events` shows the number of each")]
+    NoSuchEvent(String),
     /// No such token.
     #[error("there is no token with the name {0:?}; `seon_backend token list` shows them")]
     NoSuchToken(String),
@@ -106,19 +126,15 @@ impl Store {
         // The commands for tokens work beside a running backend.
         connection.busy_timeout(Duration::from_secs(10))?;
         let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-        match transaction.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0))? {
-            0 => {
-                transaction.execute_batch(TABLES)?;
-                transaction.execute_batch(CRL_TABLE)?;
-                transaction.pragma_update(None, "user_version", VERSION)?;
-            }
-            1 => {
-                transaction.execute_batch(CRL_TABLE)?;
-                transaction.pragma_update(None, "user_version", VERSION)?;
-            }
-            VERSION => {}
-            other => return Err(StoreError::Newer(other)),
+        let version: i64 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
+        if version > VERSION {
+            return Err(StoreError::Newer(version));
         }
+        // Each release adds to what the one before it left.
+        for tables in [TABLES, CRL_TABLE, REVIEW_TABLES].iter().skip(usize::try_from(version).unwrap_or_default()) {
+            transaction.execute_batch(tables)?;
+        }
+        transaction.pragma_update(None, "user_version", VERSION)?;
         transaction.commit()?;
         Ok(Self(Mutex::new(connection)))
     }
@@ -162,27 +178,6 @@ impl Store {
             Some((name, false)) => Standing::Disabled(name),
             None => Standing::Unknown,
         })
-    }
-
-    /// Stores the events whose `id` is new, all or none, and gives them back.
-    pub fn add_events(&self, token: &str, events: Vec<Event>) -> Result<Vec<Event>, StoreError> {
-        let mut stored = Vec::new();
-        let mut connection = self.lock();
-        let transaction = connection.transaction()?;
-        for event in events {
-            let time = event.time.to_rfc3339_opts(SecondsFormat::Millis, true);
-            let added = transaction
-                .prepare_cached(
-                    "INSERT INTO event (id, time, received, token, json) VALUES (?1, ?2, ?3, ?4, ?5)
-                     ON CONFLICT DO NOTHING",
-                )?
-                .execute(params![event.id.to_string(), time, now(), token, serde_json::to_string(&event)?])?;
-            if added > 0 {
-                stored.push(event);
-            }
-        }
-        transaction.commit()?;
-        Ok(stored)
     }
 
     /// Stores the session records whose `id` is new, all or none.
@@ -321,11 +316,6 @@ impl Store {
         let connection = self.lock();
         let mut rows = connection.prepare_cached("SELECT der FROM crl_download WHERE sha256 = ?1 LIMIT 1")?;
         Ok(rows.query_row([sha256.to_string()], |row| row.get(0)).optional()?)
-    }
-
-    /// The last `most` events, the oldest of them first.
-    pub fn events(&self, most: u32) -> Result<Vec<Event>, StoreError> {
-        self.last("SELECT json FROM (SELECT json, time, number FROM event ORDER BY time DESC, number DESC LIMIT ?1) ORDER BY time, number", most)
     }
 
     /// The last `most` session records, the oldest of them first.

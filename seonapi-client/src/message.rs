@@ -33,7 +33,7 @@ pub struct Event {
     pub time: DateTime<Utc>,
     /// How bad it is.
     pub severity: Severity,
-    /// Which daemon tells it.
+    /// Which program tells it.
     pub component: Component,
     /// Process ID of who tells it.
     pub pid: u32,
@@ -68,7 +68,7 @@ pub enum Severity {
     Fatal,
 }
 
-/// Which daemon tells something.
+/// Which program tells something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Component {
@@ -76,6 +76,8 @@ pub enum Component {
     Proxyserver,
     /// `seon_proxyclient2`.
     Proxyclient,
+    /// `seon_backend` in its own system log. The contract does not have it: no proxyclient sends it.
+    Backend,
 }
 
 /// The text of an event: at most 4096 characters, so that no backend refuses it.

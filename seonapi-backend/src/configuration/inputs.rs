@@ -27,6 +27,7 @@ pub struct Inputs {
     text: Result<String, String>,
     files: BTreeMap<PathBuf, Result<Vec<u8>, String>>,
     crls: Result<BTreeMap<PathBuf, Mark>, String>,
+    credential: Option<Result<Vec<u8>, String>>,
 }
 
 /// What changes when a file does.
@@ -51,9 +52,14 @@ impl Inputs {
                 &source.identity.certificate_chain,
                 &source.identity.private_key,
             ];
-            for file in named.into_iter().chain(&trust.anchors).chain(&trust.pinned) {
+            let hook = source.backend.web_hook.as_ref();
+            let of_hook = hook.iter().flat_map(|hook| hook.ca.iter().chain(&hook.secret_file));
+            for file in named.into_iter().chain(&trust.anchors).chain(&trust.pinned).chain(of_hook) {
                 let content = read(&inputs.resolve(file));
                 inputs.files.insert(file.clone(), content);
+            }
+            if let Some(name) = hook.and_then(|hook| hook.secret_credential.as_deref()) {
+                inputs.credential = Some(credential(name));
             }
             if let Some(folder) = &trust.crls {
                 inputs.crls = list(&inputs.resolve(folder));
@@ -66,7 +72,7 @@ impl Inputs {
     pub fn text_only(path: &Path) -> Self {
         let text =
             read(path).and_then(|octets| String::from_utf8(octets).map_err(|_| "not a text in UTF-8".to_owned()));
-        Self { path: path.to_owned(), text, files: BTreeMap::new(), crls: Ok(BTreeMap::new()) }
+        Self { path: path.to_owned(), text, files: BTreeMap::new(), crls: Ok(BTreeMap::new()), credential: None }
     }
 
     /// The configuration file, parsed.
@@ -83,6 +89,15 @@ impl Inputs {
     /// The content of a file that the configuration names.
     pub fn file(&self, named: &Path) -> Result<&[u8], &str> {
         match self.files.get(named) {
+            Some(Ok(content)) => Ok(content),
+            Some(Err(reason)) => Err(reason),
+            None => Err("it was not read"),
+        }
+    }
+
+    /// The content of the credential that the configuration names.
+    pub fn credential(&self) -> Result<&[u8], &str> {
+        match &self.credential {
             Some(Ok(content)) => Ok(content),
             Some(Err(reason)) => Err(reason),
             None => Err("it was not read"),
@@ -119,6 +134,17 @@ pub fn crl_der(octets: Vec<u8>) -> Result<Vec<u8>, String> {
         return Err("it is longer than 64 MiB".to_owned());
     }
     Ok(der)
+}
+
+/// A credential that the service manager passed (`LoadCredential=` of systemd).
+fn credential(name: &str) -> Result<Vec<u8>, String> {
+    if name.is_empty() || name.contains('/') || name.starts_with('.') {
+        return Err("a plain name expected".to_owned());
+    }
+    match std::env::var_os("CREDENTIALS_DIRECTORY") {
+        Some(folder) => read(&Path::new(&folder).join(name)),
+        None => Err("the service manager passed no credentials (CREDENTIALS_DIRECTORY is not set)".to_owned()),
+    }
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, String> {

@@ -9,6 +9,8 @@ use seonapi_client::{Client, Limits, Listen, Partner, ReceiveDaemon, Revocation,
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::journal::Level;
+
 /// The whole file.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Source {
@@ -57,9 +59,24 @@ pub struct Backend {
     pub private_key: PathBuf,
     /// The SQLite file.
     pub database: PathBuf,
+    /// The backend's own log, to whose name the date is added; none is standard error.
+    #[serde(default)]
+    pub log_file: Option<PathBuf>,
+    /// Least level that is written to it.
+    #[serde(default)]
+    pub log_level: Level,
     /// Program to start for each new event of severity `error` or `fatal`.
     #[serde(default)]
     pub event_script: Option<PathBuf>,
+    /// Seconds that one run of it may take.
+    #[serde(default = "minute", deserialize_with = "seconds_of_a_run")]
+    pub event_script_timeout_s: u32,
+    /// Runs of it at once.
+    #[serde(default = "two", deserialize_with = "at_once")]
+    pub event_script_at_once: u32,
+    /// What is posted such an event, instead of a program.
+    #[serde(default)]
+    pub web_hook: Option<WebHook>,
     /// Events that are not worth storing.
     #[serde(default)]
     pub ignore: Vec<Ignore>,
@@ -71,8 +88,39 @@ pub struct Backend {
     pub allow_private_crl_addresses: bool,
 }
 
+/// Where each new event of severity `error` or `fatal` is posted to.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct WebHook {
+    /// An https URL; http is for this host alone, unless `allow_http`.
+    pub url: String,
+    /// CA certificates that the other side's one must come from, PEM, instead of the system's.
+    #[serde(default)]
+    pub ca: Option<PathBuf>,
+    /// File with a secret that is sent along.
+    #[serde(default)]
+    pub secret_file: Option<PathBuf>,
+    /// Credential of the service manager with that secret, instead of a file.
+    #[serde(default)]
+    pub secret_credential: Option<String>,
+    /// The header that the secret is sent in.
+    #[serde(default = "secret_header")]
+    pub secret_header: String,
+    /// Whether an http URL may lead to another host.
+    #[serde(default)]
+    pub allow_http: bool,
+    /// Seconds that one call may take.
+    #[serde(default = "ten", deserialize_with = "seconds_of_a_run")]
+    pub timeout_s: u32,
+    /// Calls for one event, until one is answered well.
+    #[serde(default = "six", deserialize_with = "tries")]
+    pub tries: u32,
+    /// Calls at once.
+    #[serde(default = "two", deserialize_with = "at_once")]
+    pub at_once: u32,
+}
+
 /// Events with this text in their message are not stored.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Ignore {
     /// Part of the message; upper and lower case do not matter.
     #[serde(deserialize_with = "not_empty")]
@@ -83,6 +131,13 @@ pub struct Ignore {
     /// Last moment at which it counts.
     #[serde(default, serialize_with = "write_time", deserialize_with = "read_time")]
     pub until: Option<DateTime<Utc>>,
+}
+
+impl Ignore {
+    /// Whether its time is now.
+    pub fn is_in_force(&self, now: DateTime<Utc>) -> bool {
+        self.from.is_none_or(|from| from <= now) && self.until.is_none_or(|until| now <= until)
+    }
 }
 
 /// The proxy as a whole.
@@ -128,6 +183,45 @@ pub struct Trust {
 
 const fn hour() -> u32 {
     3600
+}
+
+const fn minute() -> u32 {
+    60
+}
+
+const fn two() -> u32 {
+    2
+}
+
+const fn six() -> u32 {
+    6
+}
+
+const fn ten() -> u32 {
+    10
+}
+
+fn secret_header() -> String {
+    "X-Seon-Secret".to_owned()
+}
+
+fn within<'de, D: Deserializer<'de>>(deserializer: D, least: u32, most: u32) -> Result<u32, D::Error> {
+    match i64::deserialize(deserializer)?.try_into() {
+        Ok(number) if (least..=most).contains(&number) => Ok(number),
+        _ => Err(D::Error::custom(format_args!("a number from {least} to {most} expected"))),
+    }
+}
+
+fn seconds_of_a_run<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    within(deserializer, 1, 3600)
+}
+
+fn at_once<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    within(deserializer, 1, 16)
+}
+
+fn tries<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    within(deserializer, 1, 20)
 }
 
 fn some_seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {

@@ -165,7 +165,7 @@ fn no_tls() -> Result<ClientConfig, FetchError> {
 }
 
 /// The reason at the bottom; what lies above only says that it failed.
-fn innermost(error: &reqwest::Error) -> String {
+pub fn innermost(error: &reqwest::Error) -> String {
     let mut error: &dyn std::error::Error = error;
     while let Some(source) = error.source() {
         error = source;

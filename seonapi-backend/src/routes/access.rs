@@ -13,7 +13,7 @@ use seonapi_client::TOKEN_HEADER;
 use super::Shared;
 use super::answer::{on_disk, refused};
 use crate::https::Caller;
-use crate::journal::{escaped, say};
+use crate::journal::{Level, escaped, say, say_anyway};
 use crate::store::Standing;
 
 /// Name of the token that a request came with.
@@ -40,11 +40,11 @@ pub async fn authorize(
             next.run(request).await
         }
         Standing::Disabled(name) => {
-            say("WARN", format_args!("{caller} comes with the disabled token {:?}", escaped(&name)));
+            say(Level::Warn, format_args!("{caller} comes with the disabled token {:?}", escaped(&name)));
             refused(StatusCode::FORBIDDEN, "the security token is disabled", None).into_response()
         }
         Standing::Unknown => {
-            say("WARN", format_args!("{caller} comes without a known token"));
+            say(Level::Warn, format_args!("{caller} comes without a known token"));
             let mut answer =
                 refused(StatusCode::UNAUTHORIZED, "no security token, or an unknown one", None).into_response();
             // RFC 9110, 15.5.2: every 401 names a way to authenticate.
@@ -60,7 +60,7 @@ pub async fn log(ConnectInfo(Caller(caller)): ConnectInfo<Caller>, request: Requ
     let path = escaped(request.uri().path());
     let etag = if request.headers().contains_key(IF_NONE_MATCH) { "yes" } else { "no" };
     let response = next.run(request).await;
-    say("ACCESS", format_args!("{caller} {method} {path} if-none-match={etag} {}", response.status().as_u16()));
+    say_anyway("ACCESS", format_args!("{caller} {method} {path} if-none-match={etag} {}", response.status().as_u16()));
     response
 }
 

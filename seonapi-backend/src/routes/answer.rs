@@ -10,7 +10,7 @@ use seonapi_client::Problem;
 use serde::Serialize;
 
 use super::Shared;
-use crate::journal::say;
+use crate::journal::{Level, say};
 use crate::store::StoreError;
 
 /// An answer that says what is wrong, as a problem document (RFC 9457).
@@ -53,6 +53,6 @@ where
         Ok(Err(error)) => error.to_string(),
         Err(error) => error.to_string(),
     };
-    say("ERROR", &reason);
+    say(Level::Error, &reason);
     Err(refused(StatusCode::INTERNAL_SERVER_ERROR, "the backend cannot store or read", None))
 }

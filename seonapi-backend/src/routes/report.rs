@@ -8,14 +8,15 @@ use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use chrono::Utc;
-use seonapi_client::{CrlUrls, Event, Events, EventsTaken, MAX_CRL_URLS, MAX_EVENTS, MAX_SESSIONS, Sessions, Status};
+use seonapi_client::{
+    Component, CrlUrls, Events, EventsTaken, MAX_CRL_URLS, MAX_EVENTS, MAX_SESSIONS, Sessions, Status,
+};
 use serde::de::DeserializeOwned;
 
 use super::Shared;
 use super::access::TokenName;
 use super::answer::{Refused, json, on_disk, refused};
-use crate::journal::{escaped, say};
+use crate::journal::{Level, escaped, say};
 
 type Body = Result<Bytes, BytesRejection>;
 
@@ -29,26 +30,38 @@ pub async fn add_events(
     if events.len() > MAX_EVENTS {
         return Err(too_large(&format!("more than {MAX_EVENTS} events")));
     }
-    let (taken, script, stored) = on_disk(&shared, move |shared| {
+    // It would pass for what this backend says itself.
+    if let Some(at) = events.iter().position(|event| event.component == Component::Backend) {
+        return Err(bad_request(format!("events[{at}].component: `proxyserver` or `proxyclient` expected")));
+    }
+    let (taken, alarms) = on_disk(&shared, move |shared| {
         let current = shared.current.get();
-        let now = Utc::now();
-        let (ignored, worth): (Vec<Event>, Vec<Event>) =
-            events.into_iter().partition(|event| current.ignores(event.message.as_str(), now));
-        for event in &ignored {
-            say("INFO", format_args!("ignored event {}: {}", event.id, escaped(event.message.as_str())));
+        let mut ignored = 0;
+        let mut worth = Vec::with_capacity(events.len());
+        for event in events {
+            match shared.current.ignores(event.message.as_str()) {
+                Some((text, count)) => {
+                    ignored += 1;
+                    let (message, text) = (escaped(event.message.as_str()), escaped(&text));
+                    say(
+                        Level::Info,
+                        format_args!("ignored event {}: {message} (\"{text}\", {count} so far)", event.id),
+                    );
+                }
+                None => worth.push(event),
+            }
         }
-        let count = worth.len();
-        let stored = shared.store.add_events(&token, worth)?;
-        let taken = EventsTaken {
-            stored: stored.len() as u64,
-            ignored: ignored.len() as u64,
-            duplicate: (count - stored.len()) as u64,
-        };
-        Ok((taken, current.event_script.clone(), stored))
+        let added = shared.store.add_events(&token, &worth, current.alarm.is_some())?;
+        if added.left_out > 0 {
+            let left_out = added.left_out;
+            say(Level::Error, format_args!("too many alarms wait: none is given for {left_out} new event(s)"));
+        }
+        let duplicate = (worth.len() as u64).saturating_sub(added.stored);
+        Ok((EventsTaken { stored: added.stored, ignored, duplicate }, added.alarms))
     })
     .await?;
-    if let Some(script) = script {
-        shared.script.tell(&script, stored.into_iter());
+    if alarms > 0 {
+        shared.alarms.wake();
     }
     Ok(json(StatusCode::ACCEPTED, &taken))
 }

@@ -1,5 +1,6 @@
 //! A backend of one test: a folder made by `init`, the running binary, and callers.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::net::{SocketAddr, TcpStream};
@@ -17,6 +18,7 @@ use rustls_pki_types::{CertificateDer, ServerName};
 use seonapi_client::{CaTrust, SeonApi, Timeouts};
 
 pub const PROXY_ID: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015adpx";
+const SERVE: [&str; 6] = ["serve", "--config", "b/seon_backend.toml", "--listen", "127.0.0.1:0", "--access-log"];
 /// Longer than anything takes; only a failing test waits for it.
 const DEADLINE: Duration = Duration::from_secs(30);
 
@@ -81,8 +83,12 @@ impl Folder {
 
     /// Serves with more options. HTTPS to others trusts the backend's own CA.
     pub fn serve_with(&self, options: &[&str]) -> Serving {
-        let usual = ["serve", "--config", "b/seon_backend.toml", "--listen", "127.0.0.1:0", "--access-log"];
-        Serving::start(self.0.path(), &[&usual, options].concat(), &self.path("https/ca.pem"))
+        Serving::start(self.0.path(), &[&SERVE, options].concat(), &self.path("https/ca.pem"), &[])
+    }
+
+    /// Serves with more in its environment.
+    pub fn serve_in(&self, environment: &[(&str, &OsStr)]) -> Serving {
+        Serving::start(self.0.path(), &SERVE, &self.path("https/ca.pem"), environment)
     }
 
     /// A client with this token, for the backend at this address.
@@ -138,12 +144,14 @@ pub struct Serving {
 }
 
 impl Serving {
-    fn start(folder: &Path, arguments: &[&str], system_ca: &Path) -> Self {
+    fn start(folder: &Path, arguments: &[&str], system_ca: &Path, environment: &[(&str, &OsStr)]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_seon_backend"))
             .current_dir(folder)
             .args(arguments)
             .env("SSL_CERT_FILE", system_ca)
             .env_remove("SSL_CERT_DIR")
+            .env_remove("CREDENTIALS_DIRECTORY")
+            .envs(environment.iter().copied())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
@@ -186,9 +194,13 @@ impl Serving {
         self.said.lock().unwrap().iter().filter(|line| line.contains(part)).count()
     }
 
+    pub fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.child.id().try_into().unwrap()), signal).unwrap();
+    }
+
     /// Sends the signal and gives the exit code.
     pub fn end(mut self, signal: Signal) -> Option<i32> {
-        kill(Pid::from_raw(self.child.id().try_into().unwrap()), signal).unwrap();
+        self.signal(signal);
         self.child.wait().unwrap().code()
     }
 }

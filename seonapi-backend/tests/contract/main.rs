@@ -1,8 +1,13 @@
 //! `seon_backend` as it is shipped: the built binary, over real HTTPS, against the contract.
 
+mod alarms;
 mod backend;
 mod commands;
 mod configuration;
 mod crl_download;
+mod ignoring;
+mod log;
 mod operations;
+mod receiver;
+mod system_log;
 mod tokens;

@@ -8,7 +8,8 @@ use seonapi_client::{
 
 use crate::backend::{Folder, PROXY_ID, text};
 
-fn event(number: u32, message: &str) -> Event {
+/// An event; `message` as it stands in JSON.
+pub fn event(number: u32, message: &str) -> Event {
     let json = format!(
         r#"{{"id": "00000000-0000-4000-8000-{number:012}", "time": "2026-03-01T00:00:{:02}Z", "severity": "error",
             "component": "proxyserver", "pid": 7, "code": "link-down", "partner": "ACME", "message": "{message}"}}"#,
@@ -70,9 +71,9 @@ async fn events_are_stored_once_and_listed_in_the_order_of_their_times() {
     assert_eq!(taken, EventsTaken { stored: 1, ignored: 0, duplicate: 1 });
 
     let listed = text(&folder.run(&["events", "--config", "b/seon_backend.toml"]).stdout);
-    let expected = "2026-03-01T00:00:01.000Z ERROR proxyserver[7] partner=ACME link-down first\n\
-        2026-03-01T00:00:02.000Z ERROR proxyserver[7] partner=ACME link-down second\n\
-        2026-03-01T00:00:03.000Z ERROR proxyserver[7] partner=ACME link-down third\\u{1b}\n";
+    let expected = "2 new       2026-03-01T00:00:01.000Z ERROR proxyserver[7] partner=ACME link-down first\n\
+        1 new       2026-03-01T00:00:02.000Z ERROR proxyserver[7] partner=ACME link-down second\n\
+        3 new       2026-03-01T00:00:03.000Z ERROR proxyserver[7] partner=ACME link-down third\\u{1b}\n";
     assert_eq!(listed, expected);
     let listed = text(&folder.run(&["events", "--json", "--last", "1", "--config", "b/seon_backend.toml"]).stdout);
     assert_eq!(serde_json::from_str::<Event>(&listed).unwrap(), event(3, "third\\u001b"));
@@ -88,45 +89,6 @@ async fn what_was_stored_outlives_a_restart() {
     let serving = folder.serve();
     let taken = folder.client(&serving, &token).add_events(&[event(1, "first")]).await.unwrap();
     assert_eq!(taken, EventsTaken { stored: 0, ignored: 0, duplicate: 1 });
-}
-
-#[tokio::test]
-async fn an_ignored_event_is_only_logged_within_its_time() {
-    let folder = Folder::new();
-    let token = folder.token("inside1");
-    let rules = "[[backend.ignore]]\ntext = \"Link DOWN\"\n[[backend.ignore]]\ntext = \"over\"\nuntil = \"2000-01-01T00:00:00Z\"\n\
-        [[backend.ignore]]\ntext = \"not yet\"\nfrom = \"9000-01-01T00:00:00Z\"\n\n[identity]";
-    folder.change_config("[identity]", rules);
-    let serving = folder.serve();
-    let events = [event(1, "the link down\\nagain"), event(2, "it is over"), event(3, "not yet")];
-    let taken = folder.client(&serving, &token).add_events(&events).await.unwrap();
-    assert_eq!(taken, EventsTaken { stored: 2, ignored: 1, duplicate: 0 });
-    let line = serving.wait_for("ignored event");
-    assert!(line.contains(" INFO ") && line.ends_with("the link down\\nagain"), "{line}");
-}
-
-#[tokio::test]
-async fn the_event_script_is_started_for_each_new_bad_event() {
-    use std::os::unix::fs::PermissionsExt;
-    let folder = Folder::new();
-    let token = folder.token("inside1");
-    let script = "#!/bin/sh\nread -r json\necho \"$SEON_EVENT_SEVERITY $SEON_EVENT_CODE $json\" >&2\ncase \"$json\" in *fail*) exit 3; esac\n";
-    std::fs::write(folder.path("on_event.sh"), script).unwrap();
-    folder.change_config("# event_script", "event_script");
-    let (good, said) = folder.check();
-    assert!(!good && said.contains("backend.event_script: on_event.sh is no program that can be started"), "{said}");
-    std::fs::set_permissions(folder.path("on_event.sh"), std::fs::Permissions::from_mode(0o755)).unwrap();
-    let serving = folder.serve();
-    let api = folder.client(&serving, &token);
-    let mut harmless = event(1, "harmless");
-    harmless.severity = seonapi_client::Severity::Info;
-    api.add_events(&[harmless, event(2, "bad"), event(2, "bad")]).await.unwrap();
-    api.add_events(&[event(2, "bad"), event(3, "fail")]).await.unwrap();
-    let line = serving.wait_for("error link-down {");
-    let json = line.split_once("link-down ").unwrap().1;
-    assert_eq!(serde_json::from_str::<Event>(json).unwrap(), event(2, "bad"));
-    serving.wait_for("it failed: exit status: 3");
-    assert_eq!(serving.count("link-down {", "it failed"), 2);
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@
 
 mod agent;
 mod between;
+mod check;
 mod explain;
 mod gate;
 mod options;
@@ -29,6 +30,8 @@ use crate::gate::Sources;
 use crate::options::{Options, Task};
 
 const PROGRAM: &str = "seon_proxyclient2";
+/// Name of the `.logrc`, without the ending.
+const STEM: &str = "seon_proxyclient";
 
 fn main() -> ProcessExit {
     let done = match anew::inherited() {
@@ -91,6 +94,9 @@ fn act(options: &mut Options) -> Result<ExitCode, NotLaunched> {
         state_dir: working.join(&options.state_dir),
         poll_interval: options.poll_interval,
     };
+    if options.check {
+        return Ok(check::run(options, &sources));
+    }
     serve(options, sources)
 }
 
@@ -122,7 +128,7 @@ fn serve(options: &Options, sources: Sources) -> Result<ExitCode, NotLaunched> {
     let signals = Signals::block().map_err(resources)?;
     let entered = Launch {
         program: PROGRAM,
-        stem: "seon_proxyclient",
+        stem: STEM,
         foreground: options.foreground,
         user: options.user.as_deref(),
         pid_file: options.pid_file.as_deref(),

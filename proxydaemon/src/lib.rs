@@ -17,6 +17,7 @@ compile_error!("the proxy confines its processes with means of the Linux kernel 
 pub mod anew;
 pub mod asynchronous;
 pub mod background;
+pub mod check;
 pub mod confine;
 pub mod credentials;
 pub mod descriptors;

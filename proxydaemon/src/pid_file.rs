@@ -81,6 +81,17 @@ impl fmt::Display for Leftover {
     }
 }
 
+/// What is in the place of a PID file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Present {
+    /// Nothing.
+    Free,
+    /// The file of a running process of the same program.
+    Running(Pid),
+    /// A file left over.
+    Stale(Leftover),
+}
+
 /// A PID file of this process. Removed when dropped, by the process that made it and no other.
 #[derive(Debug)]
 pub struct PidFile {
@@ -120,6 +131,20 @@ impl PidFile {
             std::fs::remove_file(path).map_err(impossible("removed"))?;
         }
         Err(impossible("created")(io::ErrorKind::AlreadyExists.into()))
+    }
+
+    /// What is at `path`, for `--check`; nothing is changed.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn look(path: &Path, program: &str) -> Result<Present, PidFileError> {
+        match judge(path, program) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Present::Free),
+            Err(source) => Err(PidFileError::Impossible { path: path.to_owned(), action: "read", source }),
+            Ok(Existing::Ours) => Ok(Present::Running(Pid::this())),
+            Ok(Existing::Running(pid)) => Ok(Present::Running(pid)),
+            Ok(Existing::Stale(why)) => Ok(Present::Stale(why)),
+        }
     }
 
     /// The file of this process, made before it executed itself anew.

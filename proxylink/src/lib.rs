@@ -8,6 +8,7 @@
 //! It also holds what both daemons say about what happened: the table of [`situation`]s, the session [`record`], and
 //! the [`tally`] of what would otherwise flood the log. It opens no socket and reads no file.
 
+pub mod asking;
 pub mod closing;
 pub mod control;
 pub mod frame;

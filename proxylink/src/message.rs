@@ -1,6 +1,6 @@
 //! All that may pass on the control connection, one enum per direction. A message's place is its number on the wire.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
@@ -45,6 +45,8 @@ pub enum FromServer {
     Sessions(u32),
     /// An outgoing session that was asked for with [`FromClient::Call`] will not be. Nothing more comes of it.
     CallFailed(SessionId, Box<CallFailed>),
+    /// The answer to [`FromClient::Check`]; the connection ends behind it.
+    Checked(Checked),
 }
 
 /// What the inside may say.
@@ -69,7 +71,30 @@ pub enum FromClient {
     Call(SessionId, Call),
     /// The station that wanted it is gone: give an outgoing session up that is not paired yet.
     CallOff(SessionId),
+    /// In the place of an introduction: would the link stand? The answer is [`FromServer::Checked`] or a goodbye.
+    Check(Check),
 }
+
+/// What `--check` asks a proxyserver.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Check {
+    /// Addresses that should be of its host: to listen on, to call from. At most [`MOST_CHECKED`].
+    pub addresses: Vec<IpAddr>,
+}
+
+/// What a proxyserver answers to that.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Checked {
+    /// Who it is.
+    pub hello: ServerHello,
+    /// Whether a proxyclient is linked at this moment.
+    pub linked: bool,
+    /// Those of the addresses that cannot be used, and why.
+    pub absent: Vec<(IpAddr, String)>,
+}
+
+/// Addresses that one [`Check`] may name.
+pub const MOST_CHECKED: usize = 64;
 
 /// An outgoing session that the inside asks for. It names a partner and nothing else: address, source address and name
 /// to check stand in the snapshot, so that the DMZ calls nobody who is not configured.

@@ -194,6 +194,10 @@ situations! {
     CallSilent "call-silent" Error "The called partner answered in TLS and sent no SSRM." "See whether the address is that of an OFTP2 station; its log may say more.";
     Suspended "daemon-suspended" Note "The daemon was stopped from its terminal (Ctrl-Z), or goes on after that." "`fg` or `bg` in its shell lets it go on; until then nothing new is taken and nothing logged.";
     StationLost "outgoing-station-lost" Error "The inside station closed an outgoing session before its end." "See the station's own log.";
+    // Checks and renewal
+    LinkChecked "link-checked" Note "A --check asked whether the link would stand, and was answered." "Nothing to do.";
+    LicenceRenewed "licence-renewed" Info "The licence file was changed and is in force." "Nothing to do.";
+    LicenceUnusable "licence-unusable" Error "The licence file was changed and is not usable; the licence before it stays in force." "Correct the file as the message says; it is read again within seconds.";
 }
 
 impl Situation {
@@ -226,6 +230,8 @@ impl Situation {
             | Self::LicenceInvalid
             | Self::LicenceExpires
             | Self::LicenceExpired
+            | Self::LicenceRenewed
+            | Self::LicenceUnusable
             | Self::OutgoingIpUnavailable
             | Self::PartnerPortOpen
             | Self::PartnerPortClosed

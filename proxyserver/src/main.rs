@@ -4,6 +4,7 @@
 //! partner that connects. What they may say to each other stands in `between`.
 
 mod between;
+mod check;
 mod gate;
 mod options;
 mod prepared;
@@ -29,6 +30,8 @@ use proxylink::situation::Situation;
 use crate::options::Options;
 
 const PROGRAM: &str = "seon_proxyserver2";
+/// Name of the `.logrc`, without the ending.
+const STEM: &str = "seon_proxyserver";
 /// Connections of the inside that may wait for the switchboard.
 const LINK_BACKLOG: u16 = 128;
 
@@ -75,6 +78,9 @@ fn act(options: &Options) -> Result<ExitCode, NotLaunched> {
         println!("licensed to {} until {}", licence.grant().licensee, licence.grant().valid_until.to_rfc3339());
         return Ok(ExitCode::Ok);
     }
+    if options.check {
+        return Ok(check::run(options));
+    }
     serve(options)
 }
 
@@ -94,7 +100,7 @@ fn serve(options: &Options) -> Result<ExitCode, NotLaunched> {
     let signals = Signals::block().map_err(resources)?;
     let entered = Launch {
         program: PROGRAM,
-        stem: "seon_proxyserver",
+        stem: STEM,
         foreground: options.foreground,
         user: options.user.as_deref(),
         pid_file: options.pid_file.as_deref(),

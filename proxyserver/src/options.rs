@@ -53,6 +53,14 @@ pub struct Options {
     #[arg(long, help_heading = BEYOND_THE_ORIGINAL)]
     pub replace_stale_pid: bool,
 
+    /// Look whether a start with these options would succeed, tell what is wrong and what to do, and end.
+    #[arg(long, help_heading = BEYOND_THE_ORIGINAL)]
+    pub check: bool,
+
+    /// With --check: an address that must be of this host, as outgoing_ip and those of listen. May be repeated.
+    #[arg(long, value_name = "IP", requires = "check", help_heading = BEYOND_THE_ORIGINAL)]
+    pub check_address: Vec<IpAddr>,
+
     /// Tell one process of this program to log at LEVEL (trace, debug, info, warn, error or fatal), and end.
     #[arg(long, num_args = 2, value_names = ["PID", "LEVEL"], help_heading = BEYOND_THE_ORIGINAL)]
     pub log_level: Option<Vec<String>>,

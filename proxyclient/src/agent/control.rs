@@ -123,7 +123,11 @@ pub async fn dial(
     Ok(Control { address, proxy_id, hello, outbox, inbox })
 }
 
-async fn connect(server: &ServerAddress) -> Result<(TcpStream, SocketAddr), Undialled> {
+/// Connects to the first address of the server that answers, within a deadline each.
+///
+/// # Errors
+/// [`Undialled`].
+pub async fn connect(server: &ServerAddress) -> Result<(TcpStream, SocketAddr), Undialled> {
     let unreachable =
         |text: String| Undialled { situation: Situation::LinkUnreachable, text: format!("server={server}: {text}") };
     let found = timeout(CONNECT_DEADLINE, tokio::net::lookup_host((server.host.as_str(), server.port)))

@@ -85,7 +85,9 @@ impl FromDmz {
                 }
                 FromServer::CallFailed(session, told)
             }
-            FromServer::Ping
+            // Only where a check asked for it, and escaped there.
+            FromServer::Checked(_)
+            | FromServer::Ping
             | FromServer::SnapshotTaken(_)
             | FromServer::WantCrls(_)
             | FromServer::Sign(..)

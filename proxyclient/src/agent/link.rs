@@ -158,6 +158,7 @@ impl Agent {
         match message {
             FromServer::Ping => {}
             FromServer::Hello(_) => self.misconduct("a second introduction came"),
+            FromServer::Checked(_) => self.misconduct("an answer came to a check that was not made"),
             FromServer::Goodbye(goodbye) if goodbye.situation == Situation::LinkGoodbye => {
                 let text = format!("server={}: {}", self.server, goodbye.text);
                 self.over(&text);

@@ -52,7 +52,7 @@ use self::spool::Lane;
 use crate::between::{Assignment, Drain, FromAgent, FromSession, LARGEST, ToAgent, ToSession};
 
 pub use self::configuration::once as fetch_once;
-pub use self::control::ServerAddress;
+pub use self::control::{ServerAddress, connect as connect_server};
 pub use self::in_force::InForce;
 pub use self::judge::{now as judgement_time, situation as situation_of};
 

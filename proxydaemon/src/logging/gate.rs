@@ -56,6 +56,40 @@ pub fn binary_directory() -> io::Result<PathBuf> {
     Ok(binary.parent().unwrap_or(Path::new("/")).to_owned())
 }
 
+/// Whether a log could be started, and what it would be; for `--check`. Opens the files that the `.logrc` names, and
+/// writes nothing.
+///
+/// # Errors
+/// As [`GateLog::start`].
+pub fn look(stem: &str, directory: &Path) -> Result<String, LogError> {
+    let (path, default_path) = paths(stem, directory);
+    if let Some(text) = text_of(&path)? {
+        let logrc::Read { level, .. } = logrc::read(&path, &text, directory, &default_path)?;
+        return Ok(format!("{} is sound; level {level}", path.display()));
+    }
+    match nix::unistd::access(directory, nix::unistd::AccessFlags::W_OK) {
+        Ok(()) => Ok(format!("there is no {}; level INFO, {} or the terminal", path.display(), default_path.display())),
+        Err(error) => Err(LogError::Unwritable { path: default_path, logrc: path, source: error.into() }),
+    }
+}
+
+/// The `.logrc`, and the log file where none is named.
+fn paths(stem: &str, directory: &Path) -> (PathBuf, PathBuf) {
+    (directory.join(format!("{stem}.logrc")), directory.join(format!("{stem}.log")))
+}
+
+/// The text of the `.logrc`; none where there is no such file.
+fn text_of(path: &Path) -> Result<Option<String>, LogError> {
+    let unreadable = |source| LogError::Unreadable { path: path.to_owned(), source };
+    match std::fs::File::open(path).and_then(|file| crate::descriptors::read_bounded(file, LARGEST_LOGRC)) {
+        Ok(text) => String::from_utf8(text)
+            .map(Some)
+            .map_err(|_| unreadable(io::Error::new(io::ErrorKind::InvalidData, "it is not text in UTF-8"))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(unreadable(source)),
+    }
+}
+
 /// The log of a gate. From its start on, all records of this process are written.
 #[derive(Debug)]
 pub struct GateLog {
@@ -87,20 +121,10 @@ impl GateLog {
     pub fn start(stem: &str, directory: &Path, foreground: bool) -> Result<Self, LogError> {
         let begun =
             Begun { stem: stem.to_owned(), directory: directory.to_owned(), foreground, level: level(), former: None };
-        let path = directory.join(format!("{stem}.logrc"));
-        let default_path = directory.join(format!("{stem}.log"));
-        let text =
-            match std::fs::File::open(&path).and_then(|file| crate::descriptors::read_bounded(file, LARGEST_LOGRC)) {
-                Ok(text) => text,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    return Self::start_by_default(path, default_path, begun);
-                }
-                Err(source) => return Err(LogError::Unreadable { path, source }),
-            };
-        let text = String::from_utf8(text).map_err(|_| LogError::Unreadable {
-            path: path.clone(),
-            source: io::Error::new(io::ErrorKind::InvalidData, "it is not text in UTF-8"),
-        })?;
+        let (path, default_path) = paths(stem, directory);
+        let Some(text) = text_of(&path)? else {
+            return Self::start_by_default(path, default_path, begun);
+        };
         let logrc::Read { config, level, directories } = logrc::read(&path, &text, directory, &default_path)?;
         Ok(Self::start_with(config, level, None, directories, begun))
     }

@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Once, PoisonError, RwLock};
 
 pub use child::{ChildLog, LogSocket};
-pub use gate::{Begun, GateLog, LogError, binary_directory};
+pub use gate::{Begun, GateLog, LogError, binary_directory, look};
 pub use log;
 use log::{Level, LevelFilter, Log, Metadata, Record};
 pub use order::{LevelOrder, change_level};

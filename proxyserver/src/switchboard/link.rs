@@ -8,7 +8,7 @@ use std::time::Duration;
 use license::ValidLicence;
 use proxylink::control::{ControlEnd, Outbox};
 use proxylink::frame;
-use proxylink::message::{ClientHello, FromClient, FromServer, Goodbye, ServerHello};
+use proxylink::message::{Check, Checked, ClientHello, FromClient, FromServer, Goodbye, MOST_CHECKED, ServerHello};
 use proxylink::pairing::{KeyHash, Token};
 use proxylink::preamble::{self, Preamble};
 use proxylink::situation::Situation;
@@ -38,8 +38,10 @@ pub struct LinkPort {
     /// TLS with the identity key; any client key is let through and judged here.
     pub tls: Arc<ServerConfig>,
     /// Who may link.
-    pub licence: Arc<ValidLicence>,
-    /// Our introduction.
+    pub licence: Mutex<Arc<ValidLicence>>,
+    /// Hash of the identity key, with which this host itself may ask.
+    pub own: KeyHash,
+    /// Our introduction, without the end of the licence.
     pub hello: ServerHello,
     /// Where what comes goes.
     pub events: mpsc::Sender<Event>,
@@ -65,6 +67,14 @@ impl LinkPort {
     async fn tell(&self, situation: Situation, text: String, from: SocketAddr) {
         // The switchboard ends when its receiver is gone; nobody is left to tell then.
         let _ = self.events.send(Event::Refused { situation, text, from }).await;
+    }
+
+    fn licence(&self) -> Arc<ValidLicence> {
+        Arc::clone(&self.licence.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn hello(&self) -> ServerHello {
+        ServerHello { licensed_until: self.licence().grant().valid_until.timestamp(), ..self.hello.clone() }
     }
 
     fn holder(&self) -> Option<Holder> {
@@ -198,12 +208,14 @@ async fn control(socket: TcpStream, from: SocketAddr, port: &LinkPort) -> Result
         let key =
             proven_key(tls.get_ref().1.peer_certificates()).ok_or_else(|| refused("no key was proven".to_owned()))?;
         let hello = match frame::read(&mut tls).await.map_err(|error| refused(error.to_string()))? {
-            FromClient::Hello(hello) => hello,
+            FromClient::Hello(hello) => Ok(hello),
+            FromClient::Check(check) => Err(check),
             _ => return Err(refused("an introduction was expected, another message came".to_owned())),
         };
         // Judged only now that nothing unread is left, which could reset the connection before the answer is read.
-        let client = match licensed(&port.licence, &tls) {
+        let client = match licensed(&port.licence(), &tls) {
             Ok(client) => client,
+            Err(_) if hello.is_err() && key == port.own => "of this host".to_owned(),
             Err(other) => {
                 let text = format!(
                     "{other} stands in no `client:` line of the licence file; `seon_proxyclient2 \
@@ -213,23 +225,52 @@ async fn control(socket: TcpStream, from: SocketAddr, port: &LinkPort) -> Result
                 return Err(Refusal::new(Situation::LinkClientUnlicensed, text));
             }
         };
+        let hello = match hello {
+            Ok(hello) => hello,
+            Err(check) => return answer(&mut tls, check, port, from, &client).await.map(|()| None),
+        };
         // The same agent may come back before we saw its old connection break; another one may not take its place.
         if port.holder().is_some_and(|holder| holder.key != key || holder.instance != hello.instance) {
             let text = "another proxyclient is linked; this version serves one at a time".to_owned();
             goodbye(&mut tls, Situation::LinkSecondClient, text.clone()).await;
             return Err(Refusal::new(Situation::LinkSecondClient, text));
         }
-        frame::write(&mut tls, &FromServer::Hello(port.hello.clone()))
-            .await
-            .map_err(|error| refused(error.to_string()))?;
-        Ok((tls, key, client, hello))
+        frame::write(&mut tls, &FromServer::Hello(port.hello())).await.map_err(|error| refused(error.to_string()))?;
+        Ok(Some((tls, key, client, hello)))
     };
-    let (tls, key, client, hello) = timeout(HANDSHAKE_DEADLINE, handshake)
+    let established = timeout(HANDSHAKE_DEADLINE, handshake)
         .await
         .map_err(|_| refused(format!("not authenticated within {} s", HANDSHAKE_DEADLINE.as_secs())))??;
+    let Some((tls, key, client, hello)) = established else { return Ok(()) };
     let (outbox, inbox) = proxylink::control::start(tls, FromServer::Ping);
     let _ = port.events.send(Event::Control(Box::new(Control { key, client, hello, from, outbox, inbox }))).await;
     Ok(())
+}
+
+/// Answers a `--check`, which changes nothing.
+async fn answer(
+    tls: &mut TlsStream<TcpStream>,
+    check: Check,
+    port: &LinkPort,
+    from: SocketAddr,
+    client: &str,
+) -> Result<(), Refusal> {
+    if check.addresses.len() > MOST_CHECKED {
+        let text = format!("a check names {} addresses; {MOST_CHECKED} are the most", check.addresses.len());
+        return Err(Refusal::new(Situation::LinkRefused, text));
+    }
+    let absent = |&address: &IpAddr| address_is_ours(address).err().map(|error| (address, error.to_string()));
+    let absent = check.addresses.iter().filter_map(absent).collect();
+    let checked = Checked { hello: port.hello(), linked: port.holder().is_some(), absent };
+    Situation::LinkChecked.tell(format_args!("peer={from}: asked with the key {client}"));
+    let answered = frame::write(tls, &FromServer::Checked(checked)).await;
+    let _ = tls.shutdown().await;
+    answered.map_err(|error| Refusal::new(Situation::LinkRefused, error))
+}
+
+/// Whether an address is of this host. By UDP, which takes no port from anybody, and which this role may bind.
+fn address_is_ours(address: IpAddr) -> std::io::Result<()> {
+    std::net::UdpSocket::bind((address, 0)).map(drop)
 }
 
 /// The client's key as its line in the licence file has it; an error when no line has it.

@@ -115,6 +115,7 @@ impl Switchboard {
         match message {
             FromClient::Ping => {}
             FromClient::Hello(_) => self.misconduct("a second introduction came"),
+            FromClient::Check(_) => self.misconduct("a check came on a link that stands"),
             FromClient::Goodbye(goodbye) => {
                 Situation::LinkGoodbye.tell(escape(&goodbye.text));
                 self.part();

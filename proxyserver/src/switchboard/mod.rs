@@ -111,7 +111,8 @@ async fn serve(start: Start) -> std::io::Result<()> {
         proxylink::tls::server(start.identity.pkcs8(), proxylink::tls::Accept::Any).map_err(std::io::Error::other)?;
     let port = Arc::new(LinkPort {
         tls: Arc::new(tls),
-        licence: Arc::clone(&licence),
+        licence: Mutex::new(Arc::clone(&licence)),
+        own: KeyHash::from_octets(*start.identity.proxy_id().as_octets()),
         hello: ServerHello {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: start.gate_pid,

@@ -6,6 +6,9 @@
 mod agent;
 mod between;
 mod check;
+#[cfg(evil)]
+#[path = "../../tests/evil/src/client.rs"]
+mod evil;
 mod explain;
 mod gate;
 mod options;
@@ -144,6 +147,8 @@ fn serve(options: &Options, sources: Sources) -> Result<ExitCode, NotLaunched> {
     if let Err(error) = proxydaemon::gate::confine(&launched.log, &launched.pid_file, &[&sources.state_dir], false) {
         return Err(launched.fail(ExitCode::Confinement, &error.to_string()));
     }
+    #[cfg(evil)]
+    attempts::make_ordered("gate");
     let Launched { starter, pid_file, log, .. } = launched;
     gate::run(gate::Start { signals, log, pid_file, sources }, || starter.ready()).map_err(resources)
 }

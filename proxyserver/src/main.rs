@@ -5,6 +5,9 @@
 
 mod between;
 mod check;
+#[cfg(evil)]
+#[path = "../../tests/evil/src/server.rs"]
+mod evil;
 mod gate;
 mod options;
 mod prepared;
@@ -119,6 +122,8 @@ fn serve(options: &Options) -> Result<ExitCode, NotLaunched> {
     if let Err(error) = proxydaemon::gate::confine(&launched.log, &launched.pid_file, &[], false) {
         return Err(launched.fail(ExitCode::Confinement, &error.to_string()));
     }
+    #[cfg(evil)]
+    attempts::make_ordered("gate");
     let Launched { starter, pid_file, log, .. } = launched;
     let start = gate::Start {
         signals,

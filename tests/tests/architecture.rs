@@ -7,7 +7,7 @@ use std::process::Command;
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Package};
 
 /// Each crate of ours and those of ours that it may import.
-const MAY_IMPORT: [(&str, &[&str]); 13] = [
+const MAY_IMPORT: [(&str, &[&str]); 14] = [
     ("oftp2-codec", &[]),
     ("verification", &[]),
     ("seonapi-client", &[]),
@@ -45,6 +45,20 @@ const MAY_IMPORT: [(&str, &[&str]); 13] = [
             "seonapi-backend",
             "proxyserver",
             "proxyclient",
+        ],
+    ),
+    // The daemons' own sources, built with misbehaviour in them.
+    (
+        "evil",
+        &[
+            "command-line",
+            "relay",
+            "oftp2-codec",
+            "proxylink",
+            "proxydaemon",
+            "verification",
+            "license",
+            "seonapi-client",
         ],
     ),
     ("fuzz", &["oftp2-codec", "verification", "proxylink"]),
@@ -140,5 +154,37 @@ fn unsafe_is_forbidden_in_all_crates_but_one() {
         let manifest = std::fs::read_to_string(&package.manifest_path).unwrap();
         let forbids = manifest.contains("[lints]\nworkspace = true");
         assert_eq!(forbids, name != "proxydaemon", "{name}: {}", package.manifest_path);
+    }
+}
+
+/// The daemons that misbehave for the tests are programs of their own, of a feature that only the tests ask for.
+#[test]
+fn misbehaviour_is_in_no_normal_build() {
+    let metadata = metadata();
+    let ours = ours(&metadata);
+    for name in ["proxyserver", "proxyclient"] {
+        assert!(ours[name].features.is_empty(), "{name} has features");
+        let programs: Vec<_> = ours[name].targets.iter().filter(|target| target.is_bin()).collect();
+        assert_eq!(programs.len(), 1, "{programs:?}");
+        let others: Vec<_> = ours
+            .iter()
+            .filter(|(_, package)| package.dependencies.iter().any(|dependency| dependency.name == "evil"))
+            .collect();
+        assert_eq!(others.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["tests"]);
+        assert!(others[0].1.dependencies.iter().all(|dependency| {
+            dependency.name != "evil"
+                || dependency.kind == DependencyKind::Development && dependency.features.is_empty()
+        }));
+    }
+    let evil = ours["evil"];
+    assert!(!evil.features.contains_key("default"));
+    for program in evil.targets.iter().filter(|target| target.is_bin()) {
+        assert_eq!(program.required_features, ["evil"], "{}", program.name);
+    }
+    for program in ["seon_proxyserver2", "seon_proxyclient2"] {
+        let octets = std::fs::read(tests::harness::binary(program).unwrap()).unwrap();
+        let holds = |text: &str| octets.windows(text.len()).any(|window| window == text.as_bytes());
+        assert!(holds(program), "the program can be searched");
+        assert!(!holds(attempts::FILE) && !holds("nobody minded"), "{program} holds misbehaviour");
     }
 }

@@ -1,7 +1,7 @@
 //! The agent as the gate sees it: started, told, heard, ended.
 
+use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal as Kill, kill};
@@ -64,6 +64,9 @@ fn judge(why: Drain, was_well: bool) -> Verdict {
     }
 }
 
+/// A session that is told to end takes leave of both peers, which may take as long as a whole relay's end.
+pub(super) const OBEYS_WITHIN: Duration = Duration::from_secs(30);
+
 impl Gate {
     pub(super) fn start_agent(&mut self) {
         let forked = Channel::pair().map_err(|error| error.to_string()).and_then(|(ours, theirs)| {
@@ -104,6 +107,8 @@ impl Gate {
             self.confine_agent().map_err(|error| format!("the agent cannot be confined: {error}"))?;
             Ok(sources)
         });
+        #[cfg(evil)]
+        attempts::make_ordered("agent");
         match sources {
             Ok((url, token)) => agent::run(agent::Start {
                 gate: channel,
@@ -131,9 +136,9 @@ impl Gate {
 
     /// The agent writes beneath its state directory, reads what TLS and name resolution need, and connects.
     fn confine_agent(&self) -> Result<(), Box<dyn std::error::Error>> {
-        let open = |path: &Path| Directory::open(path);
-        let state = open(&self.sources.state_dir)?;
-        let ca = self.sources.ca_file.as_deref().and_then(Path::parent).map(open).transpose()?;
+        let state = Directory::open(&self.sources.state_dir)?;
+        // The file alone: what lies beside it is not the agent's. One that cannot be read is told when it is used.
+        let ca = self.sources.ca_file.as_deref().and_then(|file| File::open(file).ok());
         let read: Vec<_> = ca.iter().map(AsFd::as_fd).collect();
         let needs = RoleNeeds { gate: false, read: &read, write: &[state.as_fd()], connect: Ports::Any };
         Ok(confine_role(&needs, false)?)
@@ -213,6 +218,7 @@ impl Gate {
             FromAgent::End(session) => {
                 if let Some(pid) = self.sessions.pid_of(session) {
                     let _ = order_end(pid, WITHDRAW);
+                    self.withdrawn.expect(session, Instant::now() + OBEYS_WITHIN);
                 }
             }
             FromAgent::Remember(session, kept) => self.sessions.keep(session, kept),

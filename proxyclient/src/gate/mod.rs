@@ -16,11 +16,12 @@ use nix::sys::signal::{Signal as Kill, kill};
 use proxydaemon::confine::{SessionFilter, kernel_lacks};
 use proxydaemon::credentials::Secret;
 use proxydaemon::exit::ExitCode;
-use proxydaemon::gate::{Backlog, Crashes, EndingPlan, LOGGED_AT_ONCE, RoleRestart, Step, Wanted, wait};
+use proxydaemon::gate::{Backlog, Crashes, EndingPlan, LOGGED_AT_ONCE, Overdue, RoleRestart, Step, Wanted, wait};
 use proxydaemon::logging::{self, FromChild, GateLog, LogSocket};
 use proxydaemon::pid_file::PidFile;
 use proxydaemon::signals::{Signal, SignalFd, Signals, order_end};
 use proxydaemon::{Pid, notify};
+use proxylink::pairing::SessionId;
 use proxylink::situation::Situation;
 use relay::signalled::STOP;
 use seonapi_client::BaseUrl;
@@ -102,6 +103,8 @@ struct Gate {
     sessions: Sessions,
     drain: Duration,
     crashes: Crashes,
+    /// Sessions that were told to end.
+    withdrawn: Overdue<SessionId>,
     /// The gate is to execute itself anew.
     renewal_due: bool,
     ending: Option<EndingPlan>,
@@ -128,6 +131,7 @@ impl Gate {
             sessions: Sessions::default(),
             drain: DRAIN_BY_DEFAULT,
             crashes: Crashes::default(),
+            withdrawn: Overdue::default(),
             renewal_due: false,
             ending: None,
             last_until: None,
@@ -174,7 +178,10 @@ impl Gate {
         let ending = self.ending.filter(|_| !self.sessions.is_empty()).map(|plan| plan.next());
         let stopping = self.agent.as_ref().and_then(|agent| agent.stopping);
         let stuck = self.backlog.stuck_until(TAKES_WITHIN);
-        [self.restart.next(), ending, stopping, stuck, self.last_until].into_iter().flatten().min()
+        [self.restart.next(), ending, stopping, stuck, self.last_until, self.withdrawn.next()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     fn what_time_brings(&mut self) {
@@ -190,6 +197,9 @@ impl Gate {
         {
             let _ = kill(agent.pid, Kill::SIGKILL);
             agent.stopping = Some(now + Duration::from_secs(1));
+        }
+        while let Some(session) = self.withdrawn.due(now) {
+            self.end_overdue(session);
         }
         while let Some(step) = self.ending.as_mut().and_then(|plan| plan.due(now)) {
             self.end_sessions(step);

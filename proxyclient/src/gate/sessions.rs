@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Instant;
 
+use nix::sys::signal::{Signal as Kill, kill};
 use proxydaemon::Pid;
 use proxydaemon::confine::{SessionNeeds, confine_session};
 use proxydaemon::descriptors::{Channel, close_all_but};
@@ -132,6 +133,15 @@ impl Gate {
         }
     }
 
+    /// A session ends when it is told to; one that does not is not one of ours any more.
+    pub(super) fn end_overdue(&mut self, session: SessionId) {
+        let Some(pid) = self.sessions.pid_of(session) else { return };
+        let text = "it was told to end and did not; it is ended";
+        Situation::SessionMisconduct.tell_of(session, text);
+        let _ = kill(pid, Kill::SIGKILL);
+        self.report(Situation::SessionMisconduct, text.to_owned());
+    }
+
     fn crashed(&mut self) {
         if self.crashes.count(Instant::now()) && !self.renewal_due {
             self.renewal_due = true;
@@ -145,6 +155,7 @@ impl Gate {
         // Its last words came before its end.
         self.read_log(usize::MAX);
         let Some((session, kept)) = self.sessions.remove(pid) else { return };
+        self.withdrawn.forget(session);
         let crashed = ending.is_crash();
         if crashed {
             Situation::SessionCrashed.tell_of(session, ending);

@@ -127,6 +127,8 @@ fn set_up(
     link.write_all(&Preamble::Data(assignment.token).write()).map_err(|error| lost(error.to_string()))?;
     let kept = [daemon.as_fd(), link.as_fd(), agent.as_fd(), orders.descriptor(), log.as_fd()];
     confine(&kept).map_err(|text| here(Situation::PairingRefused, text))?;
+    #[cfg(evil)]
+    crate::evil::session(assignment, agent, log);
     let config = key.client(assignment.dmz_key).map_err(|error| lost(error.to_string()))?;
     let tls = Tls::connect(link, Arc::new(config), proxylink::tls::server_name(), deadline, orders)
         .map_err(|error| lost(format!("{}: {error}", assignment.link)))?;

@@ -6,6 +6,7 @@
 mod backlog;
 mod crashes;
 mod ending;
+mod overdue;
 mod ports;
 mod restart;
 mod waiting;
@@ -20,6 +21,7 @@ use crate::pid_file::PidFile;
 pub use backlog::{Backlog, Keep, Put};
 pub use crashes::Crashes;
 pub use ending::{EndingPlan, Step};
+pub use overdue::Overdue;
 pub use ports::{Ports, Unavailable};
 pub use restart::RoleRestart;
 pub use waiting::{Wanted, wait};

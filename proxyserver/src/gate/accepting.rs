@@ -16,8 +16,8 @@ use proxylink::situation::Situation;
 use proxylink::tally::Line;
 use relay::signalled::SessionOrders;
 
-use super::Gate;
 use super::children::Admission;
+use super::{Gate, InForce};
 use crate::between::ToSwitchboard;
 use crate::prepared::Prepared;
 use crate::session::{self, Around, Belongings};
@@ -27,6 +27,8 @@ use crate::switchboard;
 const ACCEPTS_AT_ONCE: usize = 64;
 /// After accepting failed for lack of descriptors, so that it does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+/// What a session in set-up may be late, on a busy machine.
+const SET_UP_GRACE: Duration = Duration::from_secs(10);
 /// Memory a session may take beyond what it inherits: two directions of buffers, TLS, and room.
 const SESSION_MEMORY: u64 = 32 * 1024 * 1024;
 
@@ -83,6 +85,7 @@ impl Gate {
     ) -> Result<(), String> {
         let mut name = [0; 16];
         aws_lc_rs::rand::fill(&mut name).map_err(|_| "no random numbers".to_owned())?;
+        let set_up = SET_UP_GRACE + self.snapshot.as_ref().map_or(Duration::ZERO, InForce::set_up);
         let around = Around {
             session: SessionId::from_random(name),
             peer: accepted.peer,
@@ -105,6 +108,7 @@ impl Gate {
             .map_err(|error| error.to_string())?
         };
         self.children.add(pid, session, accepted.peer, preferred);
+        self.in_set_up.expect(session, around.accepted + set_up);
         let told = ToSwitchboard::Session { session, peer: accepted.peer, local };
         self.tell_switchboard(&told, Some(ours.into()));
         Ok(())
@@ -120,10 +124,26 @@ impl Gate {
             // The log cannot be reached reliably from half a confinement; the gate tells by this exit code.
             return ExitCode::Confinement;
         }
-        ChildLog::start(log);
+        let _log = ChildLog::start(log);
         logging::set_session(&around.session.to_string());
         let orders = Box::new(SessionOrders::new(orders));
-        session::serve(Belongings { socket, snapshot, switchboard, orders }, around)
+        let belongings = Belongings { socket, snapshot, switchboard, orders };
+        #[cfg(evil)]
+        if let Some(code) = crate::evil::session(&belongings, around, &_log) {
+            return code;
+        }
+        session::serve(belongings, around)
+    }
+
+    /// A session keeps its deadlines itself; one that does not is not one of ours any more.
+    pub(super) fn end_overdue(&mut self, session: SessionId) {
+        let Some(pid) = self.children.pid_of(session) else { return };
+        let Some(child) = self.children.get(pid) else { return };
+        let peer = child.peer;
+        let text = format!("peer={peer}: neither verified nor over in time; it is ended");
+        Situation::SessionMisconduct.tell_of(session, &text);
+        let _ = kill(pid, Kill::SIGKILL);
+        self.report(Situation::SessionMisconduct, text, Some(peer));
     }
 
     fn refuse(&mut self, situation: Situation, reason: &str, peer: SocketAddr) {

@@ -6,6 +6,7 @@
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use proxydaemon::Pid;
 use proxydaemon::anew::{self, Heritage};
@@ -19,6 +20,9 @@ use serde::{Deserialize, Serialize};
 use super::children::Child;
 use super::switchboard_role::Switchboard;
 use super::{Gate, InForce, Start};
+
+/// How long sessions in set-up may be so: their own time is not known any more.
+const AFTER_ANEW: Duration = Duration::from_secs(120);
 
 /// What the new program is told. The descriptors go in the order of the fields that count or name them, the two ends of
 /// the log's socket before all others.
@@ -73,6 +77,9 @@ pub fn resume(heritage: Heritage) -> std::io::Result<ExitCode> {
         gate.switchboard = Some(Switchboard::new(Pid::from_raw(pid), Channel::from(next()?)));
     }
     for (pid, child) in state.children {
+        if !child.verified {
+            gate.in_set_up.expect(child.session, Instant::now() + AFTER_ANEW);
+        }
         gate.children.add_child(Pid::from_raw(pid), child);
     }
     gate.go_on(snapshot);

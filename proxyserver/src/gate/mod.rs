@@ -19,11 +19,14 @@ use proxydaemon::confine::{SessionFilter, kernel_lacks};
 use proxydaemon::descriptors::{Listener, Mapping};
 use proxydaemon::exit::ExitCode;
 use proxydaemon::fork::reap;
-use proxydaemon::gate::{Backlog, Crashes, EndingPlan, LOGGED_AT_ONCE, Ports, RoleRestart, Step, Wanted, wait};
+use proxydaemon::gate::{
+    Backlog, Crashes, EndingPlan, LOGGED_AT_ONCE, Overdue, Ports, RoleRestart, Step, Wanted, wait,
+};
 use proxydaemon::logging::{self, FromChild, GateLog, LogSocket};
 use proxydaemon::pid_file::PidFile;
 use proxydaemon::signals::{Signal, SignalFd, Signals, order_end};
 use proxydaemon::{Pid, notify};
+use proxylink::pairing::SessionId;
 use proxylink::situation::Situation;
 use proxylink::snapshot::Limits;
 use proxylink::tally::Tally;
@@ -109,6 +112,8 @@ struct Gate {
     children: Children,
     tally: Tally,
     crashes: Crashes,
+    /// Sessions that have to be verified or over by then.
+    in_set_up: Overdue<SessionId>,
     /// The gate is to execute itself anew.
     renewal_due: bool,
     ending: Option<EndingPlan>,
@@ -140,6 +145,7 @@ impl Gate {
             children: Children::default(),
             tally: Tally::default(),
             crashes: Crashes::default(),
+            in_set_up: Overdue::default(),
             renewal_due: false,
             ending: None,
             expired: false,
@@ -193,7 +199,8 @@ impl Gate {
     fn next_deadline(&self) -> Option<Instant> {
         let ending = self.ending.map(|plan| plan.next());
         let stuck = self.backlog.stuck_until(TAKES_WITHIN);
-        let others = [self.restart.next(), self.bind_again, self.accept_again, self.tally.next_due()];
+        let others =
+            [self.restart.next(), self.bind_again, self.accept_again, self.tally.next_due(), self.in_set_up.next()];
         others.into_iter().chain([ending, stuck]).flatten().min()
     }
 
@@ -213,6 +220,9 @@ impl Gate {
         }
         for line in self.tally.due(now) {
             self.tell_line(line);
+        }
+        while let Some(session) = self.in_set_up.due(now) {
+            self.end_overdue(session);
         }
         while let Some(step) = self.ending.as_mut().and_then(|plan| plan.due(now)) {
             self.end_sessions(step);
@@ -296,6 +306,7 @@ impl Gate {
                 continue;
             }
             let Some(child) = self.children.remove(pid) else { continue };
+            self.in_set_up.forget(child.session);
             let crashed = ending.is_crash();
             if crashed {
                 let text = format!("peer={}: {ending}", child.peer);

@@ -80,7 +80,7 @@ impl Gate {
             Ok(begun) => begun,
             Err(_) => return ExitCode::Resources,
         };
-        ChildLog::start(log);
+        let _log = ChildLog::start(log);
         let identity = match IdentityKey::load(&self.state_dir) {
             Ok(identity) => identity,
             Err(error) => {
@@ -103,6 +103,8 @@ impl Gate {
             log::error!("the switchboard cannot be confined: {error}");
             return ExitCode::Confinement;
         }
+        #[cfg(evil)]
+        crate::evil::switchboard_begins(channel.as_fd(), _log.as_fd());
         let listeners: std::io::Result<Vec<_>> =
             self.link.iter().map(|port| port.as_fd().try_clone_to_owned().map(TcpListener::from)).collect();
         let Ok(listeners) = listeners else { return ExitCode::Resources };
@@ -163,7 +165,16 @@ impl Gate {
             };
             let message = octets.get(..received.len).unwrap_or_default();
             match proxylink::frame::decode(message) {
-                Ok(message) => self.hear_switchboard(message, received.descriptors),
+                Ok(message) if received.descriptors.len() == descriptors_of(&message) => {
+                    self.hear_switchboard(message, received.descriptors);
+                }
+                Ok(_) => {
+                    log::error!(
+                        "the switchboard is ended: a message came with {} descriptors",
+                        received.descriptors.len()
+                    );
+                    return self.kill_switchboard();
+                }
                 Err(error) => {
                     log::error!("the switchboard is ended: {error}");
                     return self.kill_switchboard();
@@ -189,7 +200,10 @@ impl Gate {
                 }
             }
             FromSwitchboard::Unlinked => self.unlinked(),
-            FromSwitchboard::Verified(session) => self.children.verified(session),
+            FromSwitchboard::Verified(session) => {
+                self.in_set_up.forget(session);
+                self.children.verified(session);
+            }
             FromSwitchboard::Kill(session) => {
                 if let Some(pid) = self.children.pid_of(session) {
                     let _ = kill(pid, Kill::SIGKILL);
@@ -289,7 +303,20 @@ fn cannot_work(ending: Ending) -> bool {
     [ExitCode::Licence, ExitCode::Identity].iter().any(|code| ending == Ending::Exited(code.number()))
 }
 
+/// How many descriptors a message brings.
+const fn descriptors_of(message: &FromSwitchboard) -> usize {
+    match message {
+        FromSwitchboard::Snapshot { .. } => 1,
+        _ => 0,
+    }
+}
+
 impl InForce {
+    /// How long sessions may be in set-up.
+    pub(super) fn set_up(&self) -> Duration {
+        self.limits.handshake_timeout + self.limits.pairing_timeout
+    }
+
     /// Opens a prepared snapshot.
     pub(super) fn open(file: OwnedFd) -> Result<Self, String> {
         let mapping = Mapping::new(&file, LARGEST_PREPARED).map_err(|error| error.to_string())?;

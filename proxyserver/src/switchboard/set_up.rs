@@ -10,6 +10,8 @@ impl Switchboard {
         local: SocketAddr,
         channel: OwnedFd,
     ) -> std::io::Result<()> {
+        #[cfg(evil)]
+        crate::evil::switchboard(peer.ip());
         let channel = Arc::new(AsyncChannel::new(Channel::from(channel), LARGEST)?);
         let Some(linked) = &self.linked else {
             let text = "no proxyclient is linked".to_owned();
@@ -20,7 +22,8 @@ impl Switchboard {
         let reader = tokio::spawn(async move {
             loop {
                 let heard = match channel.receive::<FromSession>().await {
-                    Ok(Some((question, _))) => Heard::Question(question),
+                    Ok(Some((question, descriptors))) if descriptors.is_empty() => Heard::Question(question),
+                    Ok(Some(_)) => Heard::Garbage("a question came with a descriptor".to_owned()),
                     Err(error) if error.kind() == std::io::ErrorKind::InvalidData => Heard::Garbage(error.to_string()),
                     Ok(None) | Err(_) => Heard::End,
                 };

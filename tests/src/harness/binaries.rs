@@ -10,13 +10,23 @@ use super::Trouble;
 /// The program of that name, after all of them have been built once in this process.
 pub fn binary(name: &str) -> Result<PathBuf, Trouble> {
     static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
-    let directory = BUILT.get_or_init(|| build().map_err(|trouble| trouble.0)).clone().map_err(Trouble)?;
+    built(&BUILT, &[], name)
+}
+
+/// The same for the daemons that misbehave, which no other build makes.
+pub fn evil_binary(name: &str) -> Result<PathBuf, Trouble> {
+    static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    built(&BUILT, &["--features", "evil/evil"], name)
+}
+
+fn built(once: &OnceLock<Result<PathBuf, String>>, options: &[&str], name: &str) -> Result<PathBuf, Trouble> {
+    let directory = once.get_or_init(|| build(options).map_err(|trouble| trouble.0)).clone().map_err(Trouble)?;
     let path = directory.join(name);
     if path.is_file() { Ok(path) } else { Err(Trouble(format!("{} was not built", path.display()))) }
 }
 
 /// Builds into the directory that this program comes from, in its profile. Returns that directory.
-fn build() -> Result<PathBuf, Trouble> {
+fn build(options: &[&str]) -> Result<PathBuf, Trouble> {
     let running = env::current_exe().map_err(Trouble::io("find the running program"))?;
     let beside = running.parent().unwrap_or(Path::new("/"));
     // Tests lie one directory below programs.
@@ -29,6 +39,7 @@ fn build() -> Result<PathBuf, Trouble> {
     let output = Command::new(cargo)
         .args(["build", "--workspace", "--bins", "--quiet", "--profile", profile, "--target-dir"])
         .arg(directory.parent().unwrap_or(directory))
+        .args(options)
         .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")))
         .output()
         .map_err(Trouble::io("cargo build"))?;

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::{
-    Host, Mark, Network, PATIENCE, Process, Scratch, ScriptedBackend, Trouble, binary, free_port, network, seon_backend,
+    Host, Mark, Network, PATIENCE, Process, Scratch, ScriptedBackend, Trouble, binary, evil_binary, free_port, network,
+    seon_backend,
 };
 use crate::pki::{self, Authority, Wanted};
 use crate::station::{self, Identity, OutgoingFile, Report, Security, Settings, TlsSettings, TlsVersions, Trust};
@@ -29,6 +30,8 @@ pub struct Plan {
     seon_backend: bool,
     poll_interval: Option<u32>,
     network: Option<Arc<Network>>,
+    evil_server: bool,
+    evil_client: bool,
 }
 
 /// A trading partner.
@@ -81,6 +84,8 @@ pub struct Chain {
     partner_port: u16,
     poll_interval: Option<u32>,
     network: Option<Arc<Network>>,
+    evil_server: bool,
+    evil_client: bool,
     /// The last to go: the others have their files in it.
     pub scratch: Scratch,
 }
@@ -94,6 +99,8 @@ impl Default for Plan {
             seon_backend: false,
             poll_interval: None,
             network: None,
+            evil_server: false,
+            evil_client: false,
         }
     }
 }
@@ -133,6 +140,18 @@ impl Plan {
     /// The proxyclient asks for its configuration so often, in seconds, and not every 60.
     pub fn poll_every(mut self, seconds: u32) -> Self {
         self.poll_interval = Some(seconds);
+        self
+    }
+
+    /// The proxyserver that misbehaves when it is ordered to (package `evil`) instead of the usual one.
+    pub fn with_evil_server(mut self) -> Self {
+        self.evil_server = true;
+        self
+    }
+
+    /// The same for the proxyclient.
+    pub fn with_evil_client(mut self) -> Self {
+        self.evil_client = true;
         self
     }
 
@@ -193,6 +212,8 @@ impl Plan {
             partner_port,
             poll_interval: self.poll_interval,
             network: self.network,
+            evil_server: self.evil_server,
+            evil_client: self.evil_client,
             scratch,
         })
     }
@@ -251,7 +272,8 @@ impl Chain {
 
     /// The command line that starts the proxyserver.
     pub fn server_command(&self) -> Result<Command, Trouble> {
-        let mut command = Command::new(self.scratch.install(&binary(SERVER)?, "proxyserver")?);
+        let program = if self.evil_server { evil_binary("evil_proxyserver2")? } else { binary(SERVER)? };
+        let mut command = Command::new(self.scratch.install(&program, "proxyserver")?);
         command.arg("-d").args(["-i", &self.link_address()]).arg("-l").arg(self.scratch.path().join(LICENCE));
         command.arg("--state-dir").arg(self.scratch.directory(SERVER_STATE)?).args(self.scratch.user_options());
         Ok(command)
@@ -259,7 +281,8 @@ impl Chain {
 
     /// The command line that starts the proxyclient.
     pub fn client_command(&self) -> Result<Command, Trouble> {
-        let mut command = Command::new(self.scratch.install(&binary(CLIENT)?, "proxyclient")?);
+        let program = if self.evil_client { evil_binary("evil_proxyclient2")? } else { binary(CLIENT)? };
+        let mut command = Command::new(self.scratch.install(&program, "proxyclient")?);
         command.arg("-d").args(["-U", &self.backend.url(), "-S", &self.link_address(), "-T", &token(&self.scratch)]);
         command.arg("--ca-file").arg(self.scratch.path().join(BACKEND_CA));
         command.args(self.poll_interval.iter().flat_map(|seconds| ["--poll-interval".into(), seconds.to_string()]));

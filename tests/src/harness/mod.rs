@@ -21,7 +21,7 @@ pub mod table;
 pub mod terminal;
 mod trouble;
 
-pub use binaries::binary;
+pub use binaries::{binary, evil_binary};
 pub use chain::{Backend, Chain, INSIDE_CODE, INSIDE_PASSWORD, Partner, Plan};
 pub use held::Held;
 pub use log_line::LogLine;

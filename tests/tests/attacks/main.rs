@@ -1,5 +1,7 @@
 //! Attacks from outside on the built daemons: what is there to steal, what can be broken, and whom it costs anything.
 
+mod attempts;
+mod calling;
 mod evil_client;
 mod exhaustion;
 mod keys;
@@ -8,3 +10,4 @@ mod running;
 mod secrets;
 mod slow;
 mod storms;
+mod words;

@@ -3,9 +3,10 @@
 use std::time::{Duration, SystemTime};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, CrlDistributionPoint,
-    DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256,
-    PKCS_ECDSA_P384_SHA384, PKCS_ED25519, PKCS_RSA_SHA256, RevocationReason, RevokedCertParams, SerialNumber,
+    BasicConstraints, CertificateParams, CertificateRevocationList, CertificateRevocationListParams, CertifiedIssuer,
+    CrlDistributionPoint, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose,
+    PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ED25519, PKCS_RSA_SHA256, RevocationReason, RevokedCertParams,
+    SerialNumber,
 };
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -82,7 +83,12 @@ pub struct Authority {
 impl Authority {
     /// A self-signed one, valid from yesterday for ten years.
     pub fn new(name: &str) -> Result<Self, rcgen::Error> {
-        let issuer = CertifiedIssuer::self_signed(authority(name)?, KeyPair::generate()?)?;
+        Self::of_kind(name, KeyKind::default())
+    }
+
+    /// As [`Authority::new`], with that kind of key.
+    pub fn of_kind(name: &str, key: KeyKind) -> Result<Self, rcgen::Error> {
+        let issuer = CertifiedIssuer::self_signed(authority(name)?, key.generate()?)?;
         Ok(Self { issuer, above: None })
     }
 
@@ -113,6 +119,15 @@ impl Authority {
 
     /// The list (DER) of this authority's revoked certificates, issued yesterday, good for a month.
     pub fn revoke(&self, serials: &[Vec<u8>]) -> Result<Vec<u8>, rcgen::Error> {
+        Ok(self.list(serials)?.der().to_vec())
+    }
+
+    /// Such a list as PEM.
+    pub fn revoke_pem(&self, serials: &[Vec<u8>]) -> Result<String, rcgen::Error> {
+        self.list(serials)?.pem()
+    }
+
+    fn list(&self, serials: &[Vec<u8>]) -> Result<CertificateRevocationList, rcgen::Error> {
         let revoked = |serial: &Vec<u8>| RevokedCertParams {
             serial_number: SerialNumber::from_slice(serial),
             revocation_time: (SystemTime::now() - DAY).into(),
@@ -128,7 +143,7 @@ impl Authority {
             key_identifier_method: KeyIdMethod::Sha256,
         };
         let issuer: &Issuer<'_, KeyPair> = &self.issuer;
-        Ok(list.signed_by(issuer)?.der().to_vec())
+        list.signed_by(issuer)
     }
 }
 

@@ -32,6 +32,7 @@ pub struct Plan {
     network: Option<Arc<Network>>,
     evil_server: bool,
     evil_client: bool,
+    programs: Option<PathBuf>,
 }
 
 /// A trading partner.
@@ -101,6 +102,7 @@ impl Default for Plan {
             network: None,
             evil_server: false,
             evil_client: false,
+            programs: None,
         }
     }
 }
@@ -167,9 +169,21 @@ impl Plan {
         self
     }
 
+    /// The proxy's programs of another build, which lie there.
+    pub fn programs_in(mut self, directory: &Path) -> Self {
+        self.programs = Some(directory.to_owned());
+        self
+    }
+
     /// Makes all files, starts backend and receive daemon, and neither of the proxy's daemons.
     pub fn prepare(self) -> Result<Chain, Trouble> {
         let scratch = Scratch::new()?;
+        for (program, directory) in [(SERVER, "proxyserver"), (CLIENT, "proxyclient")] {
+            // What is installed already is not installed again below.
+            if let Some(programs) = &self.programs {
+                scratch.install(&programs.join(program), directory)?;
+            }
+        }
         let authority = Authority::new("Certificate Authority of the Partners")?;
         let (link_port, partner_port) = (free_port()?, free_port()?);
         let partner = |name: String| {

@@ -8,7 +8,7 @@ use std::path::Path;
 pub struct Trouble(pub String);
 
 impl Trouble {
-    pub(super) fn io(doing: impl fmt::Display) -> impl FnOnce(io::Error) -> Self {
+    pub(crate) fn io(doing: impl fmt::Display) -> impl FnOnce(io::Error) -> Self {
         move |error| Self(format!("{doing}: {error}"))
     }
 

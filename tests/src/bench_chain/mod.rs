@@ -1,0 +1,81 @@
+//! `cargo bench-chain`: what the whole chain costs, beside the same chain of HAProxy, stunnel and nginx.
+//!
+//! Two hops each, the same certificates, a CRL checked on the outer hop, mutual TLS 1.3 between the hops, the same OFTP2
+//! load in rounds in which all take turns, and one table. The load shares the machine with whoever is measured and is the
+//! same for all; CPU is that of the measured processes alone.
+
+mod chain;
+mod fairness;
+mod figures;
+mod haproxy;
+mod load;
+mod nginx;
+mod oftp2;
+pub mod options;
+mod partner;
+mod proxy;
+mod report;
+mod sink;
+mod stunnel;
+mod table;
+mod topology;
+mod usage;
+mod world;
+
+use crate::harness::{Trouble, is_interrupted};
+use crate::pki::KeyKind;
+use chain::Field;
+use options::{Measure, Options};
+use table::Table;
+use topology::{Peer, Topology};
+use world::World;
+
+/// Measures what `options` ask for, prints it, and writes it down.
+pub fn run(options: &Options) -> Result<(), Trouble> {
+    let present = present(options);
+    let (ecdsa, rsa) = (World::new(KeyKind::P256)?, World::new(KeyKind::Rsa2048)?);
+    if chain::MEASURES.iter().any(|measure| options.wants(*measure)) {
+        let field = Field {
+            ecdsa: (ecdsa.caller()?, start(&present, &ecdsa)?),
+            rsa: if options.wants(Measure::Sessions) { Some((rsa.caller()?, start(&present, &rsa)?)) } else { None },
+        };
+        let mut table = Table::default();
+        for round in 0..options.rounds {
+            if is_interrupted() {
+                return Err(Trouble("interrupted".into()));
+            }
+            eprintln!("round {} of {}", round + 1, options.rounds);
+            chain::round(&field, options, round, &mut table)?;
+        }
+        let complete = chain::MEASURES.iter().all(|measure| options.wants(*measure)) && options.peers.is_empty();
+        report::show("chain", &[table.markdown(), table.verdicts(&chain::TARGETS)], options, complete)?;
+    }
+    if options.wants(Measure::Fairness) {
+        let (caller, topologies) = (ecdsa.caller()?, start(&present, &ecdsa)?);
+        let mut table = Table::default();
+        for _ in 0..options.rounds {
+            fairness::round(&caller, &topologies, options, &mut table)?;
+        }
+        let complete = options.peers.is_empty();
+        report::show("fairness", &[table.markdown(), table.verdicts(&fairness::TARGETS)], options, complete)?;
+    }
+    Ok(())
+}
+
+/// Those that are wanted and installed.
+fn present(options: &Options) -> Vec<Peer> {
+    let wanted = Peer::ALL.into_iter().filter(|peer| options.wants_peer(*peer));
+    wanted
+        .filter(|peer| match peer.version() {
+            Ok(_) => true,
+            Err(trouble) => {
+                println!("{} is skipped: {trouble}", peer.name());
+                false
+            }
+        })
+        .collect()
+}
+
+fn start(peers: &[Peer], world: &World) -> Result<Vec<Topology>, Trouble> {
+    peers.iter().map(|peer| peer.start(world, None).map_err(chain::of(*peer))).collect()
+}

@@ -1,0 +1,71 @@
+//! The project's own two hops, with everything switched on: monitors, confinement, log at INFO, a CRL, session records.
+
+use std::collections::HashMap;
+use std::net::ToSocketAddrs;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::topology::{Peer, Running, Topology};
+use super::world::{PARTNER_CODE, World};
+use crate::harness::scripted_backend::Answer;
+use crate::harness::{Chain, Mark, Plan, Trouble};
+use crate::pki;
+use crate::station::{Identity, sha256};
+
+/// More than any measure has.
+const MOST_SESSIONS: u32 = 100_000;
+
+/// Starts it, with a configuration that `edit` may change.
+pub fn start(world: &World, programs: Option<&Path>, edit: impl FnOnce(&mut Value)) -> Result<Topology, Trouble> {
+    let mut plan = Plan::new().receive_daemon_at(world.sink.address);
+    if let Some(programs) = programs {
+        plan = plan.programs_in(programs);
+    }
+    let mut chain = plan.prepare()?;
+    serve(&chain, vec![world.crl.clone()]);
+    let mut config = configuration(&chain.config, world);
+    edit(&mut config);
+    chain.scripted_backend().set_config(config);
+    chain.start_server()?;
+    chain.start_client()?;
+    chain.wait_until_open(Mark::default())?;
+    let address = chain.partner_address().to_socket_addrs().map_err(|error| Trouble(error.to_string()))?.next();
+    let address = address.ok_or_else(|| Trouble("no address for partners".into()))?;
+    let roots = vec![chain.server().pid(), chain.client().pid()];
+    Ok(Topology { peer: Peer::Proxy, address, roots, running: Running::Chain(Box::new(chain)) })
+}
+
+/// The harness's configuration with the certificates of `world`, its CRL, and room for every measure.
+fn configuration(usual: &Value, world: &World) -> Value {
+    let mut config = usual.clone();
+    let Identity { chain_pem, key_pem } = &world.proxy;
+    config["identity"] = json!({ "certificate_chain_pem": chain_pem, "private_key_pem": key_pem });
+    config["trust"] = json!({
+        "anchors_pem": [world.authority.certificate_pem()],
+        "revocation": "require",
+        "crls": [sha256(&world.crl)],
+    });
+    config["partners"] = json!([{
+        "name": "ACME",
+        "certificate_sha256": [pki::fingerprint(&world.partner)],
+        "ssid_codes": [PARTNER_CODE],
+    }]);
+    config["limits"] = json!({
+        "max_sessions": MOST_SESSIONS,
+        "max_sessions_per_address": MOST_SESSIONS,
+        "max_unverified": MOST_SESSIONS,
+        "inactivity_timeout_s": 3600,
+    });
+    config
+}
+
+/// The backend gives these CRLs, too.
+pub fn serve(chain: &Chain, crls: Vec<Vec<u8>>) {
+    let crls: HashMap<String, Vec<u8>> = crls.into_iter().map(|crl| (sha256(&crl), crl)).collect();
+    chain.scripted_backend().set_script(move |request| {
+        let crl = crls.get(request.path.strip_prefix("/proxy/v1/crls/")?)?;
+        let headers = vec![("Content-Type".to_owned(), "application/pkix-crl".to_owned())];
+        Some(Answer { status: 200, headers, body: crl.clone() })
+    });
+}

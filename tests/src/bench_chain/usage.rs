@@ -1,0 +1,87 @@
+//! What processes have used: CPU time of a family with all that it has had, memory that is its own, memory of the kernel.
+
+use std::fs;
+
+use crate::harness::table;
+
+/// CPU seconds of these processes, of all that descend from them, and of those descendants that have ended.
+pub fn cpu_seconds(roots: &[i32]) -> f64 {
+    family(roots).iter().map(|pid| of_process(*pid).unwrap_or_default()).sum()
+}
+
+/// These processes and all that descend from them.
+pub fn family(roots: &[i32]) -> Vec<i32> {
+    let mut family: Vec<i32> = roots.to_vec();
+    for root in roots {
+        family.extend(table::below(*root).iter().map(|process| process.pid));
+    }
+    family.sort_unstable();
+    family.dedup();
+    family
+}
+
+/// proc_pid_stat(5): utime, stime, cutime and cstime are fields 14 to 17. Of a process that lives they are cut to ticks of
+/// 10 ms, which would be much among a thousand sessions: its scheduler statistics tell nanoseconds.
+fn of_process(pid: i32) -> Option<f64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+    let ticks = |from: usize| -> Option<f64> {
+        let two: Option<Vec<f64>> = fields.get(from..from + 2)?.iter().map(|field| field.parse().ok()).collect();
+        Some(two?.iter().sum::<f64>() / TICKS)
+    };
+    let (own, ended_children) = (ticks(11)?, ticks(13)?);
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).ok()?.flatten();
+    let precise: f64 = threads
+        .filter_map(|thread| fs::read_to_string(thread.path().join("schedstat")).ok())
+        .filter_map(|line| line.split(' ').next()?.parse::<f64>().ok())
+        .sum();
+    // Threads that have ended are in the ticks alone.
+    Some(own.max(precise / 1e9) + ended_children)
+}
+
+/// USER_HZ, which Linux has never changed.
+const TICKS: f64 = 100.0;
+
+/// KiB of memory of these processes, shared pages divided among those that share them (PSS). None without the right to look.
+pub fn proportional_kib(processes: &[i32]) -> Option<f64> {
+    let mut sum = 0.0;
+    for pid in processes {
+        let Ok(rollup) = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")) else {
+            // It may have ended meanwhile; one that lives and may not be looked at is another matter.
+            if fs::exists(format!("/proc/{pid}")).unwrap_or(false) {
+                return None;
+            }
+            continue;
+        };
+        sum += kib_of(&rollup, "Pss:")?;
+    }
+    Some(sum)
+}
+
+/// KiB that the whole kernel uses for processes and connections.
+pub fn kernel_kib() -> Option<f64> {
+    let memory = fs::read_to_string("/proc/meminfo").ok()?;
+    ["Slab:", "KernelStack:", "PageTables:"].iter().map(|name| kib_of(&memory, name)).sum()
+}
+
+fn kib_of(text: &str, name: &str) -> Option<f64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_has_used_time_and_memory() {
+        let own = i32::try_from(std::process::id()).unwrap();
+        let before = cpu_seconds(&[own]);
+        let mut number = 1_u64;
+        while cpu_seconds(&[own]) < before + 0.02 {
+            number = std::hint::black_box(number.wrapping_mul(3));
+        }
+        assert!(proportional_kib(&[own]).unwrap() > 100.0);
+        assert!(kernel_kib().unwrap() > 100.0);
+    }
+}

@@ -32,7 +32,7 @@ const VERSION: &str = "1";
 const LONGEST: u64 = 1024 * 1024;
 
 /// A licence that its issuer signed; not yet judged by whom and when it is used.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Licence {
     grant: Grant,
     clients: Vec<Client>,
@@ -91,8 +91,16 @@ impl Licence {
             }
             Err(error) => return Err(no_access(error)),
         };
+        Self::from_file(file, issuer).map_err(|error| match error {
+            LicenceError::Gone(error) => no_access(std::io::Error::other(error)),
+            error => error,
+        })
+    }
+
+    /// As [`Licence::load`], of a file that is open already.
+    pub fn from_file(file: std::fs::File, issuer: &IssuerKey) -> Result<Self, LicenceError> {
         let mut octets = Vec::new();
-        file.take(LONGEST + 1).read_to_end(&mut octets).map_err(no_access)?;
+        file.take(LONGEST + 1).read_to_end(&mut octets).map_err(|error| LicenceError::Gone(error.to_string()))?;
         if octets.len() as u64 > LONGEST {
             return Err(unreadable(1, "the file is longer than any licence (1 MiB)"));
         }
@@ -168,6 +176,11 @@ impl Licence {
 }
 
 impl ValidLicence {
+    /// The licence itself.
+    pub fn as_licence(&self) -> &Licence {
+        &self.0
+    }
+
     /// What the issuer granted.
     pub fn grant(&self) -> &Grant {
         self.0.grant()

@@ -22,6 +22,9 @@ pub enum LicenceError {
         /// What the system said.
         error: std::io::Error,
     },
+    /// It was there, and cannot be opened or read any more.
+    #[error("the licence file cannot be read: {0}; put it there again, readable for the user of the proxyserver")]
+    Gone(String),
     /// The text is no licence, from this line on.
     #[error("the licence is damaged: line {line}: {reason}; put the file there again as it was issued")]
     Unreadable {
@@ -86,7 +89,9 @@ impl LicenceError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Missing(_) => "licence-missing",
-            Self::NoAccess { .. } | Self::Unreadable { .. } | Self::UnreadableClient { .. } => "licence-unreadable",
+            Self::NoAccess { .. } | Self::Gone(_) | Self::Unreadable { .. } | Self::UnreadableClient { .. } => {
+                "licence-unreadable"
+            }
             Self::SignatureWrong { .. } => "licence-signature-wrong",
             Self::OtherProxy { .. } => "licence-other-proxy",
             Self::NotYetValid { .. } => "licence-not-yet-valid",

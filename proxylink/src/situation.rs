@@ -93,7 +93,7 @@ situations! {
     // Licence
     LicenceInvalid "licence-invalid" Fatal "There is no usable licence for this proxyserver." "Install a licence for the Proxy ID that is named; `seon_proxyserver2 -L` prints it.";
     LicenceExpires "licence-expires" Error "The licence ends soon." "Ask the issuer for a new one in time.";
-    LicenceExpired "licence-expired" Error "The licence has ended: running sessions go on, new ones are refused." "Install a new licence file and restart the proxyserver.";
+    LicenceExpired "licence-expired" Error "The licence has ended: running sessions go on, new ones are refused." "Install a new licence file; it is taken over within seconds.";
     // Link
     LinkListening "link-listening" Note "The proxyserver waits for its proxyclient." "Start the proxyclient if it does not come.";
     LinkUp "link-up" Info "Proxyserver and proxyclient are linked." "Nothing to do.";
@@ -101,7 +101,7 @@ situations! {
     LinkUnreachable "link-unreachable" Error "The proxyserver cannot be reached; the proxyclient keeps trying." "Check address and port given with -S, the firewall towards the DMZ, and that seon_proxyserver2 runs.";
     LinkGoodbye "link-goodbye" Info "The other side of the link ends in an orderly way." "Nothing to do if it was meant to.";
     LinkRefused "link-refused" Error "A connection to the link's port was refused." "If it was the proxyclient's, see what the message says; otherwise something else talks to this port.";
-    LinkClientUnlicensed "link-client-unlicensed" Error "A proxyclient whose key is not in the licence file wanted to link." "Add the line that `seon_proxyclient2 --print-client-line` prints to the licence file and restart the proxyserver.";
+    LinkClientUnlicensed "link-client-unlicensed" Error "A proxyclient whose key is not in the licence file wanted to link." "Add the line that `seon_proxyclient2 --print-client-line` prints to the licence file; it is read again within seconds.";
     LinkServerWrong "link-server-wrong" Error "The server at the link's address is not the one with the configured Proxy ID." "Compare `seon_proxyserver2 -L` with proxy_id in the configuration.";
     LinkSecondClient "link-second-client" Error "A second proxyclient wanted to link; this version serves one at a time." "Stop one of the two proxyclients.";
     LinkMessageInvalid "link-message-invalid" Error "The other side of the link sent what it may not send; the connection was ended." "Both daemons should be of the same version; if they are, treat that host as suspect.";

@@ -27,6 +27,8 @@ pub enum ToSwitchboard {
     Report { situation: Situation, text: String, peer: Option<SocketAddr> },
     /// How many sessions there are.
     Sessions(u32),
+    /// Answer to [`FromSwitchboard::OpenLicence`]: the descriptor is the licence file; without one, why there is none.
+    Licence(Option<String>),
     /// The daemon ends: take leave of the inside.
     Stop,
 }
@@ -42,8 +44,12 @@ pub enum FromSwitchboard {
     Verified(SessionId),
     /// Kill this session: it did what it may not do.
     Kill(SessionId),
-    /// The licence has ended (`true`: no new sessions), or a link stands on a valid one.
+    /// The licence has ended: no new sessions.
     LicenceExpired,
+    /// A licence that was installed since is valid: new sessions again.
+    LicenceValid,
+    /// Open the licence file, to see whether it was changed.
+    OpenLicence,
 }
 
 /// Session to switchboard.

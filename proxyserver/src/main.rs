@@ -40,7 +40,7 @@ const LINK_BACKLOG: u16 = 128;
 
 fn main() -> ProcessExit {
     let done = match anew::inherited() {
-        Ok(None) => act(&command_line::read::<Options>()),
+        Ok(None) => act(&command_line::read::<Options>().with_absolute_paths()),
         Ok(Some(heritage)) => resume(heritage),
         Err(error) => Err(NotLaunched::new(ExitCode::Failure, error)),
     };

@@ -70,6 +70,16 @@ pub struct Options {
     pub log_level_for: Option<Duration>,
 }
 
+impl Options {
+    /// The same, and the files stay where they are when the daemon leaves the working directory.
+    pub fn with_absolute_paths(mut self) -> Self {
+        let working = std::env::current_dir().unwrap_or_default();
+        self.licence = working.join(self.licence);
+        self.state_dir = working.join(self.state_dir);
+        self
+    }
+}
+
 impl Demands for Options {}
 
 /// Where the link is listened for.

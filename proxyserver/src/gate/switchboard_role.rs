@@ -213,6 +213,16 @@ impl Gate {
                 self.expired = true;
                 self.close_partner_port("the licence has ended");
             }
+            FromSwitchboard::LicenceValid => {
+                self.expired = false;
+                if self.ending.is_none() {
+                    self.open_partner_port(false);
+                }
+            }
+            FromSwitchboard::OpenLicence => match open_licence(&self.licence) {
+                Ok(file) => self.tell_switchboard(&ToSwitchboard::Licence(None), Some(file.into())),
+                Err(error) => self.tell_switchboard(&ToSwitchboard::Licence(Some(error.to_string())), None),
+            },
         }
     }
 
@@ -296,6 +306,13 @@ impl Gate {
         self.tell_death(text);
         self.kill_switchboard();
     }
+}
+
+/// Opens the licence file for the switchboard, which reads it. Whatever lies in its place, nothing waits.
+fn open_licence(path: &std::path::Path) -> std::io::Result<std::fs::File> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let file = std::fs::OpenOptions::new().read(true).custom_flags(nix::libc::O_NONBLOCK).open(path)?;
+    if file.metadata()?.is_file() { Ok(file) } else { Err(std::io::Error::other("it is not an ordinary file")) }
 }
 
 /// Whether it ended because it cannot work as things are, which only an administrator changes.

@@ -3,6 +3,7 @@
 //!
 //! It is forked by the gate before it has a runtime, and forked anew when it dies; running sessions do not need it.
 
+mod licence;
 mod link;
 mod linked;
 mod reports;
@@ -30,6 +31,7 @@ use proxylink::tally::Tally;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
+use self::licence::Watch;
 use self::link::{Control, LinkPort};
 use self::sessions::{Permitted, Sessions};
 use self::snapshots::{Compiled, Progress, Snapshots};
@@ -41,8 +43,6 @@ const EVENTS: usize = 256;
 const MOST_REPORTS: usize = 200;
 /// How often counts are told: refused connections to the log, sessions to the inside.
 const COUNTS: Duration = Duration::from_secs(10);
-/// How often the licence is looked at.
-const LICENCE_CHECK: Duration = Duration::from_secs(60);
 /// How long nobody may be linked before it is told.
 const INSIDE_MISSING_AFTER: Duration = Duration::from_secs(60);
 
@@ -138,14 +138,14 @@ async fn serve(start: Start) -> std::io::Result<()> {
         links: 0,
         sessions: Sessions::default(),
         listening: Vec::new(),
-        expired: false,
-        warned: None,
-        unreported: None,
+        watch: Watch::default(),
         running: 0,
         told_running: 0,
         waiting_reports: Vec::new(),
     };
-    let mut licence_check = tokio::time::interval(LICENCE_CHECK);
+    let mut licence_look = tokio::time::interval(licence::LOOK);
+    let licence_check = tokio::time::sleep(Duration::ZERO);
+    tokio::pin!(licence_check);
     let mut lines = tokio::time::interval(COUNTS);
     let missing = tokio::time::sleep(INSIDE_MISSING_AFTER);
     tokio::pin!(missing);
@@ -159,6 +159,11 @@ async fn serve(start: Start) -> std::io::Result<()> {
                     switchboard.stop().await;
                     return Ok(());
                 }
+                Some((ToSwitchboard::Licence(error), descriptors)) => {
+                    if switchboard.licence_opened(error, descriptors) {
+                        licence_check.as_mut().reset(tokio::time::Instant::now());
+                    }
+                }
                 Some((message, descriptors)) => switchboard.hear_gate(message, descriptors),
             },
             Some(event) = arriving.recv() => {
@@ -170,7 +175,11 @@ async fn serve(start: Start) -> std::io::Result<()> {
                 }
             }
             () = levels.next() => {}
-            _ = licence_check.tick() => switchboard.check_licence(),
+            () = licence_check.as_mut() => {
+                let next = switchboard.check_licence();
+                licence_check.as_mut().reset(tokio::time::Instant::now() + next);
+            }
+            _ = licence_look.tick() => switchboard.to_gate(&FromSwitchboard::OpenLicence, &[]),
             _ = lines.tick() => switchboard.tell_counts(),
             () = async { if waits { missing.as_mut().await } else { pending().await } } => {
                 told_missing = true;
@@ -205,11 +214,7 @@ struct Switchboard {
     links: u64,
     sessions: Sessions,
     listening: Vec<SocketAddr>,
-    expired: bool,
-    /// The last warning that the licence ends, by its days.
-    warned: Option<u32>,
-    /// That warning, while nobody is linked who could bring it to the backend.
-    unreported: Option<String>,
+    watch: Watch,
     /// Sessions at this moment, and as the inside was told last.
     running: u32,
     told_running: u32,
@@ -265,7 +270,7 @@ impl Switchboard {
             }
             ToSwitchboard::Report { situation, text, peer } => self.report(situation, text, peer),
             ToSwitchboard::Sessions(count) => self.running = count,
-            ToSwitchboard::Stop => {}
+            ToSwitchboard::Stop | ToSwitchboard::Licence(_) => {}
         }
     }
 

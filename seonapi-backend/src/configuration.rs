@@ -2,6 +2,7 @@
 
 mod inputs;
 mod judgement;
+mod named;
 mod source;
 
 use std::collections::BTreeMap;
@@ -17,7 +18,8 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use seonapi_client::{Fingerprint, Identity, PrivateKeyPem, ProxyConfig, Trust};
 
-pub use inputs::{Inputs, MAX_CRL, MAX_CRL_PEM, crl_der, read_crl};
+pub use inputs::{Inputs, MAX_CRL, MAX_CRL_PEM, Reader, crl_der, read_crl};
+pub use named::{Named, What, is_inner, named};
 pub use source::{Backend, Ignore};
 
 use crate::alarm::{Alarm, Script, Setting, WebHook};
@@ -278,7 +280,11 @@ impl Reading<'_> {
                 }
             },
             (None, Some(name)) => match self.inputs.credential() {
-                Ok(octets) => Some(octets),
+                Ok(Some(octets)) => Some(octets),
+                Ok(None) => {
+                    warnings.push(format!("the credential {name:?} is there for the service only; it was not checked"));
+                    None
+                }
                 Err(reason) => {
                     let reason = format!("the credential {name:?} cannot be read: {reason}");
                     return self.wrong("backend.web_hook.secret_credential", reason);

@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use chrono::Utc;
 
-use crate::configuration::{Configuration, Inputs};
+use crate::Failure;
+use crate::bundle::settled;
+use crate::configuration::{Configuration, Inputs, Reader};
 use crate::ignore::Ignored;
 use crate::journal::{self, Level, say};
 use crate::place::Mistake;
@@ -22,7 +24,12 @@ pub struct Current {
 impl Current {
     /// Reads the configuration for the first time; fails with everything that is wrong with it.
     pub fn load(path: &Path) -> Result<Self, Vec<Mistake>> {
-        let inputs = Inputs::read(path);
+        let settled = settled(path).map_err(|Failure { lines, .. }| {
+            let whole = |reason| Mistake { file: path.to_owned(), line: 1, field: String::new(), reason };
+            lines.into_iter().map(whole).collect::<Vec<_>>()
+        })?;
+        let inputs = Inputs::read(path, Reader::Service);
+        drop(settled);
         let configuration = Configuration::make(&inputs)?;
         configuration.warnings.iter().for_each(|warning| say(Level::Warn, warning));
         let in_force = RwLock::new(Arc::new(configuration));
@@ -48,7 +55,16 @@ impl Current {
     /// are told once.
     pub fn refresh(&self) -> Arc<Configuration> {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let inputs = Inputs::read(&self.path);
+        // Half of an import is no configuration.
+        let inputs = match settled(&self.path) {
+            Ok(_settled) => Inputs::read(&self.path, Reader::Service),
+            Err(Failure { lines, .. }) => {
+                lines
+                    .iter()
+                    .for_each(|line| say(Level::Warn, format_args!("the configuration is not looked at: {line}")));
+                return self.get();
+            }
+        };
         if inputs == *seen {
             return self.get();
         }

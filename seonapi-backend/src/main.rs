@@ -1,6 +1,7 @@
 //! `seon_backend`: the embedded Seon API backend.
 
 mod alarm;
+mod bundle;
 mod configuration;
 mod crl_download;
 mod current;
@@ -20,21 +21,33 @@ mod store;
 mod tokens;
 
 use std::path::Path;
-use std::process::ExitCode;
 
-use configuration::{Configuration, Inputs};
+use command_line::exit::ExitCode;
+use configuration::{Configuration, Inputs, Reader};
 use options::{ConfigTask, Options, Task};
 
-/// Why the program ends without success: what to say, one line each.
-struct Failure(Vec<String>);
+/// Why the program ends without success.
+struct Failure {
+    /// What to say, one line each.
+    lines: Vec<String>,
+    /// How to end.
+    code: ExitCode,
+}
 
-impl<T: std::fmt::Display> From<T> for Failure {
-    fn from(reason: T) -> Self {
-        Self(vec![reason.to_string()])
+impl Failure {
+    /// The configuration has mistakes.
+    fn mistakes(mistakes: impl IntoIterator<Item = impl std::fmt::Display>) -> Self {
+        Self { lines: mistakes.into_iter().map(|one| one.to_string()).collect(), code: ExitCode::Configuration }
     }
 }
 
-fn main() -> ExitCode {
+impl<T: std::fmt::Display> From<T> for Failure {
+    fn from(reason: T) -> Self {
+        Self { lines: vec![reason.to_string()], code: ExitCode::Failure }
+    }
+}
+
+fn main() -> std::process::ExitCode {
     // The HTTP client takes it for https. It fails where there is one.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let done = match command_line::read::<Options>().task {
@@ -43,6 +56,12 @@ fn main() -> ExitCode {
             serve::run(&config, database, listen, access_log, allow_private_crl_addresses)
         }
         Task::Config { task: ConfigTask::Check { file } } => check(&file),
+        Task::Config { task: ConfigTask::Export { config, out, with_private_keys } } => {
+            bundle::export(&config, &out, with_private_keys)
+        }
+        Task::Config { task: ConfigTask::Import { bundle, config, dry_run } } => {
+            bundle::import(&bundle, &config, dry_run)
+        }
         Task::Token { task } => tokens::run(task),
         Task::Events(events) => events::run(*events),
         Task::Sessions(listing) => listing::sessions(&listing),
@@ -51,16 +70,16 @@ fn main() -> ExitCode {
         Task::Fingerprint { file } => listing::fingerprints(&file),
     };
     match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(Failure(lines)) => {
+        Ok(()) => ExitCode::Ok.into(),
+        Err(Failure { lines, code }) => {
             lines.iter().for_each(|line| eprintln!("seon_backend: {line}"));
-            ExitCode::FAILURE
+            code.into()
         }
     }
 }
 
 fn check(file: &Path) -> Result<(), Failure> {
-    match Configuration::make(&Inputs::read(file)) {
+    match Configuration::make(&Inputs::read(file, Reader::Command)) {
         Ok(configuration) => {
             configuration.warnings.iter().for_each(|warning| eprintln!("seon_backend: warning: {warning}"));
             let proxy = &configuration.proxy;
@@ -73,6 +92,6 @@ fn check(file: &Path) -> Result<(), Failure> {
                 proxy.trust.crls.len(),
             ))
         }
-        Err(mistakes) => Err(Failure(mistakes.iter().map(ToString::to_string).collect())),
+        Err(mistakes) => Err(Failure::mistakes(mistakes)),
     }
 }

@@ -104,6 +104,32 @@ pub enum ConfigTask {
         /// The configuration file.
         file: PathBuf,
     },
+    /// Writes the whole configuration into one file: the configuration file, the certificates, CRLs and the event script
+    /// that it names, and from the database the security tokens (as hashes) and the CRLs. Not the system log.
+    Export {
+        /// The file to make, for its owner alone; it must not exist.
+        #[arg(long, value_name = "BUNDLE")]
+        out: PathBuf,
+        /// Also the private keys and the secret of the web-hook, for another host.
+        #[arg(long)]
+        with_private_keys: bool,
+        /// The configuration file.
+        #[arg(long, value_name = "FILE", default_value = "seon_backend.toml")]
+        config: PathBuf,
+    },
+    /// Takes over what `config export` wrote: checks it as a whole first, tells every mistake with its place and changes
+    /// nothing then; otherwise replaces all files at once and keeps the old ones in a folder. A running backend follows.
+    Import {
+        /// The file that `config export` made.
+        bundle: PathBuf,
+        /// The configuration file to make or replace; the other files go into its folder. Private keys that are not in the
+        /// bundle must be there.
+        #[arg(long, value_name = "FILE", default_value = "seon_backend.toml")]
+        config: PathBuf,
+        /// Only checks.
+        #[arg(long)]
+        dry_run: bool,
+    },
 }
 
 /// What to do with security tokens.

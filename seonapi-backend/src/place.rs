@@ -89,6 +89,16 @@ impl<'t> Document<'t> {
         Some(start..end)
     }
 
+    /// The octets of the value at this path.
+    pub fn span(&self, path: &str) -> Option<Range<usize>> {
+        self.value(path).map(Spanned::span)
+    }
+
+    /// The file as it is written.
+    pub fn text(&self) -> &'t str {
+        self.text
+    }
+
     fn value(&self, path: &str) -> Option<&Spanned<DeValue<'t>>> {
         let mut found: Option<&Spanned<DeValue<'t>>> = None;
         for step in path.split('.') {

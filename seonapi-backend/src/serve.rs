@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use command_line::exit::ExitCode;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{MissedTickBehavior, interval, timeout};
@@ -32,8 +33,7 @@ pub fn run(
     access_log: bool,
     allow_private_crl_addresses: bool,
 ) -> Result<(), Failure> {
-    let current =
-        Current::load(config).map_err(|mistakes| Failure(mistakes.iter().map(ToString::to_string).collect()))?;
+    let current = Current::load(config).map_err(Failure::mistakes)?;
     let configuration = current.get();
     journal::begin_with(configuration.log_level);
     if let Some(file) = &configuration.log_file {
@@ -49,8 +49,8 @@ pub fn run(
         tokio::spawn(crl_download::run(store.clone(), current.clone(), allow_private_crl_addresses));
         serve(store, current, listen, access_log).await
     });
-    if let Err(Failure(reasons)) = &done {
-        reasons.iter().for_each(|reason| say(Level::Fatal, reason));
+    if let Err(Failure { lines, .. }) = &done {
+        lines.iter().for_each(|reason| say(Level::Fatal, reason));
     }
     // Work on the disk that nobody waits for any more must not hold the end up.
     runtime.shutdown_timeout(LAST_ANSWERS);
@@ -60,7 +60,10 @@ pub fn run(
 async fn serve(store: Arc<Store>, current: Arc<Current>, listen: SocketAddr, access_log: bool) -> Result<(), Failure> {
     let [mut terminate, mut interrupt, mut hang_up] =
         [signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?, signal(SignalKind::hangup())?];
-    let port = TcpListener::bind(listen).await.map_err(|error| format!("cannot listen on {listen}: {error}"))?;
+    let port = TcpListener::bind(listen).await.map_err(|error| Failure {
+        code: ExitCode::CannotBind,
+        ..format!("cannot listen on {listen}: {error}").into()
+    })?;
     let address = port.local_addr()?;
     let https = Https::start(port, current.clone())?;
     tokio::spawn(look_at_configuration(store.clone(), current.clone()));

@@ -1,5 +1,6 @@
 //! The SQLite file: tokens (as hashes), events, session records, status and CRL URLs.
 
+mod carried;
 mod system_log;
 
 use std::fs::OpenOptions;
@@ -12,7 +13,9 @@ use chrono::{SecondsFormat, Utc};
 use license::SecurityToken;
 use rusqlite::{Connection, OptionalExtension, params};
 use seonapi_client::{CrlUrl, CrlUrlsTaken, Fingerprint, SessionRecord, Status};
+use serde::{Deserialize, Serialize};
 
+pub use carried::{Carried, DownloadedCrl};
 pub use system_log::{Entry, State, Wanted};
 
 use crate::crl_download::{Download, Good};
@@ -105,7 +108,8 @@ pub enum Standing {
 }
 
 /// A token as `token list` shows it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct TokenLine {
     /// Its name.
     pub name: String,
@@ -134,7 +138,9 @@ impl Store {
         for tables in [TABLES, CRL_TABLE, REVIEW_TABLES].iter().skip(usize::try_from(version).unwrap_or_default()) {
             transaction.execute_batch(tables)?;
         }
-        transaction.pragma_update(None, "user_version", VERSION)?;
+        if version < VERSION {
+            transaction.pragma_update(None, "user_version", VERSION)?;
+        }
         transaction.commit()?;
         Ok(Self(Mutex::new(connection)))
     }

@@ -27,7 +27,16 @@ pub struct Inputs {
     text: Result<String, String>,
     files: BTreeMap<PathBuf, Result<Vec<u8>, String>>,
     crls: Result<BTreeMap<PathBuf, Mark>, String>,
-    credential: Option<Result<Vec<u8>, String>>,
+    credential: Result<Option<Vec<u8>>, String>,
+}
+
+/// Who reads a configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reader {
+    /// The service, to which the service manager passes credentials.
+    Service,
+    /// Another command, which has none.
+    Command,
 }
 
 /// What changes when a file does.
@@ -41,7 +50,7 @@ struct Mark {
 
 impl Inputs {
     /// Reads the configuration file, and the files that it names where it can be understood.
-    pub fn read(path: &Path) -> Self {
+    pub fn read(path: &Path, reader: Reader) -> Self {
         let mut inputs = Self::text_only(path);
         let source = inputs.document().and_then(|document| document.read::<Source>());
         if let Ok(source) = source {
@@ -59,7 +68,7 @@ impl Inputs {
                 inputs.files.insert(file.clone(), content);
             }
             if let Some(name) = hook.and_then(|hook| hook.secret_credential.as_deref()) {
-                inputs.credential = Some(credential(name));
+                inputs.credential = credential(name, reader);
             }
             if let Some(folder) = &trust.crls {
                 inputs.crls = list(&inputs.resolve(folder));
@@ -72,7 +81,7 @@ impl Inputs {
     pub fn text_only(path: &Path) -> Self {
         let text =
             read(path).and_then(|octets| String::from_utf8(octets).map_err(|_| "not a text in UTF-8".to_owned()));
-        Self { path: path.to_owned(), text, files: BTreeMap::new(), crls: Ok(BTreeMap::new()), credential: None }
+        Self { path: path.to_owned(), text, files: BTreeMap::new(), crls: Ok(BTreeMap::new()), credential: Ok(None) }
     }
 
     /// The configuration file, parsed.
@@ -95,13 +104,9 @@ impl Inputs {
         }
     }
 
-    /// The content of the credential that the configuration names.
-    pub fn credential(&self) -> Result<&[u8], &str> {
-        match &self.credential {
-            Some(Ok(content)) => Ok(content),
-            Some(Err(reason)) => Err(reason),
-            None => Err("it was not read"),
-        }
+    /// The content of the credential that the configuration names; none where only the service could read it.
+    pub fn credential(&self) -> Result<Option<&[u8]>, &str> {
+        self.credential.as_ref().map(Option::as_deref).map_err(String::as_str)
     }
 
     /// The files in the folder of CRLs.
@@ -137,13 +142,16 @@ pub fn crl_der(octets: Vec<u8>) -> Result<Vec<u8>, String> {
 }
 
 /// A credential that the service manager passed (`LoadCredential=` of systemd).
-fn credential(name: &str) -> Result<Vec<u8>, String> {
+fn credential(name: &str, reader: Reader) -> Result<Option<Vec<u8>>, String> {
     if name.is_empty() || name.contains('/') || name.starts_with('.') {
         return Err("a plain name expected".to_owned());
     }
-    match std::env::var_os("CREDENTIALS_DIRECTORY") {
-        Some(folder) => read(&Path::new(&folder).join(name)),
-        None => Err("the service manager passed no credentials (CREDENTIALS_DIRECTORY is not set)".to_owned()),
+    match (std::env::var_os("CREDENTIALS_DIRECTORY"), reader) {
+        (Some(folder), _) => read(&Path::new(&folder).join(name)).map(Some),
+        (None, Reader::Command) => Ok(None),
+        (None, Reader::Service) => {
+            Err("the service manager passed no credentials (CREDENTIALS_DIRECTORY is not set)".to_owned())
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use nix::sys::signal::Signal;
 use seonapi_client::{Event, Severity};
 use serde_json::Value;
 
-use crate::backend::{Folder, Serving};
+use crate::backend::{Folder, Serving, text};
 use crate::operations::event;
 use crate::receiver::Web;
 
@@ -248,11 +248,6 @@ fn every_mistake_in_a_web_hook_is_told_with_its_place() {
         ("url = \"https://localhost/\"\nca = \"nowhere.pem\" # mark", "ca", "cannot be read"),
         ("url = \"https://localhost/\"\nca = \"https/key.pem\" # mark", "ca", "has no certificate"),
         ("url = \"https://localhost/\"\nsecret_file = \"nowhere\" # mark", "secret_file", "cannot be read"),
-        (
-            "url = \"https://localhost/\"\nsecret_credential = \"hook\" # mark",
-            "secret_credential",
-            "CREDENTIALS_DIRECTORY",
-        ),
         ("url = \"https://localhost/\"\nsecret_credential = \"../x\" # mark", "secret_credential", "plain name"),
         ("url = \"https://localhost/\"\nsecret_file = \"https/key.pem\" # mark", "secret_file", "one line"),
         ("url = \"https://localhost/\"\ntries = 0 # mark", "tries", "1 to 20"),
@@ -270,6 +265,16 @@ fn every_mistake_in_a_web_hook_is_told_with_its_place() {
     folder.change_config("[identity]", "[backend.web_hook]\nurl = \"https://localhost/\"\n[identity]");
     let (good, said) = folder.check();
     assert!(!good && said.contains("backend.web_hook: there is an event_script already"), "{said}");
+}
+
+#[test]
+fn a_service_without_the_credential_that_it_needs_does_not_begin() {
+    let folder = with_hook("url = \"https://localhost/\"\nsecret_credential = \"hook\"");
+    let (good, said) = folder.check();
+    assert!(good && said.contains("the credential \"hook\" is there for the service only"), "{said}");
+    let output = folder.run(&["serve", "--config", "b/seon_backend.toml", "--listen", "127.0.0.1:0"]);
+    let said = text(&output.stderr);
+    assert!(output.status.code() == Some(3) && said.contains("backend.web_hook.secret_credential: "), "{output:?}");
 }
 
 #[tokio::test]

@@ -47,6 +47,11 @@ impl Folder {
         self.0.path().join("b").join(name)
     }
 
+    /// Of a file beside `b`.
+    pub fn beside(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
     pub fn config(&self) -> String {
         fs::read_to_string(self.path("seon_backend.toml")).unwrap()
     }

@@ -75,6 +75,6 @@ fn a_port_that_is_taken_is_told() {
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = port.local_addr().unwrap().to_string();
     let output = folder.run(&["serve", "--config", "b/seon_backend.toml", "--listen", &address]);
-    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.status.code(), Some(8));
     assert!(text(&output.stderr).contains(&format!("cannot listen on {address}")), "{output:?}");
 }

@@ -7,7 +7,7 @@ use seonapi_client::{ConfigAnswer, Fingerprint};
 
 use crate::backend::{Folder, PROXY_ID};
 
-fn ca(name: &str) -> CertifiedIssuer<'static, KeyPair> {
+pub fn ca(name: &str) -> CertifiedIssuer<'static, KeyPair> {
     let mut params = CertificateParams::default();
     params.distinguished_name.push(DnType::CommonName, name);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -171,7 +171,7 @@ fn serving_does_not_begin_with_mistakes() {
     let folder = Folder::new();
     folder.change_config("tls_port = 6619", "tls_port = 0");
     let output = folder.run(&["serve", "--config", "b/seon_backend.toml", "--listen", "127.0.0.1:0"]);
-    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.status.code(), Some(3));
     assert!(
         output.stdout.is_empty() && String::from_utf8_lossy(&output.stderr).contains("listen.tls_port"),
         "{output:?}"

@@ -2,6 +2,7 @@
 
 mod alarms;
 mod backend;
+mod bundle;
 mod commands;
 mod configuration;
 mod crl_download;

@@ -1,6 +1,7 @@
 //! All that may pass between the processes of the proxyclient: one enum per direction, each message one datagram of a
 //! SEQPACKET pair. The stronger side ends the weaker one on anything else.
 
+use std::fmt;
 use std::net::SocketAddr;
 
 use proxylink::message::Refused;
@@ -46,6 +47,27 @@ pub enum FromAgent {
     Drain { seconds: u64, why: Drain },
     /// How long sessions get when a signal ends the daemon.
     DrainTimeout { seconds: u64 },
+    /// How things stand, for whoever looks at the service.
+    Standing(Standing),
+}
+
+/// How things stand.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Standing {
+    /// No link to the proxyserver stands.
+    Unlinked,
+    /// It stands, and partners can connect at these addresses of it; none = they cannot.
+    Linked(Vec<SocketAddr>),
+}
+
+impl fmt::Display for Standing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unlinked => f.write_str("not linked to the proxyserver"),
+            Self::Linked(open) if open.is_empty() => f.write_str("linked, the partner port is closed"),
+            Self::Linked(open) => write!(f, "linked, the partner port is open at {open:?}"),
+        }
+    }
 }
 
 /// Why the agent has the daemon end.

@@ -1,7 +1,7 @@
 //! Telling the service manager (systemd, `Type=notify`) how the daemon is. Without one, everything here does nothing.
 
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sd_notify::NotifyState;
 
@@ -31,17 +31,38 @@ pub fn stopping(status: &str) -> io::Result<()> {
     sd_notify::notify(&[NotifyState::Stopping, NotifyState::Status(&one_line(status))])
 }
 
-/// How often [`alive`] has to be called, if the service manager watches: half of what it allows.
-pub fn alive_every() -> Option<Duration> {
-    sd_notify::watchdog_enabled().map(|allowed| allowed / 2)
+/// Says that the daemon is not stuck, where the service manager watches (`WatchdogSec=`), twice in the time it allows.
+#[derive(Debug)]
+pub struct Watchdog {
+    every: Option<Duration>,
+    next: Option<Instant>,
 }
 
-/// The daemon is not stuck.
-///
-/// # Errors
-/// As [`ready`].
-pub fn alive() -> io::Result<()> {
-    sd_notify::notify(&[NotifyState::Watchdog])
+impl Watchdog {
+    /// As the service manager wants it; nothing ever becomes due without one.
+    pub fn of_service_manager() -> Self {
+        Self::every(sd_notify::watchdog_enabled().map(|allowed| allowed / 2))
+    }
+
+    fn every(every: Option<Duration>) -> Self {
+        Self { every, next: every.map(|_| Instant::now()) }
+    }
+
+    /// When [`Watchdog::due`] has to be called next.
+    pub const fn next(&self) -> Option<Instant> {
+        self.next
+    }
+
+    /// Says it, if it is time.
+    pub fn due(&mut self, now: Instant) {
+        if let (Some(every), Some(next)) = (self.every, self.next)
+            && next <= now
+        {
+            // One that is not heard is missed by the service manager, which then acts.
+            let _ = sd_notify::notify(&[NotifyState::Watchdog]);
+            self.next = Some(now + every);
+        }
+    }
 }
 
 /// A line break would begin another assignment of the protocol.
@@ -56,5 +77,17 @@ mod tests {
     #[test]
     fn a_status_cannot_smuggle_another_assignment() {
         assert_eq!(one_line("linked\nMAINPID=1"), "linked MAINPID=1");
+    }
+
+    #[test]
+    fn a_watchdog_is_due_at_once_and_then_at_its_pace() {
+        let mut watchdog = Watchdog::every(Some(Duration::from_secs(10)));
+        let begun = Instant::now();
+        assert!(watchdog.next().is_some_and(|next| next <= begun));
+        watchdog.due(begun);
+        assert_eq!(watchdog.next(), Some(begun + Duration::from_secs(10)));
+        watchdog.due(begun + Duration::from_secs(9));
+        assert_eq!(watchdog.next(), Some(begun + Duration::from_secs(10)), "not yet");
+        assert_eq!(Watchdog::every(None).next(), None);
     }
 }

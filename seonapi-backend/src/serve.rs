@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use command_line::exit::ExitCode;
+use sd_notify::NotifyState;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{MissedTickBehavior, interval, timeout};
@@ -80,6 +81,8 @@ async fn serve(store: Arc<Store>, current: Arc<Current>, listen: SocketAddr, acc
     });
     say(Level::Info, format_args!("listening on {address}"));
     print(&format!("listening on {address}\n"))?;
+    let _ = sd_notify::notify(&[NotifyState::Ready, NotifyState::Status(&format!("listening on {address}"))]);
+    let watched = tokio::spawn(say_alive());
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
@@ -87,11 +90,23 @@ async fn serve(store: Arc<Store>, current: Arc<Current>, listen: SocketAddr, acc
         ended = &mut serving => return Err(format!("serving ended by itself: {ended:?}").into()),
     }
     say(Level::Info, "ending");
+    let _ = sd_notify::notify(&[NotifyState::Stopping]);
+    watched.abort();
     drop(stop);
     if timeout(LAST_ANSWERS, serving).await.is_err() {
         say(Level::Warn, "ended while answers were under way");
     }
     Ok(())
+}
+
+/// Tells the service manager that nothing is stuck, where it watches: twice in the time it allows.
+async fn say_alive() {
+    let Some(allowed) = sd_notify::watchdog_enabled() else { return };
+    let mut times = interval(allowed / 2);
+    loop {
+        times.tick().await;
+        let _ = sd_notify::notify(&[NotifyState::Watchdog]);
+    }
 }
 
 async fn look_at_configuration(store: Arc<Store>, current: Arc<Current>) {

@@ -49,7 +49,7 @@ use self::sessions::{Phase, Session, Sessions};
 use self::signer::Signer;
 use self::spent::Spent;
 use self::spool::Lane;
-use crate::between::{Assignment, Drain, FromAgent, FromSession, LARGEST, ToAgent, ToSession};
+use crate::between::{Assignment, Drain, FromAgent, FromSession, LARGEST, Standing, ToAgent, ToSession};
 
 pub use self::configuration::once as fetch_once;
 pub use self::control::{ServerAddress, connect as connect_server};

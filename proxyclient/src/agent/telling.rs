@@ -122,5 +122,7 @@ impl Agent {
             server,
         };
         self.reporter.tell(Tell::Status(Box::new(status)));
+        let standing = self.up().map_or(Standing::Unlinked, |up| Standing::Linked(up.listening.clone()));
+        let _ = self.gate.send(&FromAgent::Standing(standing), &[]);
     }
 }

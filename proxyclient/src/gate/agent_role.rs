@@ -12,6 +12,7 @@ use proxydaemon::exit::ExitCode;
 use proxydaemon::fork::{Ending, fork_role};
 use proxydaemon::gate::{HEARD_AT_ONCE, Keep, Put};
 use proxydaemon::logging::ChildLog;
+use proxydaemon::notify;
 use proxydaemon::signals::order_end;
 use proxylink::record::Report;
 use proxylink::situation::Situation;
@@ -226,6 +227,10 @@ impl Gate {
                 self.drain = Duration::from_secs(seconds);
                 self.was_well = true;
                 self.restart.well();
+            }
+            FromAgent::Standing(_) if self.ending.is_some() => {}
+            FromAgent::Standing(standing) => {
+                let _ = notify::status(&standing.to_string());
             }
             FromAgent::Drain { .. } if self.ending.is_some() => {}
             FromAgent::Drain { seconds, why } => match judge(why, self.was_well) {

@@ -13,14 +13,15 @@ use std::time::{Duration, Instant};
 
 use license::SecurityToken;
 use nix::sys::signal::{Signal as Kill, kill};
+use proxydaemon::Pid;
 use proxydaemon::confine::{SessionFilter, kernel_lacks};
 use proxydaemon::credentials::Secret;
 use proxydaemon::exit::ExitCode;
 use proxydaemon::gate::{Backlog, Crashes, EndingPlan, LOGGED_AT_ONCE, Overdue, RoleRestart, Step, Wanted, wait};
 use proxydaemon::logging::{self, FromChild, GateLog, LogSocket};
+use proxydaemon::notify::{self, Watchdog};
 use proxydaemon::pid_file::PidFile;
 use proxydaemon::signals::{Signal, SignalFd, Signals, order_end};
-use proxydaemon::{Pid, notify};
 use proxylink::pairing::SessionId;
 use proxylink::situation::Situation;
 use relay::signalled::STOP;
@@ -101,6 +102,7 @@ struct Gate {
     /// An agent has taken a configuration: what later ones cannot read or use does not end the daemon any more.
     was_well: bool,
     sessions: Sessions,
+    watchdog: Watchdog,
     drain: Duration,
     crashes: Crashes,
     /// Sessions that were told to end.
@@ -129,6 +131,7 @@ impl Gate {
             restart: RoleRestart::default(),
             was_well: false,
             sessions: Sessions::default(),
+            watchdog: Watchdog::of_service_manager(),
             drain: DRAIN_BY_DEFAULT,
             crashes: Crashes::default(),
             withdrawn: Overdue::default(),
@@ -178,7 +181,7 @@ impl Gate {
         let ending = self.ending.filter(|_| !self.sessions.is_empty()).map(|plan| plan.next());
         let stopping = self.agent.as_ref().and_then(|agent| agent.stopping);
         let stuck = self.backlog.stuck_until(TAKES_WITHIN);
-        [self.restart.next(), ending, stopping, stuck, self.last_until, self.withdrawn.next()]
+        [self.restart.next(), ending, stopping, stuck, self.last_until, self.withdrawn.next(), self.watchdog.next()]
             .into_iter()
             .flatten()
             .min()
@@ -186,6 +189,7 @@ impl Gate {
 
     fn what_time_brings(&mut self) {
         let now = Instant::now();
+        self.watchdog.due(now);
         if self.restart.due(now) {
             self.start_agent();
         }

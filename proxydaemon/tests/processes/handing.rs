@@ -3,13 +3,14 @@
 use std::collections::HashSet;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixDatagram;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use proxydaemon::Pid;
 use proxydaemon::confine::{SessionFilter, SessionNeeds, confine_session};
 use proxydaemon::descriptors::{Channel, Mapping, SealedFile};
 use proxydaemon::exit::ExitCode;
 use proxydaemon::fork::Ending;
-use proxydaemon::{Pid, notify};
+use proxydaemon::notify::{self, Watchdog};
 
 use crate::Test;
 use crate::family::{Family, soon};
@@ -90,9 +91,11 @@ fn the_service_manager_is_told() {
     assert_eq!(told(), format!("READY=1\nMAINPID={}\nSTATUS=partner port closed\n", Pid::this()));
     notify::status("linked\nREADY=0").unwrap();
     assert_eq!(told(), "STATUS=linked READY=0\n");
-    notify::alive().unwrap();
+    let mut watchdog = Watchdog::of_service_manager();
+    let now = Instant::now();
+    watchdog.due(now);
     assert_eq!(told(), "WATCHDOG=1\n");
+    assert_eq!(watchdog.next(), Some(now + Duration::from_secs(2)), "half of what is allowed");
     notify::stopping("3 sessions").unwrap();
     assert_eq!(told(), "STOPPING=1\nSTATUS=3 sessions\n");
-    assert_eq!(notify::alive_every(), Some(Duration::from_secs(2)));
 }

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal as Kill, kill};
+use proxydaemon::Pid;
 use proxydaemon::confine::{SessionFilter, kernel_lacks};
 use proxydaemon::descriptors::{Listener, Mapping};
 use proxydaemon::exit::ExitCode;
@@ -23,9 +24,9 @@ use proxydaemon::gate::{
     Backlog, Crashes, EndingPlan, LOGGED_AT_ONCE, Overdue, Ports, RoleRestart, Step, Wanted, wait,
 };
 use proxydaemon::logging::{self, FromChild, GateLog, LogSocket};
+use proxydaemon::notify::{self, Watchdog};
 use proxydaemon::pid_file::PidFile;
 use proxydaemon::signals::{Signal, SignalFd, Signals, order_end};
-use proxydaemon::{Pid, notify};
 use proxylink::pairing::SessionId;
 use proxylink::situation::Situation;
 use proxylink::snapshot::Limits;
@@ -111,6 +112,7 @@ struct Gate {
     accept_again: Option<Instant>,
     children: Children,
     tally: Tally,
+    watchdog: Watchdog,
     crashes: Crashes,
     /// Sessions that have to be verified or over by then.
     in_set_up: Overdue<SessionId>,
@@ -144,6 +146,7 @@ impl Gate {
             accept_again: None,
             children: Children::default(),
             tally: Tally::default(),
+            watchdog: Watchdog::of_service_manager(),
             crashes: Crashes::default(),
             in_set_up: Overdue::default(),
             renewal_due: false,
@@ -199,13 +202,20 @@ impl Gate {
     fn next_deadline(&self) -> Option<Instant> {
         let ending = self.ending.map(|plan| plan.next());
         let stuck = self.backlog.stuck_until(TAKES_WITHIN);
-        let others =
-            [self.restart.next(), self.bind_again, self.accept_again, self.tally.next_due(), self.in_set_up.next()];
+        let others = [
+            self.restart.next(),
+            self.bind_again,
+            self.accept_again,
+            self.tally.next_due(),
+            self.in_set_up.next(),
+            self.watchdog.next(),
+        ];
         others.into_iter().chain([ending, stuck]).flatten().min()
     }
 
     fn what_time_brings(&mut self) {
         let now = Instant::now();
+        self.watchdog.due(now);
         if self.restart.due(now) && self.ending.is_none() {
             self.start_switchboard();
         }

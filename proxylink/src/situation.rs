@@ -198,6 +198,9 @@ situations! {
     LinkChecked "link-checked" Note "A --check asked whether the link would stand, and was answered." "Nothing to do.";
     LicenceRenewed "licence-renewed" Info "The licence file was changed and is in force." "Nothing to do.";
     LicenceUnusable "licence-unusable" Error "The licence file was changed and is not usable; the licence before it stays in force." "Correct the file as the message says; it is read again within seconds.";
+    // Defence
+    OffenderRefused "offender-refused" Error "An address was at fault again and again; nothing is taken from there for a while (offender_refuse_s)." "See its lines before this one; put the address into the partner's allow_from if it is a partner's.";
+    LinkMisconduct "link-misconduct" Error "The proxyserver asked again and again for what no healthy one asks; the link is ended and dialled again after a pause." "Treat the DMZ host as suspect: see the lines before this one.";
 }
 
 impl Situation {
@@ -247,6 +250,7 @@ impl Situation {
             | Self::DataConnectionRefused
             // Sessions that never came to be.
             | Self::LimitReached
+            | Self::OffenderRefused
             | Self::AddressRefused
             | Self::HandshakeTimeout
             | Self::HandshakeFailed
@@ -291,6 +295,32 @@ impl Situation {
             | Self::StationLeft => true,
             _ => false,
         }
+    }
+
+    /// Whether a session that ended so ended by the fault of its peer, whose address may be refused for it.
+    pub const fn is_fault_of_peer(self) -> bool {
+        matches!(
+            self,
+            Self::HandshakeTimeout
+                | Self::HandshakeFailed
+                | Self::TlsTooOld
+                | Self::AddressRefused
+                | Self::CertificateMissing
+                | Self::CertificateUnreadable
+                | Self::CertificateExpired
+                | Self::CertificateNotYetValid
+                | Self::CertificateRevoked
+                | Self::CertificateIssuerUnknown
+                | Self::CertificateNotPinned
+                | Self::CertificateKeyTooWeak
+                | Self::CertificateSignatureInvalid
+                | Self::CertificateUsage
+                | Self::CertificateChainInvalid
+                | Self::HandshakeSignatureInvalid
+                | Self::PartnerUnknown
+                | Self::ProtocolViolation
+                | Self::SsidCodeRefused
+        )
     }
 
     /// Whether the DMZ's side of a paired session may give it as the reason of its end (closing frame).

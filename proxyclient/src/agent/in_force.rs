@@ -157,9 +157,6 @@ fn refuse_what_is_not_built(config: &ProxyConfig) -> Result<(), Unusable> {
     if !config.listen.proxy_protocol_from.is_empty() {
         return unsupported("listen.proxy_protocol_from");
     }
-    if !config.limits.offender_refuse.is_zero() {
-        return unsupported("limits.offender_refuse_s");
-    }
     Ok(())
 }
 

@@ -16,7 +16,8 @@ use proxylink::situation::Situation;
 use proxylink::tally::Line;
 use relay::signalled::SessionOrders;
 
-use super::children::Admission;
+use super::children::{Admission, Child};
+use super::offenders::Offence;
 use super::{Gate, InForce};
 use crate::between::ToSwitchboard;
 use crate::prepared::Prepared;
@@ -58,6 +59,10 @@ impl Gate {
         let Ok(prepared) = Prepared::open(&mapping) else { return };
         if !prepared.policy.admits_address(peer.ip()) {
             return self.refuse(Situation::AddressRefused, "in no partner's allow_from", peer);
+        }
+        // Told when it begins and when it is over, and not for each connection.
+        if self.offenders.refuses(peer.ip(), Instant::now()) {
+            return;
         }
         let preferred = prepared.policy.prefers_address(peer.ip());
         match self.children.admit(peer.ip(), preferred, &snapshot.limits) {
@@ -144,6 +149,22 @@ impl Gate {
         Situation::SessionMisconduct.tell_of(session, &text);
         let _ = kill(pid, Kill::SIGKILL);
         self.report(Situation::SessionMisconduct, text, Some(peer));
+    }
+
+    /// A session of this peer ended by the peer's fault; `grave` when it crashed or misbehaved.
+    pub(super) fn fault(&mut self, child: &Child, grave: bool) {
+        let first = self.snapshot.as_ref().map_or(Duration::ZERO, |snapshot| snapshot.limits.offender_refuse);
+        if (grave || !child.preferred)
+            && let Some(offence) = self.offenders.fault(child.peer.ip(), first, Instant::now())
+        {
+            self.tell_offence(offence);
+        }
+    }
+
+    pub(super) fn tell_offence(&mut self, offence: Offence) {
+        let text = format!("address={}: {}", offence.address, offence.text);
+        Situation::OffenderRefused.tell(&text);
+        self.report(Situation::OffenderRefused, text, Some((offence.address, 0).into()));
     }
 
     fn refuse(&mut self, situation: Situation, reason: &str, peer: SocketAddr) {

@@ -18,6 +18,7 @@ use proxydaemon::signals::Signals;
 use serde::{Deserialize, Serialize};
 
 use super::children::Child;
+use super::offenders::Offenders;
 use super::switchboard_role::Switchboard;
 use super::{Gate, InForce, Start};
 
@@ -42,6 +43,7 @@ struct State {
     switchboard: Option<i32>,
     expired: bool,
     children: Vec<(i32, Child)>,
+    offenders: Vec<super::offenders::Kept>,
 }
 
 /// Goes on where the program before left off.
@@ -82,6 +84,7 @@ pub fn resume(heritage: Heritage) -> std::io::Result<ExitCode> {
         }
         gate.children.add_child(Pid::from_raw(pid), child);
     }
+    gate.offenders = Offenders::take_over(state.offenders, Instant::now());
     gate.go_on(snapshot);
     gate.serve();
     Ok(gate.end())
@@ -127,6 +130,7 @@ impl Gate {
             switchboard,
             expired: self.expired,
             children: self.children.all().map(|(pid, child)| (pid.as_raw(), child.clone())).collect(),
+            offenders: self.offenders.kept(Instant::now()),
         };
         (state, descriptors)
     }

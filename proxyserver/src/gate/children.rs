@@ -165,13 +165,13 @@ impl Children {
 
 /// What counts as one address: an address of IPv4, a /64 of IPv6, any address of which its owner can take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Share {
+pub(super) enum Share {
     V4(Ipv4Addr),
     V6([u16; 4]),
 }
 
 impl Share {
-    fn of(address: IpAddr) -> Self {
+    pub(super) fn of(address: IpAddr) -> Self {
         match address.to_canonical() {
             IpAddr::V4(address) => Self::V4(address),
             IpAddr::V6(address) => {

@@ -6,6 +6,7 @@
 mod accepting;
 mod anew;
 mod children;
+mod offenders;
 mod switchboard_role;
 
 use std::net::{IpAddr, SocketAddr};
@@ -19,7 +20,7 @@ use proxydaemon::Pid;
 use proxydaemon::confine::{SessionFilter, kernel_lacks};
 use proxydaemon::descriptors::{Listener, Mapping};
 use proxydaemon::exit::ExitCode;
-use proxydaemon::fork::reap;
+use proxydaemon::fork::{Ending, reap};
 use proxydaemon::gate::{
     Backlog, Crashes, EndingPlan, LOGGED_AT_ONCE, Overdue, Ports, RoleRestart, Step, Wanted, wait,
 };
@@ -35,6 +36,7 @@ use relay::signalled::STOP;
 
 pub use self::anew::resume;
 use self::children::Children;
+use self::offenders::Offenders;
 
 use self::switchboard_role::{Switchboard, TAKES_WITHIN};
 use crate::between::ToSwitchboard;
@@ -113,6 +115,7 @@ struct Gate {
     children: Children,
     tally: Tally,
     watchdog: Watchdog,
+    offenders: Offenders,
     crashes: Crashes,
     /// Sessions that have to be verified or over by then.
     in_set_up: Overdue<SessionId>,
@@ -147,6 +150,7 @@ impl Gate {
             children: Children::default(),
             tally: Tally::default(),
             watchdog: Watchdog::of_service_manager(),
+            offenders: Offenders::default(),
             crashes: Crashes::default(),
             in_set_up: Overdue::default(),
             renewal_due: false,
@@ -209,6 +213,7 @@ impl Gate {
             self.tally.next_due(),
             self.in_set_up.next(),
             self.watchdog.next(),
+            self.offenders.next_due(),
         ];
         others.into_iter().chain([ending, stuck]).flatten().min()
     }
@@ -230,6 +235,9 @@ impl Gate {
         }
         for line in self.tally.due(now) {
             self.tell_line(line);
+        }
+        for offence in self.offenders.due(now) {
+            self.tell_offence(offence);
         }
         while let Some(session) = self.in_set_up.due(now) {
             self.end_overdue(session);
@@ -323,7 +331,11 @@ impl Gate {
                 Situation::SessionCrashed.tell_of(child.session, &text);
                 self.report(Situation::SessionCrashed, text, Some(child.peer));
                 self.crashed();
+                self.fault(&child, true);
             } else {
+                if ending == Ending::Exited(ExitCode::SessionPeer.number()) {
+                    self.fault(&child, false);
+                }
                 log::debug!("session {} (pid {pid}) has ended: {ending}", child.session);
             }
             self.tell_switchboard(&ToSwitchboard::SessionEnded { session: child.session, crashed }, None);

@@ -207,6 +207,9 @@ impl Gate {
             FromSwitchboard::Kill(session) => {
                 if let Some(pid) = self.children.pid_of(session) {
                     let _ = kill(pid, Kill::SIGKILL);
+                    if let Some(child) = self.children.get(pid).cloned() {
+                        self.fault(&child, true);
+                    }
                 }
             }
             FromSwitchboard::LicenceExpired => {

@@ -11,7 +11,7 @@ use proxylink::message::Refused;
 use proxylink::pairing::Direction;
 use proxylink::record::{SessionOutcome, SessionReport, UnixMillis};
 use proxylink::situation::{Severity, Situation};
-use relay::{Outcome, Which};
+use relay::{Ending, Outcome, Which};
 
 use super::Around;
 use super::partner_tls::{Answered, Unanswered};
@@ -69,9 +69,11 @@ impl<'a> Account<'a> {
             "peer={}: {}; {} octets from the partner, {} to it",
             self.around.peer, outcome.ending, outcome.octets_from_partner, outcome.octets_to_partner
         ));
+        let of_inside = matches!(outcome.ending, Ending::Violation { offender: Which::Inside, .. });
         match situation.severity() {
             Severity::Note | Severity::Info => ExitCode::Ok,
-            Severity::Error | Severity::Fatal => ExitCode::SessionPeer,
+            Severity::Error | Severity::Fatal if of_inside => ExitCode::SessionLost,
+            Severity::Error | Severity::Fatal => exit_code(situation),
         }
     }
 
@@ -108,8 +110,13 @@ impl<'a> Account<'a> {
         if !questions.lock().is_ok_and(|mut questions| questions.refused(record)) {
             situation.tell(&text);
         }
-        ExitCode::SessionPeer
+        exit_code(situation)
     }
+}
+
+/// Tells the gate whether the peer was at fault.
+const fn exit_code(situation: Situation) -> ExitCode {
+    if situation.is_fault_of_peer() { ExitCode::SessionPeer } else { ExitCode::SessionLost }
 }
 
 /// Tells the log what the monitor noticed.

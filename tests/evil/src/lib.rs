@@ -144,12 +144,12 @@ pub fn make(attempt: &str) {
 }
 
 fn try_to(attempt: &str) -> io::Result<()> {
-    let file: PathBuf = ordered(FILE)?;
-    let process = Pid::from_raw(ordered(PROCESS)?);
+    let file = || ordered::<PathBuf>(FILE);
+    let process = || ordered(PROCESS).map(Pid::from_raw);
     match attempt {
-        "open a file" => File::open(file).map(drop),
-        "create a file" => File::create_new(file.with_extension("made")).map(drop),
-        "truncate a file" => Ok(truncate(&file, 0)?),
+        "open a file" => File::open(file()?).map(drop),
+        "create a file" => File::create_new(file()?.with_extension("made")).map(drop),
+        "truncate a file" => Ok(truncate(&file()?, 0)?),
         "connect" => TcpStream::connect(SocketAddr::from(([127, 0, 0, 1], ordered(PORT)?))).map(drop),
         "listen" => TcpListener::bind("127.0.0.1:0").map(drop),
         "send UDP" => UdpSocket::bind("127.0.0.1:0")?.send_to(b"x", ("127.0.0.1", ordered(PORT)?)).map(drop),
@@ -158,14 +158,14 @@ fn try_to(attempt: &str) -> io::Result<()> {
             let mut child = Command::new("/bin/true").stdin(Stdio::inherit()).stdout(Stdio::inherit()).spawn()?;
             child.wait().map(drop)
         }
-        "trace" => Ok(ptrace::attach(process)?),
-        "signal" => Ok(kill(process, None)?),
+        "trace" => Ok(ptrace::attach(process()?)?),
+        "signal" => Ok(kill(process()?, None)?),
         "read memory" => {
             let mut octets = [0; 8];
             let from = [RemoteIoVec { base: 4096, len: 8 }];
-            Ok(process_vm_readv(process, &mut [io::IoSliceMut::new(&mut octets)], &from).map(drop)?)
+            Ok(process_vm_readv(process()?, &mut [io::IoSliceMut::new(&mut octets)], &from).map(drop)?)
         }
-        "open memory" => File::open(format!("/proc/{process}/mem")).map(drop),
+        "open memory" => File::open(format!("/proc/{}/mem", process()?)).map(drop),
         _ => Err(io::ErrorKind::Unsupported.into()),
     }
 }

@@ -6,6 +6,7 @@ mod evil_client;
 mod exhaustion;
 mod keys;
 mod memory;
+mod offenders;
 mod running;
 mod secrets;
 mod slow;

@@ -202,6 +202,16 @@ async fn an_import_replaces_everything_at_once_keeps_the_old_and_a_running_backe
     assert!(!folder.path("crls/two.crl").exists());
 }
 
+/// A change to a good bundle, and what must be said of it.
+struct Case {
+    change: fn(&mut Value),
+    place: String,
+}
+
+fn case(change: fn(&mut Value), place: String) -> Case {
+    Case { change, place }
+}
+
 #[test]
 fn a_bundle_with_mistakes_changes_nothing_and_each_is_told_with_its_place() {
     let (folder, _) = full();
@@ -209,59 +219,65 @@ fn a_bundle_with_mistakes_changes_nothing_and_each_is_told_with_its_place() {
     let line_of =
         |part: &str| 1 + good["configuration"].as_str().unwrap().lines().position(|line| line.contains(part)).unwrap();
     let port = line_of("tls_port");
-    let cases: Vec<(fn(&mut Value), String)> = vec![
-        (
+    let cases = [
+        case(
             |b| b["seon_backend_bundle"] = json!(2),
             "bundle.json: seon_backend_bundle: this release knows version 1, not 2".into(),
         ),
-        (|b| *b = json!({}), "bundle.json: no bundle: seon_backend_bundle is missing".into()),
-        (|b| b["files"][1]["path"] = json!(7), "bundle.json: files[1].path: invalid type".into()),
-        (|b| b["files"][1]["base64"] = json!("???"), "bundle.json: files[1].base64: no base64".into()),
-        (|b| b["files"][1]["mode"] = json!("0777"), "unknown field `mode`".into()),
-        (|b| b["database"]["tokens"][0]["enabled"] = json!("yes"), "bundle.json: database.tokens[0].enabled: ".into()),
-        (
+        case(|b| *b = json!({}), "bundle.json: no bundle: seon_backend_bundle is missing".into()),
+        case(|b| b["files"][1]["path"] = json!(7), "bundle.json: files[1].path: invalid type".into()),
+        case(|b| b["files"][1]["base64"] = json!("???"), "bundle.json: files[1].base64: no base64".into()),
+        case(|b| b["files"][1]["mode"] = json!("0777"), "unknown field `mode`".into()),
+        case(
+            |b| b["database"]["tokens"][0]["enabled"] = json!("yes"),
+            "bundle.json: database.tokens[0].enabled: ".into(),
+        ),
+        case(
             |b| b["database"]["tokens"][0]["sha256"] = json!("00"),
             "bundle.json: database.tokens[0].sha256: 64 hex digits".into(),
         ),
-        (
+        case(
             |b| b["database"]["tokens"][0]["sha256"] = json!("0".repeat(64)),
             "database.tokens[0].name: the database here has another".into(),
         ),
-        (
+        case(
             |b| b["files"][0]["path"] = json!("../ca.pem"),
             "bundle.json: files[0].path: \"../ca.pem\" is no path into the folder".into(),
         ),
-        (
+        case(
             |b| b["files"][0]["path"] = json!("/etc/passwd"),
             "files[0].path: \"/etc/passwd\" is no path into the folder".into(),
         ),
-        (
+        case(
             |b| b["files"][0]["path"] = json!("seon_backend.toml"),
             "files[0].path: \"seon_backend.toml\" is no path".into(),
         ),
-        (
+        case(
             |b| b["files"][0]["path"] = json!("unasked.pem"),
             "files[0].path: \"unasked.pem\" is a file that nothing in".into(),
         ),
-        (|b| b["files"][0]["path"] = json!("crls/../ca.pem"), "files[0].path: \"crls/../ca.pem\" is no path".into()),
-        (|b| b["files"][1] = b["files"][0].clone(), "files[1].path: \"ca.pem\" stands here twice".into()),
-        (|b| b["files"][0]["text"] = Value::Null, "files[0].path: \"ca.pem\" has neither text nor base64".into()),
-        (|b| b["files"][0]["text"] = json!("no certificate"), "bundle.json: configuration:".into()),
-        (
+        case(
+            |b| b["files"][0]["path"] = json!("crls/../ca.pem"),
+            "files[0].path: \"crls/../ca.pem\" is no path".into(),
+        ),
+        case(|b| b["files"][1] = b["files"][0].clone(), "files[1].path: \"ca.pem\" stands here twice".into()),
+        case(|b| b["files"][0]["text"] = Value::Null, "files[0].path: \"ca.pem\" has neither text nor base64".into()),
+        case(|b| b["files"][0]["text"] = json!("no certificate"), "bundle.json: configuration:".into()),
+        case(
             |b| {
                 b["configuration"] =
                     json!(b["configuration"].as_str().unwrap().replace("tls_port = 6619", "tls_port = 0"))
             },
             format!("bundle.json: configuration:{port}: listen.tls_port: 0 is no port"),
         ),
-        (
+        case(
             |b| {
                 b["configuration"] =
                     json!(b["configuration"].as_str().unwrap().replace("tls_port = 6619", "tls_port = "))
             },
             format!("bundle.json: configuration:{port}: "),
         ),
-        (
+        case(
             |b| {
                 b["configuration"] =
                     json!(b["configuration"].as_str().unwrap().replace("identity/key.pem", "keys/none.pem"))
@@ -270,7 +286,7 @@ fn a_bundle_with_mistakes_changes_nothing_and_each_is_told_with_its_place() {
         ),
     ];
     let before = files(&folder);
-    for (change, place) in cases {
+    for Case { change, place } in cases {
         let mut bundle = good.clone();
         change(&mut bundle);
         for options in [&[][..], &["--dry-run"]] {

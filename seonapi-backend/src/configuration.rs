@@ -36,6 +36,10 @@ pub struct Configuration {
     pub crls: BTreeMap<Fingerprint, PathBuf>,
     /// Certificate and key for HTTPS.
     pub https: Arc<CertifiedKey>,
+    /// Events that are kept.
+    pub keep_events: u32,
+    /// Session records that are kept.
+    pub keep_sessions: u32,
     /// The backend's own log; none is standard error.
     pub log_file: Option<PathBuf>,
     /// Least level of it.
@@ -107,6 +111,8 @@ impl Configuration {
             proxy,
             crls: material.crls.into_iter().map(|(fingerprint, file, _)| (fingerprint, file)).collect(),
             https: Arc::new(https.pair),
+            keep_events: source.backend.keep_events,
+            keep_sessions: source.backend.keep_sessions,
             log_file,
             log_level: source.backend.log_level,
             alarm: alarm.map(Arc::new),

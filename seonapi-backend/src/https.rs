@@ -1,5 +1,8 @@
 //! HTTPS for axum: TLS handshakes beside each other, bounded in number and time, and connections that fall silent end.
 
+mod places;
+mod watched;
+
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -15,20 +18,28 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use tokio::time::{Instant, Sleep, sleep, timeout};
+use tokio::sync::mpsc;
+use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use crate::current::Current;
-use crate::journal::{Level, say};
+use crate::journal::{Level, Sparing, say};
+use places::{Place, Places};
+use watched::{Patience, Watched};
 
 /// For a whole handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
-/// A proxyclient asks once a minute and keeps its connections for less; who is silent for longer is gone.
-const SILENCE: Duration = Duration::from_secs(90);
+/// A proxyclient asks once a minute and keeps its connections for less; who is silent for longer is gone. The longest
+/// request, 16 MiB of session records, takes less than two minutes on any network that is one.
+const PATIENCE: Patience = Patience { silence: Duration::from_secs(90), unanswered: Duration::from_secs(120) };
 /// Connections at once; each proxyclient has one or two.
 const CONNECTIONS: usize = 512;
+/// Of these, for one address; several proxyclients may be behind one.
+const OF_ONE_ADDRESS: usize = 128;
+
+/// Told of callers that come to nothing.
+static NO_TLS: Sparing = Sparing::new();
 
 /// The address of a caller.
 #[derive(Debug, Clone, Copy)]
@@ -79,13 +90,13 @@ impl Connected<IncomingStream<'_, Https>> for Caller {
 }
 
 async fn accept(port: TcpListener, tls: TlsAcceptor, done: mpsc::Sender<(Connection, SocketAddr)>) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let places = Places::new(CONNECTIONS, OF_ONE_ADDRESS);
     loop {
-        let Ok(place) = places.clone().acquire_owned().await else { return };
         match port.accept().await {
-            Ok((socket, caller)) => {
-                tokio::spawn(handshake(socket, caller, tls.clone(), place, done.clone()));
-            }
+            Ok((socket, caller)) => match places.take(caller.ip()) {
+                Some(place) => drop(tokio::spawn(handshake(socket, caller, tls.clone(), place, done.clone()))),
+                None => NO_TLS.say(Level::Warn, format_args!("no TLS with {caller}: too many connections")),
+            },
             Err(error) => {
                 say(Level::Error, format_args!("no connection can be accepted: {error}"));
                 // Out of descriptors: asking again at once would only spin.
@@ -99,61 +110,45 @@ async fn handshake(
     socket: TcpStream,
     caller: SocketAddr,
     tls: TlsAcceptor,
-    place: OwnedSemaphorePermit,
+    place: Place,
     done: mpsc::Sender<(Connection, SocketAddr)>,
 ) {
     // Without it answers only come later, not wrong.
     let _ = socket.set_nodelay(true);
     match timeout(HANDSHAKE, tls.accept(socket)).await {
         Ok(Ok(stream)) => {
-            let connection = Connection { stream, silence: Box::pin(sleep(SILENCE)), _place: place };
+            let connection = Connection { stream: Watched::new(stream, PATIENCE), _place: place };
             // It fails when the backend ends.
             let _ = done.send((connection, caller)).await;
         }
-        Ok(Err(error)) => say(Level::Info, format_args!("no TLS with {caller}: {error}")),
-        Err(_) => say(Level::Info, format_args!("no TLS with {caller}: silent for {} s", HANDSHAKE.as_secs())),
+        Ok(Err(error)) => NO_TLS.say(Level::Info, format_args!("no TLS with {caller}: {error}")),
+        Err(_) => NO_TLS.say(Level::Info, format_args!("no TLS with {caller}: silent for {} s", HANDSHAKE.as_secs())),
     }
 }
 
-/// A TLS connection that ends when nothing passes for [`SILENCE`].
+/// A TLS connection that ends when nothing passes, or nothing comes of what passes.
 pub struct Connection {
-    stream: TlsStream<TcpStream>,
-    silence: Pin<Box<Sleep>>,
-    _place: OwnedSemaphorePermit,
-}
-
-impl Connection {
-    /// Passes an answer on; something that passed starts the silence anew, and too long a silence is an error.
-    fn watched<T>(&mut self, answer: Poll<io::Result<T>>, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
-        if answer.is_ready() {
-            self.silence.as_mut().reset(Instant::now() + SILENCE);
-            return answer;
-        }
-        self.silence.as_mut().poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
-    }
+    stream: Watched<TlsStream<TcpStream>>,
+    _place: Place,
 }
 
 impl AsyncRead for Connection {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let answer = Pin::new(&mut self.stream).poll_read(cx, buffer);
-        self.watched(answer, cx)
+        Pin::new(&mut self.stream).poll_read(cx, buffer)
     }
 }
 
 impl AsyncWrite for Connection {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
-        let answer = Pin::new(&mut self.stream).poll_write(cx, octets);
-        self.watched(answer, cx)
+        Pin::new(&mut self.stream).poll_write(cx, octets)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let answer = Pin::new(&mut self.stream).poll_flush(cx);
-        self.watched(answer, cx)
+        Pin::new(&mut self.stream).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let answer = Pin::new(&mut self.stream).poll_shutdown(cx);
-        self.watched(answer, cx)
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
 

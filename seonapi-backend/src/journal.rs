@@ -2,6 +2,7 @@
 
 mod daily_file;
 mod level;
+mod sparing;
 
 use std::fmt;
 use std::io::{self, Write};
@@ -12,6 +13,7 @@ use std::sync::{Mutex, PoisonError};
 use chrono::{Local, SecondsFormat, Utc};
 
 pub use level::Level;
+pub use sparing::Sparing;
 
 use daily_file::DailyFile;
 

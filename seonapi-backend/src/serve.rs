@@ -23,6 +23,8 @@ use crate::{Failure, crl_download};
 
 /// How often the configuration is looked at, beside each time that it is asked for.
 const LOOK: Duration = Duration::from_secs(5);
+/// How often the oldest events and session records go, where there are too many.
+const SHORTEN: Duration = Duration::from_secs(600);
 /// For the answers that are under way when the backend ends.
 const LAST_ANSWERS: Duration = Duration::from_secs(5);
 
@@ -50,7 +52,8 @@ pub fn run(
         tokio::spawn(crl_download::run(store.clone(), current.clone(), allow_private_crl_addresses));
         serve(store, current, listen, access_log).await
     });
-    if let Err(Failure { lines, .. }) = &done {
+    // Without a log file, who started it hears it once.
+    if let (Err(Failure { lines, .. }), Some(_)) = (&done, &configuration.log_file) {
         lines.iter().for_each(|reason| say(Level::Fatal, reason));
     }
     // Work on the disk that nobody waits for any more must not hold the end up.
@@ -68,6 +71,7 @@ async fn serve(store: Arc<Store>, current: Arc<Current>, listen: SocketAddr, acc
     let address = port.local_addr()?;
     let https = Https::start(port, current.clone())?;
     tokio::spawn(look_at_configuration(store.clone(), current.clone()));
+    tokio::spawn(shorten(store.clone(), current.clone()));
     let alarms = Alarms::start(store.clone(), current.clone());
     let shared = Arc::new(Shared { store, current, alarms });
     let service = router(shared, access_log).into_make_service_with_connect_info::<Caller>();
@@ -106,6 +110,28 @@ async fn say_alive() {
     loop {
         times.tick().await;
         let _ = sd_notify::notify(&[NotifyState::Watchdog]);
+    }
+}
+
+/// Keeps the database within its bounds.
+async fn shorten(store: Arc<Store>, current: Arc<Current>) {
+    let mut times = interval(SHORTEN);
+    loop {
+        times.tick().await;
+        let (store, configuration) = (store.clone(), current.get());
+        let keep = move || store.keep(configuration.keep_events, configuration.keep_sessions);
+        match tokio::task::spawn_blocking(keep).await {
+            Ok(Ok((0, 0))) => {}
+            Ok(Ok((events, sessions))) => {
+                let which = "beyond keep_events and keep_sessions";
+                say(
+                    Level::Info,
+                    format_args!("the oldest {events} event(s) and {sessions} session record(s) {which} are gone"),
+                );
+            }
+            Ok(Err(error)) => say(Level::Error, format_args!("the database is not shortened: {error}")),
+            Err(error) => say(Level::Error, format_args!("shortening the database ended badly: {error}")),
+        }
     }
 }
 

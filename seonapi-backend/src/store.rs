@@ -1,6 +1,7 @@
 //! The SQLite file: tokens (as hashes), events, session records, status and CRL URLs.
 
 mod carried;
+mod retention;
 mod system_log;
 
 use std::fs::OpenOptions;
@@ -20,6 +21,8 @@ pub use system_log::{Entry, State, Wanted};
 
 use crate::crl_download::{Download, Good};
 
+/// CRL URLs that are kept; partners have a few hundred CAs between them. Each stands in the configuration of the proxies.
+const CRL_URLS: i64 = 10_000;
 /// Version of the tables; a file with a higher one is of a later release.
 const VERSION: i64 = 3;
 const TABLES: &str = "
@@ -212,13 +215,15 @@ impl Store {
         Ok(())
     }
 
-    /// Stores the CRL URLs that are new; `known` are those of the configuration.
+    /// Stores the CRL URLs that are new, while there is room; `known` are those of the configuration.
     pub fn add_crl_urls(&self, token: &str, urls: &[CrlUrl], known: &[String]) -> Result<CrlUrlsTaken, StoreError> {
         let mut taken = CrlUrlsTaken::default();
         let mut connection = self.lock();
         let transaction = connection.transaction()?;
+        let mut room =
+            CRL_URLS - transaction.query_row("SELECT count(*) FROM crl_url", [], |row| row.get::<_, i64>(0))?;
         for url in urls {
-            let added = if known.iter().any(|known| known == url.url()) {
+            let added = if room <= 0 || known.iter().any(|known| known == url.url()) {
                 0
             } else {
                 transaction.execute(
@@ -229,7 +234,7 @@ impl Store {
             };
             match added {
                 0 => taken.known += 1,
-                _ => taken.added += 1,
+                _ => (room, taken.added) = (room - 1, taken.added + 1),
             }
         }
         transaction.commit()?;
@@ -368,6 +373,43 @@ fn now() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_oldest_goes_with_all_that_belongs_to_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("x.sqlite")).unwrap();
+        let event = |number: u32| {
+            let id = format!("00000000-0000-4000-8000-{number:012}");
+            serde_json::from_value(serde_json::json!({
+                "id": id, "time": "2026-03-01T00:00:00Z", "severity": "error", "component": "proxyserver", "pid": 7,
+                "message": "told",
+            }))
+            .unwrap()
+        };
+        let events: Vec<seonapi_client::Event> = (1..=10).map(event).collect();
+        store.add_events("t", &events, true).unwrap();
+        store.review("1", State::Closed, "me", None).unwrap();
+        store.review("10", State::Closed, "me", None).unwrap();
+        assert_eq!(store.keep(10, 10).unwrap(), (0, 0));
+        assert_eq!(store.keep(4, 10).unwrap(), (6, 0));
+        let (kept, older) = store.events(&Wanted::default(), 100).unwrap();
+        assert_eq!(kept.iter().map(|entry| entry.number).collect::<Vec<_>>(), [7, 8, 9, 10]);
+        assert_eq!((older, store.due_alarms(0, 100).unwrap().len(), kept[3].reviews.len()), (0, 4, 1));
+        let reviews: i64 = store.lock().query_row("SELECT count(*) FROM review", [], |row| row.get(0)).unwrap();
+        assert_eq!(reviews, 1);
+    }
+
+    #[test]
+    fn crl_urls_have_their_bound() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("x.sqlite")).unwrap();
+        let url = |number: i64| {
+            CrlUrl::new(&format!("http://crl.example/{number}"), Fingerprint::of(b"certificate"), "CN=CA").unwrap()
+        };
+        let all: Vec<CrlUrl> = (0..CRL_URLS + 5).map(url).collect();
+        let taken = store.add_crl_urls("t", &all, &[]).unwrap();
+        assert_eq!((taken.added, taken.known), (10_000, 5));
+    }
 
     #[test]
     fn a_database_of_version_1_is_brought_up_to_date_with_all_it_holds() {

@@ -59,6 +59,12 @@ pub struct Backend {
     pub private_key: PathBuf,
     /// The SQLite file.
     pub database: PathBuf,
+    /// Events that are kept, the newest.
+    #[serde(default = "million", deserialize_with = "rows")]
+    pub keep_events: u32,
+    /// Session records that are kept, the newest.
+    #[serde(default = "million", deserialize_with = "rows")]
+    pub keep_sessions: u32,
     /// The backend's own log, to whose name the date is added; none is standard error.
     #[serde(default)]
     pub log_file: Option<PathBuf>,
@@ -185,6 +191,10 @@ const fn hour() -> u32 {
     3600
 }
 
+const fn million() -> u32 {
+    1_000_000
+}
+
 const fn minute() -> u32 {
     60
 }
@@ -214,6 +224,10 @@ fn within<'de, D: Deserializer<'de>>(deserializer: D, least: u32, most: u32) -> 
 
 fn seconds_of_a_run<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
     within(deserializer, 1, 3600)
+}
+
+fn rows<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    within(deserializer, 100, 100_000_000)
 }
 
 fn at_once<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {

@@ -13,8 +13,11 @@ use seonapi_client::TOKEN_HEADER;
 use super::Shared;
 use super::answer::{on_disk, refused};
 use crate::https::Caller;
-use crate::journal::{Level, escaped, say, say_anyway};
+use crate::journal::{Level, Sparing, escaped, say_anyway};
 use crate::store::Standing;
+
+/// Told of callers without a good token.
+static REFUSED: Sparing = Sparing::new();
 
 /// Name of the token that a request came with.
 #[derive(Clone)]
@@ -40,11 +43,11 @@ pub async fn authorize(
             next.run(request).await
         }
         Standing::Disabled(name) => {
-            say(Level::Warn, format_args!("{caller} comes with the disabled token {:?}", escaped(&name)));
+            REFUSED.say(Level::Warn, format_args!("{caller} comes with the disabled token {:?}", escaped(&name)));
             refused(StatusCode::FORBIDDEN, "the security token is disabled", None).into_response()
         }
         Standing::Unknown => {
-            say(Level::Warn, format_args!("{caller} comes without a known token"));
+            REFUSED.say(Level::Warn, format_args!("{caller} comes without a known token"));
             let mut answer =
                 refused(StatusCode::UNAUTHORIZED, "no security token, or an unknown one", None).into_response();
             // RFC 9110, 15.5.2: every 401 names a way to authenticate.

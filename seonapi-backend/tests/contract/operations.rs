@@ -92,6 +92,41 @@ async fn what_was_stored_outlives_a_restart() {
 }
 
 #[tokio::test]
+async fn of_events_and_session_records_the_newest_are_kept() {
+    let folder = Folder::new();
+    let token = folder.token("inside1");
+    folder.change_config("[backend]", "[backend]\nkeep_events = 100\nkeep_sessions = 100");
+    let serving = folder.serve();
+    let api = folder.client(&serving, &token);
+    api.add_events(&(1..=150).map(|number| event(number, "told")).collect::<Vec<_>>()).await.unwrap();
+    api.add_sessions(&(1..=120).map(session).collect::<Vec<_>>()).await.unwrap();
+    assert_eq!(serving.end(Signal::SIGTERM), Some(0));
+    let serving = folder.serve();
+    serving.wait_for("the oldest 50 event(s) and 20 session record(s)");
+    let lines = |what: &str| {
+        let listed = folder.run(&[what, "--last", "1000", "--json", "--config", "b/seon_backend.toml"]);
+        text(&listed.stdout).lines().count()
+    };
+    assert_eq!((lines("events"), lines("sessions")), (100, 100));
+}
+
+#[tokio::test]
+async fn who_takes_all_places_of_an_address_is_told_and_others_go_on_afterwards() {
+    let folder = Folder::new();
+    let token = folder.token("inside1");
+    let serving = folder.serve();
+    let silent: Vec<_> = (0..129).map(|_| std::net::TcpStream::connect(serving.address).unwrap()).collect();
+    let line = serving.wait_for("too many connections");
+    assert!(line.contains(" WARN no TLS with 127.0.0.1:"), "{line}");
+    drop(silent);
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    // That they are gone is noticed one by one.
+    while let Err(error) = folder.client(&serving, &token).config(None).await {
+        assert!(std::time::Instant::now() < end, "{error}");
+    }
+}
+
+#[tokio::test]
 async fn session_records_are_stored_once() {
     let folder = Folder::new();
     let token = folder.token("inside1");

@@ -5,7 +5,8 @@ use std::fmt;
 use std::net::SocketAddr;
 
 use proxylink::message::Refused;
-use proxylink::pairing::{KeyHash, SessionId, TlsFacts, Token};
+use proxylink::pairing::{Direction, KeyHash, SessionId, TlsFacts, Token};
+use proxylink::particulars::{Particulars, ShownCertificate};
 use proxylink::record::{Report, SessionReport, UnixMillis};
 use proxylink::snapshot::Limits;
 use serde::{Deserialize, Serialize};
@@ -122,6 +123,10 @@ pub struct Assignment {
     pub strict: bool,
     /// Where the partner called from.
     pub peer: SocketAddr,
+    /// Where it called, in the DMZ.
+    pub local: SocketAddr,
+    /// What its certificate says, for the log.
+    pub shown: ShownCertificate,
     /// SHA-256 of the partner's certificate.
     pub certificate: [u8; 32],
     /// The Odette identification in its subject, escaped.
@@ -132,4 +137,19 @@ pub struct Assignment {
     pub limits: Limits,
     /// When the session began here.
     pub started: UnixMillis,
+}
+
+impl Assignment {
+    /// The same for the log.
+    pub fn particulars(&self) -> Particulars {
+        Particulars {
+            local: Some(self.local),
+            direction: Some(Direction::Incoming),
+            partner: self.partner.clone(),
+            shown: Some(self.shown.clone()),
+            certificate: Some(self.certificate),
+            tls: Some(self.tls.clone()),
+            ..Particulars::of_peer(self.peer)
+        }
+    }
 }

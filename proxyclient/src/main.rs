@@ -24,9 +24,11 @@ use proxydaemon::credentials::Secret;
 use proxydaemon::exit::ExitCode;
 use proxydaemon::launch::{Launch, Launched, NotLaunched};
 use proxydaemon::level_command::LevelCommand;
+use proxydaemon::logging::{self, Alert};
 use proxydaemon::pid_file::Stale;
 use proxydaemon::signals::Signals;
 use proxydaemon::{state_directory, title};
+use proxylink::situation::Situation;
 use zeroize::Zeroize;
 
 use crate::gate::Sources;
@@ -37,6 +39,7 @@ const PROGRAM: &str = "seon_proxyclient2";
 const STEM: &str = "seon_proxyclient";
 
 fn main() -> ProcessExit {
+    logging::set_alerts(alert);
     let done = match anew::inherited() {
         Ok(None) => act(&mut command_line::read::<Options>()),
         Ok(Some(heritage)) => resume(heritage),
@@ -52,6 +55,18 @@ fn main() -> ProcessExit {
         }
     };
     ProcessExit::from(u8::try_from(code.number()).unwrap_or(1))
+}
+
+/// What makes a code an alert, for `seon_eve`.
+fn alert(code: &str) -> Option<Alert> {
+    let situation = Situation::by_code(code)?;
+    let category = situation.alert()?;
+    Some(Alert {
+        number: situation.alert_number(),
+        signature: situation.sentence(),
+        category: category.name(),
+        severity: category.severity(),
+    })
 }
 
 /// Goes on as the gate that this process was before it executed itself anew.

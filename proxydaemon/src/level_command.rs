@@ -136,6 +136,8 @@ pub fn time(text: &str) -> Result<Duration, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::{Read, Write};
+    use std::process::Stdio;
 
     fn read(words: &[&str]) -> Result<LevelCommand, LevelCommandError> {
         LevelCommand::read(&words.iter().map(ToString::to_string).collect::<Vec<_>>(), None)
@@ -176,13 +178,17 @@ mod tests {
         let error = read(&[&parent, "trace"]).unwrap().carry_out("seon_test").unwrap_err();
         let name = title::program_of(Pid::from_raw(parent.parse().unwrap())).unwrap();
         assert!(error.to_string().contains(&format!("is no seon_test but {name}")), "{error}");
-        // One by that name that would be killed by the signal.
-        let mut sleeper = std::process::Command::new("sleep").arg("60").spawn().unwrap();
-        let error = read(&[&sleeper.id().to_string(), "trace"]).unwrap().carry_out("sleep").unwrap_err();
+        // One by that name that would be killed by the signal. What it echoes shows that it has its name by now.
+        let mut cat = std::process::Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        cat.stdin.as_mut().unwrap().write_all(b"x").unwrap();
+        cat.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
+        let order = read(&[&cat.id().to_string(), "trace"]).unwrap();
+        let error = order.carry_out("cat").unwrap_err();
         assert!(matches!(error, LevelCommandError::Deaf(_)), "{error}");
-        sleeper.kill().unwrap();
-        sleeper.wait().unwrap();
-        let error = read(&[&sleeper.id().to_string(), "trace"]).unwrap().carry_out("sleep").unwrap_err();
+        assert_eq!(cat.try_wait().unwrap(), None, "nothing was sent to it");
+        cat.kill().unwrap();
+        cat.wait().unwrap();
+        let error = order.carry_out("cat").unwrap_err();
         assert!(matches!(error, LevelCommandError::Gone(_)), "{error}");
     }
 }

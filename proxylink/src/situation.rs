@@ -5,9 +5,11 @@
 
 use std::fmt;
 
+use log::{Level, Record};
 use serde::{Deserialize, Serialize};
 
 use crate::pairing::SessionId;
+use crate::particulars::{Keys, Particulars};
 
 /// How grave a situation is, and where it goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -207,12 +209,24 @@ impl Situation {
     /// Writes the situation to the log, at the level of its severity. `text` says who, what was seen, what was expected;
     /// what comes from a peer must be escaped in it. A process that serves one session names it in every line by itself.
     pub fn tell(self, text: impl fmt::Display) {
-        let code = self.code();
-        match self.severity() {
-            Severity::Note | Severity::Info => log::info!(code = code; "{text}"),
-            Severity::Error => log::error!(code = code; "{text}"),
-            Severity::Fatal => log::error!(target: "FATAL", code = code; "{text}"),
+        self.tell_about(&Particulars::default(), text);
+    }
+
+    /// As [`Situation::tell`], with what is known beside the text.
+    pub fn tell_about(self, about: &Particulars, text: impl fmt::Display) {
+        let (level, target) = match self.severity() {
+            Severity::Note | Severity::Info => (Level::Info, module_path!()),
+            Severity::Error => (Level::Error, module_path!()),
+            Severity::Fatal => (Level::Error, "FATAL"),
+        };
+        if level > log::max_level() {
+            return;
         }
+        let pairs = about.pairs();
+        let keys = Keys(self.code(), &pairs);
+        let record = &mut Record::builder();
+        let record = record.level(level).target(target).key_values(&keys);
+        log::logger().log(&record.args(format_args!("{text}")).build());
     }
 
     /// Whether the DMZ may report it, or give it as the reason why a session never came to be. What only the inside can
@@ -343,13 +357,7 @@ impl Situation {
 
     /// As [`Situation::tell`], for a process that serves many sessions.
     pub fn tell_of(self, session: SessionId, text: impl fmt::Display) {
-        let code = self.code();
-        let session = session.to_string();
-        match self.severity() {
-            Severity::Note | Severity::Info => log::info!(code = code, session = session.as_str(); "{text}"),
-            Severity::Error => log::error!(code = code, session = session.as_str(); "{text}"),
-            Severity::Fatal => log::error!(target: "FATAL", code = code, session = session.as_str(); "{text}"),
-        }
+        self.tell_about(&Particulars { session: Some(session), ..Particulars::default() }, text);
     }
 }
 

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use proxylink::message::{Refused, SignRequest};
 use proxylink::pairing::{KeyHash, PairingRequest, SessionId};
+use proxylink::particulars::ShownCertificate;
 use proxylink::record::SessionReport;
 use proxylink::situation::Situation;
 use serde::{Deserialize, Serialize};
@@ -61,8 +62,8 @@ pub enum FromSession {
     Pair(Box<PairingRequest>),
     /// The data connection's handshake is done: the token is spent.
     Linked,
-    /// The session ends before it was paired, with its record.
-    Refused(Box<SessionReport>),
+    /// The session ends before it was paired, with its record, and what the certificate that was shown says, for the log.
+    Refused(Box<SessionReport>, Option<ShownCertificate>),
 }
 
 /// Switchboard to session.

@@ -25,6 +25,7 @@ use proxydaemon::descriptors::Listener;
 use proxydaemon::exit::ExitCode;
 use proxydaemon::launch::{Entered, Launch, Launched, NotLaunched};
 use proxydaemon::level_command::LevelCommand;
+use proxydaemon::logging::{self, Alert};
 use proxydaemon::pid_file::Stale;
 use proxydaemon::signals::Signals;
 use proxydaemon::{state_directory, title};
@@ -39,6 +40,7 @@ const STEM: &str = "seon_proxyserver";
 const LINK_BACKLOG: u16 = 128;
 
 fn main() -> ProcessExit {
+    logging::set_alerts(alert);
     let done = match anew::inherited() {
         Ok(None) => act(&command_line::read::<Options>().with_absolute_paths()),
         Ok(Some(heritage)) => resume(heritage),
@@ -54,6 +56,18 @@ fn main() -> ProcessExit {
         }
     };
     ProcessExit::from(u8::try_from(code.number()).unwrap_or(1))
+}
+
+/// What makes a code an alert, for `seon_eve`.
+fn alert(code: &str) -> Option<Alert> {
+    let situation = Situation::by_code(code)?;
+    let category = situation.alert()?;
+    Some(Alert {
+        number: situation.alert_number(),
+        signature: situation.sentence(),
+        category: category.name(),
+        severity: category.severity(),
+    })
 }
 
 /// Goes on as the gate that this process was before it executed itself anew.

@@ -22,6 +22,7 @@ mod ending;
 mod inbound;
 mod leg;
 mod loss;
+pub mod named;
 mod observer;
 mod orders;
 mod run;

@@ -175,7 +175,7 @@ impl Agent {
             }
             FromServer::SnapshotRefused(number, text) => {
                 let text = format!("snapshot {number}: {text}");
-                self.report_provoked(Situation::SnapshotRefused, &text, None, None);
+                self.report_provoked(Situation::SnapshotRefused, &text, &Particulars::default());
             }
             FromServer::WantCrls(hashes) => self.send_crls(&hashes),
             FromServer::Listening(addresses) => {
@@ -200,7 +200,8 @@ impl Agent {
                     }
                     Err(refused) => {
                         self.refused_here.add(session);
-                        self.report_provoked(refused.situation, &refused.text, Some(session), None);
+                        let about = Particulars { session: Some(session), ..Particulars::default() };
+                        self.report_provoked(refused.situation, &refused.text, &about);
                         self.send(link, FromClient::Signed(session, Err(refused)));
                     }
                 }

@@ -33,6 +33,7 @@ use proxydaemon::exit::ExitCode;
 use proxylink::control::ControlEnd;
 use proxylink::message::{ClientHello, FromClient, FromServer, Goodbye, Refused, Whole, parts};
 use proxylink::pairing::{KeyHash, PairingRequest, SessionId};
+use proxylink::particulars::Particulars;
 use proxylink::record::{Report, SessionReport, UnixMillis};
 use proxylink::situation::Situation;
 use seonapi_client::{
@@ -261,7 +262,8 @@ impl Agent {
             Event::Signed(link, session, signature) => {
                 if let Err(refused) = &signature {
                     self.refused_here.add(session);
-                    self.report_provoked(refused.situation, &refused.text, Some(session), None);
+                    let about = Particulars { session: Some(session), ..Particulars::default() };
+                    self.report_provoked(refused.situation, &refused.text, &about);
                 }
                 self.send(link, FromClient::Signed(session, signature.map(serde_bytes::ByteBuf::from)));
             }

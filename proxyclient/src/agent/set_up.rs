@@ -1,5 +1,7 @@
 //! Sessions from the DMZ's request to their own two feet: judged, forked, paired; and those that an earlier agent left.
 
+use proxylink::particulars::ShownCertificate;
+
 use super::*;
 
 impl Agent {
@@ -7,7 +9,7 @@ impl Agent {
         if let Err(refused) = self.judge(link, session, &request) {
             let text = format!("peer={}: {}", request.peer, refused.text);
             self.refused_here.add(session);
-            self.report_provoked(refused.situation, &text, Some(session), Some(request.peer));
+            self.report_provoked(refused.situation, &text, &particulars(session, &request));
             self.send(link, FromClient::PairRefused(session, refused));
         }
     }
@@ -56,6 +58,8 @@ impl Agent {
             ssid_codes: partner.ssid_codes().to_vec(),
             strict: partner.conformance() == verification::Conformance::Strict,
             peer: request.peer,
+            local: request.local,
+            shown: partner.facts().into(),
             certificate: *partner.fingerprint().as_bytes(),
             odette: partner.facts().odette_id.as_ref().map(|odette| odette.replace('"', "\\22")),
             tls: tls.clone(),
@@ -199,6 +203,20 @@ impl Agent {
             record.detail = format!("session {session}: {}", record.detail);
         }
         record
+    }
+}
+
+/// What the log is to know of a session that was asked for.
+fn particulars(session: SessionId, request: &PairingRequest) -> Particulars {
+    let shown = request.chain.0.first().and_then(|der| verification::CertificateFacts::read(der).ok());
+    Particulars {
+        session: Some(session),
+        local: Some(request.local),
+        direction: Some(request.direction),
+        shown: shown.as_ref().map(ShownCertificate::from),
+        certificate: shown.as_ref().map(|facts| *facts.fingerprint.as_bytes()),
+        tls: Some(request.tls.clone()),
+        ..Particulars::of_peer(request.peer)
     }
 }
 

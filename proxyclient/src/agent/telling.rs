@@ -12,10 +12,7 @@ impl Agent {
         partner: Option<String>,
         peer: Option<SocketAddr>,
     ) {
-        match session {
-            Some(session) => situation.tell_of(session, text),
-            None => situation.tell(text),
-        }
+        situation.tell_about(&Particulars { session, partner: partner.clone(), ..Particulars::of_peer(peer) }, text);
         self.report_only(situation, text, session, partner, peer);
     }
 
@@ -35,17 +32,9 @@ impl Agent {
     }
 
     /// As [`Agent::report`], of what the DMZ can bring about as often as it likes.
-    pub(super) fn report_provoked(
-        &mut self,
-        situation: Situation,
-        text: &str,
-        session: Option<SessionId>,
-        peer: Option<SocketAddr>,
-    ) {
-        match session {
-            Some(session) => situation.tell_of(session, text),
-            None => situation.tell(text),
-        }
+    pub(super) fn report_provoked(&mut self, situation: Situation, text: &str, about: &Particulars) {
+        let (session, peer) = (about.session, about.peer);
+        situation.tell_about(about, text);
         if situation.severity().is_event() {
             let (pid, text, partner) = (std::process::id(), text.to_owned(), None);
             self.reporter.tell(Tell::Provoked(Report { time: now(), situation, pid, text, session, partner, peer }));

@@ -138,6 +138,7 @@ pub struct Files {
     beyond: u64,
     open: bool,
     code: Option<String>,
+    named: relay::named::Named,
 }
 
 impl Files {
@@ -169,6 +170,7 @@ impl Files {
 
 impl relay::Observer for Files {
     fn notice(&mut self, from: Peer, notice: &Notice) {
+        self.named.notice(notice);
         log::debug!("{from}: {notice:?}");
         match notice {
             Notice::SessionOffered { code, .. } => self.code = Some(code.to_string()),

@@ -58,6 +58,7 @@ pub fn serve(belongings: Belongings<'_>) -> ExitCode {
         }
     };
     logging::set_session(&assignment.session.to_string());
+    logging::set_fields(assignment.particulars().pairs());
     let deadline = Instant::now() + assignment.limits.pairing_timeout;
     let account = Account::new(&assignment);
     let (daemon, link) = match set_up(&assignment, &agent, &log, confine, deadline, orders.as_mut()) {

@@ -11,6 +11,7 @@ use log4rs::config::{Appender, Config, Root};
 use nix::unistd::Pid;
 
 use super::appender::SeonAppender;
+use super::field::Fields;
 use super::layout::SeonLayout;
 use super::logrc::{self, LogrcError};
 use super::record::word;
@@ -200,7 +201,13 @@ impl GateLog {
     pub fn write(&self, pid: Pid, role: &str, record: &ChildRecord) {
         let Ok(sink) = SINK.read() else { return };
         let Sink::Gate(gate) = &*sink else { return };
-        let origin = |code| Origin { role: word(role), pid: pid.as_raw(), session: record.session.clone(), code };
+        let origin = |code| Origin {
+            role: word(role),
+            pid: pid.as_raw(),
+            session: record.session.clone(),
+            code,
+            fields: record.fields.clone(),
+        };
         if record.lost > 0 {
             let loss = origin(Some("log-records-dropped".to_owned()));
             let lost = record.lost;
@@ -238,6 +245,7 @@ impl GateSink {
     /// Writes a record of the gate itself.
     pub(super) fn log(&self, record: &Record<'_>) {
         let origin = Origin::of_gate(value_of(record, "code").as_deref(), session_of(record).as_deref());
+        let origin = Origin { fields: Fields::of(record), ..origin };
         self.write(&record.to_builder().key_values(&origin).build());
     }
 
@@ -246,18 +254,19 @@ impl GateSink {
     }
 }
 
-/// Who a record is from, as the keys from which `seon_layout` makes its columns.
+/// Who a record is from and what it is about, as the keys that the layouts read.
 pub(super) struct Origin {
     role: String,
     pid: i32,
     session: Option<String>,
     code: Option<String>,
+    fields: Fields,
 }
 
 impl Origin {
     pub(super) fn of_gate(code: Option<&str>, session: Option<&str>) -> Self {
         let (code, session) = (code.map(word), session.map(word));
-        Self { role: "gate".to_owned(), pid: Pid::this().as_raw(), session, code }
+        Self { role: "gate".to_owned(), pid: Pid::this().as_raw(), session, code, fields: Fields::default() }
     }
 }
 
@@ -270,6 +279,9 @@ impl Source for Origin {
         }
         if let Some(code) = &self.code {
             visitor.visit_pair(Key::from("code"), Value::from(code.as_str()))?;
+        }
+        for (field, value) in self.fields.iter() {
+            visitor.visit_pair(Key::from(field.name()), Value::from(value))?;
         }
         Ok(())
     }

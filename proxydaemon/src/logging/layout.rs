@@ -52,7 +52,7 @@ fn escape_into(line: &mut String, message: &str) {
 }
 
 /// Line and paragraph separator, and the marks that change the direction of writing.
-fn breaks_or_turns(c: char) -> bool {
+pub(super) fn breaks_or_turns(c: char) -> bool {
     matches!(c, '\u{2028}' | '\u{2029}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 

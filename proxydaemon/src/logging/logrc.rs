@@ -11,8 +11,11 @@ use log4rs::filter::Filter;
 use serde::Deserialize;
 
 use super::Threshold;
+use super::alerts_only::FilterDeserializer;
 use super::appender::AppenderDeserializer;
+use super::eve::EveDeserializer;
 use super::layout::LayoutDeserializer;
+use super::seon_json::JsonDeserializer;
 
 /// What is wrong with a `.logrc`, and where.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -88,6 +91,9 @@ pub(super) fn read(path: &Path, text: &str, directory: &Path, default_path: &Pat
 
     let mut kinds = Deserializers::default();
     kinds.insert("seon_layout", LayoutDeserializer);
+    kinds.insert("seon_json", JsonDeserializer);
+    kinds.insert("seon_eve", EveDeserializer);
+    kinds.insert("seon_alerts", FilterDeserializer);
     let (directory, default_path) = (directory.to_owned(), default_path.to_owned());
     let directories = Arc::new(Mutex::new(Vec::new()));
     let opened = Arc::clone(&directories);

@@ -1,15 +1,24 @@
 //! The log: log4rs in the gate alone; children send their records to it over one shared socket.
 //!
 //! All processes log with the macros of [`log`] (and [`fatal!`](crate::fatal)), with two keys that become columns:
-//! `log::info!(code = "link-up", session = id; "client {name}")`. Other keys are not written.
+//! `log::info!(code = "link-up", session = id; "client {name}")`, and with those of [`Field`]. Other keys are not written.
+//!
+//! A `.logrc` names appenders and layouts by their kinds: `seon_appender` (module `appender`), `seon_layout` (`layout`),
+//! `seon_json` (`seon_json`), `seon_eve` (`eve`), `seon_alerts` (`alerts_only`), and those of log4rs itself: `console`,
+//! `file`, `pattern`, `threshold`.
 
+mod alerts_only;
 mod appender;
 mod child;
+mod eve;
+mod field;
 mod gate;
+mod json;
 mod layout;
 mod logrc;
 mod order;
 mod record;
+mod seon_json;
 
 use std::fmt;
 use std::str::FromStr;
@@ -17,6 +26,8 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Once, PoisonError, RwLock};
 
 pub use child::{ChildLog, LogSocket};
+pub use eve::{Alert, set_alerts};
+pub use field::{Field, Fields, set_fields};
 pub use gate::{Begun, GateLog, LogError, binary_directory, look};
 pub use log;
 use log::{Level, LevelFilter, Log, Metadata, Record};

@@ -9,14 +9,15 @@ use log::Record;
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
+use super::field::Fields;
 use super::{Threshold, session_of, value_of};
 
 /// Octets a payload of a child may have.
 pub const MAX_PAYLOAD: usize = 32 * 1024;
 
 /// Octets of one whole record on the socket.
-const MAX_RECORD: usize = 4 * 1024;
-/// Octets of the message in it: what remains when the other fields are as long as they may be.
+const MAX_RECORD: usize = 8 * 1024;
+/// Octets of the message in it: less than what remains when everything else is as long as it may be.
 const MAX_MESSAGE: usize = 3 * 1024 + 512;
 /// Octets of session id, code and target each.
 const MAX_WORD: usize = 64;
@@ -40,6 +41,8 @@ pub struct ChildRecord {
     pub session: Option<String>,
     /// The kebab-case code of the situation.
     pub code: Option<String>,
+    /// What it is about.
+    pub fields: Fields,
     /// The text. Not escaped yet. Empty with `lost` in the last record of a child, which says nothing else.
     pub message: String,
 }
@@ -76,6 +79,7 @@ impl ChildRecord {
             target: word(record.target()),
             session: session_of(record).map(|id| word(&id)),
             code: value_of(record, "code").map(|code| word(&code)),
+            fields: Fields::of(record),
             message: cut(record.args().to_string()),
         }
     }
@@ -113,6 +117,7 @@ impl ChildRecord {
         is_word(&self.target)
             && self.session.as_ref().is_none_or(is_word)
             && self.code.as_ref().is_none_or(is_word)
+            && self.fields.is_sound()
             && self.message.len() <= MAX_MESSAGE
     }
 }
@@ -134,6 +139,7 @@ fn cut(mut message: String) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Field;
     use super::*;
 
     fn pid() -> Pid {
@@ -147,6 +153,7 @@ mod tests {
             target: "session".into(),
             session: Some("s-1".into()),
             code: Some("link-up".into()),
+            fields: Fields::of(&Record::builder().key_values(&[("partner", "ACME"), ("peer", "192.0.2.1:1")]).build()),
             message: message.into(),
         }
     }
@@ -161,8 +168,10 @@ mod tests {
     fn the_largest_record_fits() {
         let long = "ü".repeat(5000);
         let builder = &mut Record::builder();
-        let pairs = [("code", "c".repeat(200)), ("session", "s".repeat(200))];
-        let pairs = pairs.each_ref().map(|(key, value)| (*key, value.as_str()));
+        let fields = Field::ALL.iter().map(|field| (field.name(), long.clone()));
+        let pairs = [("code", "c".repeat(200)), ("session", "s".repeat(200))].into_iter().chain(fields);
+        let pairs: Vec<_> = pairs.collect();
+        let pairs: Vec<(&str, &str)> = pairs.iter().map(|(key, value)| (*key, value.as_str())).collect();
         let target = "t".repeat(200);
         let sent =
             ChildRecord::of(&builder.target(&target).key_values(&pairs).args(format_args!("{long}")).build(), u32::MAX);

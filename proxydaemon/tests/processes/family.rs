@@ -34,11 +34,12 @@ impl Family {
     /// Waits for the end of one child.
     pub fn ending(&mut self, pid: Pid) -> Ending {
         loop {
+            // Its signal may have been taken by a test that waited for another one.
+            self.ended.extend(reap());
             if let Some(ending) = self.ended.remove(&pid) {
                 return ending;
             }
             assert_eq!(self.next_signal().signal, Signal::Child);
-            self.ended.extend(reap());
         }
     }
 

@@ -12,6 +12,7 @@ use proxydaemon::exit::ExitCode;
 use proxydaemon::fork::fork_role;
 use proxydaemon::logging::{self, ChildLog};
 use proxylink::pairing::SessionId;
+use proxylink::particulars::Particulars;
 use proxylink::situation::Situation;
 use proxylink::tally::Line;
 use relay::signalled::SessionOrders;
@@ -44,7 +45,7 @@ impl Gate {
                     self.accept_again = Some(now + ACCEPT_PAUSE);
                     let text = format!("no connection can be accepted: {error}; partners wait");
                     if let Some(line) = self.tally.failed(Situation::LimitReached, &text, now) {
-                        self.tell_line(line);
+                        self.tell_line(line, None);
                     }
                     return;
                 }
@@ -58,7 +59,7 @@ impl Gate {
         let mapping = Arc::clone(&snapshot.mapping);
         let Ok(prepared) = Prepared::open(&mapping) else { return };
         if !prepared.policy.admits_address(peer.ip()) {
-            return self.refuse(Situation::AddressRefused, "in no partner's allow_from", peer);
+            return self.refuse(Situation::AddressRefused, "in no partner's allow_from", peer, local);
         }
         // Told when it begins and when it is over, and not for each connection.
         if self.offenders.refuses(peer.ip(), Instant::now()) {
@@ -71,13 +72,13 @@ impl Gate {
                 let _ = kill(pid, Kill::SIGKILL);
                 if let Some(victim) = self.children.send_away(pid) {
                     let text = "max_unverified: not verified yet, and the oldest of the most present network, it goes";
-                    self.refuse(Situation::LimitReached, text, victim);
+                    self.refuse(Situation::LimitReached, text, victim, local);
                 }
             }
-            Admission::Full(limit) => return self.refuse(Situation::LimitReached, limit, peer),
+            Admission::Full(limit) => return self.refuse(Situation::LimitReached, limit, peer, local),
         }
         if let Err(text) = self.fork_session(accepted, local, mapping, preferred) {
-            self.refuse(Situation::LimitReached, &format!("no process or descriptor for it: {text}"), peer);
+            self.refuse(Situation::LimitReached, &format!("no process or descriptor for it: {text}"), peer, local);
         }
     }
 
@@ -131,6 +132,7 @@ impl Gate {
         }
         let _log = ChildLog::start(log);
         logging::set_session(&around.session.to_string());
+        logging::set_fields(around.particulars().pairs());
         let orders = Box::new(SessionOrders::new(orders));
         let belongings = Belongings { socket, snapshot, switchboard, orders };
         #[cfg(evil)]
@@ -163,18 +165,19 @@ impl Gate {
 
     pub(super) fn tell_offence(&mut self, offence: Offence) {
         let text = format!("address={}: {}", offence.address, offence.text);
-        Situation::OffenderRefused.tell(&text);
+        Situation::OffenderRefused.tell_about(&Particulars::of_peer(SocketAddr::from((offence.address, 0))), &text);
         self.report(Situation::OffenderRefused, text, Some((offence.address, 0).into()));
     }
 
-    fn refuse(&mut self, situation: Situation, reason: &str, peer: SocketAddr) {
+    fn refuse(&mut self, situation: Situation, reason: &str, peer: SocketAddr, local: SocketAddr) {
         if let Some(line) = self.tally.refused(situation, reason, peer, Instant::now()) {
-            self.tell_line(line);
+            self.tell_line(line, Some(local));
         }
     }
 
-    pub(super) fn tell_line(&mut self, line: Line) {
-        line.situation.tell(&line.text);
+    pub(super) fn tell_line(&mut self, line: Line, local: Option<SocketAddr>) {
+        let about = Particulars { local, ..Particulars::of_peer(line.peer) };
+        line.situation.tell_about(&about, &line.text);
         self.report(line.situation, line.text, line.peer);
     }
 }

@@ -29,6 +29,7 @@ use proxydaemon::notify::{self, Watchdog};
 use proxydaemon::pid_file::PidFile;
 use proxydaemon::signals::{Signal, SignalFd, Signals, order_end};
 use proxylink::pairing::SessionId;
+use proxylink::particulars::Particulars;
 use proxylink::situation::Situation;
 use proxylink::snapshot::Limits;
 use proxylink::tally::Tally;
@@ -234,7 +235,7 @@ impl Gate {
             self.accept_again = None;
         }
         for line in self.tally.due(now) {
-            self.tell_line(line);
+            self.tell_line(line, None);
         }
         for offence in self.offenders.due(now) {
             self.tell_offence(offence);
@@ -328,7 +329,9 @@ impl Gate {
             let crashed = ending.is_crash();
             if crashed {
                 let text = format!("peer={}: {ending}", child.peer);
-                Situation::SessionCrashed.tell_of(child.session, &text);
+                let session = Some(child.session);
+                Situation::SessionCrashed
+                    .tell_about(&Particulars { session, ..Particulars::of_peer(child.peer) }, &text);
                 self.report(Situation::SessionCrashed, text, Some(child.peer));
                 self.crashed();
                 self.fault(&child, true);

@@ -7,8 +7,10 @@ use std::sync::{Arc, Mutex};
 use oftp2_codec::Deviations;
 use oftp2_codec::monitor::{Notice, Peer};
 use proxydaemon::exit::ExitCode;
+use proxydaemon::logging;
 use proxylink::message::Refused;
 use proxylink::pairing::Direction;
+use proxylink::particulars::{Particulars, ShownCertificate};
 use proxylink::record::{SessionOutcome, SessionReport, UnixMillis};
 use proxylink::situation::{Severity, Situation};
 use relay::{Ending, Outcome, Which};
@@ -34,13 +36,22 @@ impl<'a> Account<'a> {
         if let Some(shown) = &why.shown {
             let _ = write!(text, "; shown was {shown}");
         }
-        self.end_unpaired(questions, why.refused.situation, text, |record| {
+        let shown = why.shown.as_deref().map(ShownCertificate::from);
+        self.end_unpaired(questions, why.refused.situation, text, shown, |record| {
             record.certificate = why.shown.as_ref().map(|shown| *shown.fingerprint.as_bytes());
         })
     }
 
     /// This side's judgement let the partner through.
     pub fn verified(&self, partner: &Answered) {
+        let known = Particulars {
+            partner: partner.partner.name().map(str::to_owned),
+            shown: Some(partner.partner.facts().into()),
+            certificate: Some(*partner.partner.fingerprint().as_bytes()),
+            tls: Some(partner.facts.clone()),
+            ..Particulars::default()
+        };
+        logging::set_fields(known.pairs());
         log::debug!(
             "peer={} partner={}: verified here, {} {}; asking the inside",
             self.around.peer,
@@ -55,7 +66,8 @@ impl<'a> Account<'a> {
         let name = partner.partner.name().map(str::to_owned);
         let shown = name.as_deref().unwrap_or("(unknown)");
         let text = format!("peer={} partner={shown}: {}", self.around.peer, refused.text);
-        self.end_unpaired(questions, refused.situation, text, |record| {
+        let facts = Some(partner.partner.facts().into());
+        self.end_unpaired(questions, refused.situation, text, facts, |record| {
             record.partner = name;
             record.certificate = Some(*partner.partner.fingerprint().as_bytes());
             record.tls = Some(partner.facts.clone());
@@ -82,6 +94,7 @@ impl<'a> Account<'a> {
         questions: &Arc<Mutex<Questions>>,
         situation: Situation,
         text: String,
+        shown: Option<ShownCertificate>,
         fill: impl FnOnce(&mut SessionReport),
     ) -> ExitCode {
         let mut record = SessionReport {
@@ -107,7 +120,7 @@ impl<'a> Account<'a> {
         };
         fill(&mut record);
         // The switchboard tells it, or counts it in a storm; without one it is told from here.
-        if !questions.lock().is_ok_and(|mut questions| questions.refused(record)) {
+        if !questions.lock().is_ok_and(|mut questions| questions.refused(record, shown)) {
             situation.tell(&text);
         }
         exit_code(situation)
@@ -120,11 +133,12 @@ const fn exit_code(situation: Situation) -> ExitCode {
 }
 
 /// Tells the log what the monitor noticed.
-#[derive(Debug)]
-pub struct Told;
+#[derive(Debug, Default)]
+pub struct Told(relay::named::Named);
 
 impl relay::Observer for Told {
     fn notice(&mut self, from: Peer, notice: &Notice) {
+        self.0.notice(notice);
         log::debug!("{from}: {notice:?}");
     }
 

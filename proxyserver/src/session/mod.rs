@@ -20,7 +20,8 @@ use oftp2_codec::monitor::{Monitor, Peer, Settings};
 use oftp2_codec::reason::SessionEndReason;
 use proxydaemon::descriptors::{Channel, Mapping};
 use proxydaemon::exit::ExitCode;
-use proxylink::pairing::SessionId;
+use proxylink::pairing::{Direction, SessionId};
+use proxylink::particulars::Particulars;
 use proxylink::record::UnixMillis;
 use proxylink::snapshot::Limits;
 use relay::Orders;
@@ -43,6 +44,14 @@ pub struct Around {
     pub started: UnixMillis,
     /// The same, for deadlines.
     pub accepted: Instant,
+}
+
+impl Around {
+    /// The same for the log.
+    pub fn particulars(&self) -> Particulars {
+        let direction = Some(Direction::Incoming);
+        Particulars { local: Some(self.local), direction, ..Particulars::of_peer(self.peer) }
+    }
 }
 
 /// What a session holds from the start; nothing is opened later.
@@ -119,7 +128,7 @@ fn relay(
         // The data connection is lost, not the receive daemon, as far as this side can see.
         when_inside_is_lost: SessionEndReason::Unspecified,
     };
-    let outcome = relay::run(session, orders, &mut account::Told);
+    let outcome = relay::run(session, orders, &mut account::Told::default());
     account.ended(&outcome)
 }
 

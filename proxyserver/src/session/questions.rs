@@ -7,6 +7,7 @@ use std::time::Instant;
 use proxydaemon::descriptors::Channel;
 use proxylink::message::{Refused, SignRequest};
 use proxylink::pairing::{KeyHash, PairingRequest};
+use proxylink::particulars::ShownCertificate;
 use proxylink::record::SessionReport;
 use proxylink::situation::Situation;
 
@@ -87,8 +88,8 @@ impl Questions {
     }
 
     /// Hands over the record of a session that never came to be; whether somebody was there to take it.
-    pub fn refused(&mut self, record: SessionReport) -> bool {
-        self.tell(&FromSession::Refused(Box::new(record))).is_ok()
+    pub fn refused(&mut self, record: SessionReport, shown: Option<ShownCertificate>) -> bool {
+        self.tell(&FromSession::Refused(Box::new(record), shown)).is_ok()
     }
 
     fn tell(&mut self, message: &FromSession) -> Result<(), Refused> {

@@ -1,5 +1,7 @@
 //! What the switchboard tells the system log: at once over the link, or when somebody is linked again.
 
+use proxylink::particulars::Particulars;
+
 use super::*;
 
 impl Switchboard {
@@ -16,7 +18,7 @@ impl Switchboard {
 
     pub(super) fn tell_counts(&mut self) {
         for line in self.tally.due(std::time::Instant::now()) {
-            line.situation.tell(&line.text);
+            line.situation.tell_about(&Particulars::of_peer(line.peer), &line.text);
             self.report(line.situation, line.text, line.peer);
         }
         if self.told_running != self.running {

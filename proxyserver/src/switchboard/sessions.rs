@@ -7,7 +7,7 @@ use std::sync::Arc;
 use proxydaemon::asynchronous::AsyncChannel;
 use proxylink::message::SignRequest;
 use proxylink::pairing::{LARGEST_CHAIN, PairingRequest, SessionId, TRIES, Token};
-
+use proxylink::particulars::Particulars;
 use tokio::task::AbortHandle;
 
 use crate::between::FromSession;
@@ -68,8 +68,8 @@ pub enum Permitted {
     Pair(Box<PairingRequest>),
     /// The session is paired and needs nobody any more.
     Done,
-    /// The session ends unpaired, with its record.
-    Ended(Box<proxylink::record::SessionReport>),
+    /// The session ends unpaired, with its record, and what the log is to know of it.
+    Ended(Box<proxylink::record::SessionReport>, Box<Particulars>),
 }
 
 /// All sessions in set-up.
@@ -176,12 +176,14 @@ impl Sessions {
                 self.remove(session);
                 Ok(Permitted::Done)
             }
-            (_, FromSession::Refused(record)) => {
+            (_, FromSession::Refused(record, shown)) => {
                 if record.id != session || record.peer != waiting.peer {
                     return Err(Misconduct::OtherPeer);
                 }
+                let local = Some(waiting.local);
                 self.remove(session);
-                Ok(Permitted::Ended(record))
+                let about = Particulars { local, shown, ..Particulars::of_record(&record) };
+                Ok(Permitted::Ended(record, Box::new(about)))
             }
             _ => Err(Misconduct::OutOfTurn),
         }
@@ -382,8 +384,8 @@ mod tests {
             assert!(sessions.connect(Token::from_octets([1; 32]), socket()).is_err());
             assert!(sessions.paired(id(1)).is_none());
             assert!(matches!(sessions.permit(id(1), FromSession::Linked), Err(Misconduct::OutOfTurn)));
-            let refused = || FromSession::Refused(Box::new(record.clone()));
-            assert!(matches!(sessions.permit(id(1), refused()), Ok(Permitted::Ended(_))));
+            let refused = || FromSession::Refused(Box::new(record.clone()), None);
+            assert!(matches!(sessions.permit(id(1), refused()), Ok(Permitted::Ended(..))));
             assert!(matches!(sessions.permit(id(1), refused()), Err(Misconduct::OutOfTurn)), "once");
         });
     }

@@ -1,5 +1,7 @@
 //! Sessions in set-up: what they ask is passed on, what comes for them is handed over, and misconduct ends them.
 
+use proxylink::particulars::Particulars;
+
 use super::*;
 
 impl Switchboard {
@@ -61,7 +63,7 @@ impl Switchboard {
             Ok(Permitted::Sign(request)) => self.ask(session, FromServer::Sign(session, request)),
             Ok(Permitted::Pair(request)) => self.ask(session, FromServer::Pair(session, request)),
             Ok(Permitted::Done) => {}
-            Ok(Permitted::Ended(record)) => self.session_refused(session, record),
+            Ok(Permitted::Ended(record, about)) => self.session_refused(session, record, &about),
             Err(misconduct) => self.expel(session, &misconduct.to_string()),
         }
     }
@@ -77,11 +79,11 @@ impl Switchboard {
     }
 
     /// A session that ended before it was paired: told singly while there are few, counted in a storm.
-    fn session_refused(&mut self, session: SessionId, record: Box<SessionReport>) {
+    fn session_refused(&mut self, session: SessionId, record: Box<SessionReport>, about: &Particulars) {
         self.send(FromServer::Gone(session));
         let now = std::time::Instant::now();
         if self.tally.refused(record.situation, "", record.peer, now).is_some() {
-            record.situation.tell_of(session, &record.detail);
+            record.situation.tell_about(about, &record.detail);
             self.send(FromServer::Record(record));
         }
     }
@@ -89,7 +91,7 @@ impl Switchboard {
     /// A connection to the link's port was refused.
     pub(super) fn refused(&mut self, situation: Situation, text: &str, from: SocketAddr) {
         if let Some(line) = self.tally.refused(situation, text, from, std::time::Instant::now()) {
-            situation.tell(&line.text);
+            situation.tell_about(&Particulars::of_peer(from), &line.text);
             self.report(situation, line.text, Some(from));
         }
     }

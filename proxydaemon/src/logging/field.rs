@@ -1,0 +1,177 @@
+//! What a record is about, beside its text: a closed set of fields with stable names, each bounded in length.
+//!
+//! A record brings them as keys of [`log`]; those that hold for all records of a process are set once ([`set_fields`]).
+//! `seon_json` and `seon_eve` write them, `seon_layout` does not.
+
+use std::sync::{PoisonError, RwLock};
+
+use log::Record;
+use serde::{Deserialize, Serialize};
+
+use super::value_of;
+
+macro_rules! fields {
+    ($($(#[$doc:meta])* $variant:ident $name:literal $most:literal;)+) => {
+        /// A field. Its place in this list is its number between processes of one daemon.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+        pub enum Field {
+            $($(#[$doc])* $variant,)+
+        }
+
+        impl Field {
+            /// All of them.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+
+            /// Its name in a record and in `seon_json`.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)+ }
+            }
+
+            /// Octets that a value may have.
+            pub(super) const fn most(self) -> usize {
+                match self { $(Self::$variant => $most,)+ }
+            }
+        }
+    };
+}
+
+fields! {
+    /// Address and port of the other side.
+    Peer "peer" 64;
+    /// Address and port of this side.
+    Local "local" 64;
+    /// `incoming`, or `outgoing` where this side opened the connection.
+    Direction "direction" 16;
+    /// The partner by its configured name.
+    Partner "partner" 128;
+    /// Subject of the certificate that was shown (RFC 4514).
+    CertificateSubject "certificate_subject" 512;
+    /// Its issuer.
+    CertificateIssuer "certificate_issuer" 512;
+    /// Its serial number, hex pairs with colons.
+    CertificateSerial "certificate_serial" 128;
+    /// SHA-256 of it, 64 hex digits.
+    CertificateSha256 "certificate_sha256" 64;
+    /// `TLSv1.2` or `TLSv1.3`.
+    TlsVersion "tls_version" 16;
+    /// The cipher suite by its IANA name.
+    TlsCipher "tls_cipher" 64;
+    /// The key exchange group.
+    TlsKeyExchange "tls_key_exchange" 64;
+    /// Identification code in the Initiator's SSID.
+    Code "oftp2_code" 32;
+    /// The same of the Responder.
+    ReplyCode "oftp2_reply_code" 32;
+    /// Names of the files that were offered last, oldest first, one a line.
+    Files "oftp2_files" 720;
+    /// How many were offered in all.
+    FileCount "oftp2_file_count" 20;
+}
+
+impl Field {
+    fn by_name(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|field| field.name() == name)
+    }
+}
+
+/// The fields of one record, each at most once, in the order of the list.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fields(Vec<(Field, String)>);
+
+impl Fields {
+    /// Of a record: its own, and those of the process that it does not set itself.
+    pub(super) fn of(record: &Record<'_>) -> Self {
+        let of_process = of_process();
+        let value = |field: Field| {
+            let own = value_of(record, field.name()).map(|value| bounded(value, field.most()));
+            let value = own.or_else(|| of_process.get(field).map(str::to_owned));
+            value.map(|value| (field, value))
+        };
+        Self(Field::ALL.iter().copied().filter_map(value).collect())
+    }
+
+    /// What a field says.
+    pub fn get(&self, field: Field) -> Option<&str> {
+        self.0.iter().find(|(known, _)| *known == field).map(|(_, value)| value.as_str())
+    }
+
+    /// All that are there.
+    pub fn iter(&self) -> impl Iterator<Item = (Field, &str)> {
+        self.0.iter().map(|(field, value)| (*field, value.as_str()))
+    }
+
+    /// Within the bounds that every child of ours keeps to.
+    pub(super) fn is_sound(&self) -> bool {
+        self.0.is_sorted_by(|(one, _), (next, _)| one < next)
+            && self.0.iter().all(|(field, value)| !value.is_empty() && value.len() <= field.most())
+    }
+
+    fn set(&mut self, field: Field, value: String) {
+        let place = self.0.binary_search_by_key(&field, |(known, _)| *known);
+        match place {
+            Ok(place) => drop(self.0.remove(place)),
+            Err(place) if !value.is_empty() => return self.0.insert(place, (field, value)),
+            Err(_) => return,
+        }
+        self.set(field, value);
+    }
+}
+
+fn bounded(mut value: String, most: usize) -> String {
+    const MARK: &str = "…";
+    if value.len() > most {
+        value.truncate(value.floor_char_boundary(most.saturating_sub(MARK.len())));
+        value.push_str(MARK);
+    }
+    value
+}
+
+static OF_PROCESS: RwLock<Fields> = RwLock::new(Fields(Vec::new()));
+
+fn of_process() -> std::sync::RwLockReadGuard<'static, Fields> {
+    OF_PROCESS.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Sets fields of all records that this process logs from now on, by their names, for a process that serves one session.
+/// An empty value takes a field away; a name that is none is passed over.
+pub fn set_fields(fields: impl IntoIterator<Item = (&'static str, String)>) {
+    let mut of_process = OF_PROCESS.write().unwrap_or_else(PoisonError::into_inner);
+    for (name, value) in fields {
+        if let Some(field) = Field::by_name(name) {
+            of_process.set(field, bounded(value, field.most()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_lead_back() {
+        for field in Field::ALL {
+            assert_eq!(Field::by_name(field.name()), Some(*field));
+        }
+        assert_eq!(Field::by_name("code"), None);
+    }
+
+    #[test]
+    fn values_are_set_replaced_taken_away_and_cut() {
+        let mut fields = Fields::default();
+        fields.set(Field::Partner, "ACME".into());
+        fields.set(Field::Peer, "192.0.2.1:1".into());
+        fields.set(Field::Partner, "OTHER".into());
+        assert_eq!(fields.0, [(Field::Peer, "192.0.2.1:1".into()), (Field::Partner, "OTHER".into())]);
+        assert!(fields.is_sound());
+        fields.set(Field::Peer, String::new());
+        assert_eq!((fields.get(Field::Peer), fields.get(Field::Partner)), (None, Some("OTHER")));
+        assert_eq!(bounded("ü".repeat(20), 16), format!("{}…", "ü".repeat(6)));
+    }
+
+    #[test]
+    fn a_record_has_its_own_fields_and_nothing_that_is_none() {
+        let pairs = [("partner", "ACME"), ("unknown", "x"), ("oftp2_code", ""), ("direction", "incoming")];
+        let fields = Fields::of(&Record::builder().key_values(&pairs).build());
+        assert_eq!(fields.iter().collect::<Vec<_>>(), [(Field::Direction, "incoming"), (Field::Partner, "ACME")]);
+    }
+}

@@ -1,0 +1,215 @@
+//! In the background: where the log goes, what the terminal is told, and files that are wrong.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tests::harness::{Chain, LogLine, PATIENCE, Plan, Trouble, table, until};
+use tests::station::OutgoingFile;
+
+use crate::written;
+
+/// A daemon in the background, ended when it is dropped.
+struct Daemon {
+    pid: i32,
+    directory: PathBuf,
+}
+
+/// Starts a daemon in the background, from a working directory that is not its own.
+fn run(command: &Command) -> Output {
+    let arguments = command.get_args().filter(|argument| *argument != "-d");
+    let mut command = Command::new(command.get_program());
+    let output = command.args(arguments.map(ToOwned::to_owned).collect::<Vec<_>>()).current_dir("/");
+    output.stdin(Stdio::null()).output().unwrap()
+}
+
+impl Daemon {
+    /// Starts it. What its starter said comes along.
+    fn start(command: &Command) -> (Self, String) {
+        let program = Path::new(command.get_program()).to_owned();
+        let output = run(command);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{said}");
+        let pid = fs::read_to_string(program.with_extension("pid")).unwrap().trim().parse().unwrap();
+        (Self { pid, directory: program.parent().unwrap().to_owned() }, said)
+    }
+
+    fn is_there(&self) -> bool {
+        table::Entry::of(self.pid).is_some()
+    }
+
+    fn end(&self) {
+        kill(Pid::from_raw(self.pid), Signal::SIGTERM).unwrap();
+        assert!(until(PATIENCE, || (!self.is_there()).then_some(())).is_some(), "it did not end");
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let family = table::below(self.pid);
+        let _ = kill(Pid::from_raw(self.pid), Signal::SIGTERM);
+        if until(PATIENCE, || (!self.is_there()).then_some(())).is_none() {
+            let _ = kill(Pid::from_raw(self.pid), Signal::SIGKILL);
+        }
+        for left in family.iter().filter(|left| left.still_there()) {
+            let _ = kill(Pid::from_raw(left.pid), Signal::SIGKILL);
+        }
+    }
+}
+
+fn read(line: &str) -> LogLine {
+    LogLine::read(line).unwrap_or_else(|| panic!("no line of a log: {line}"))
+}
+
+#[test]
+fn without_a_logrc_there_is_a_note_and_a_dated_file_beside_each_program() -> Result<(), Trouble> {
+    let chain = Plan::new().prepare()?;
+    let (server, said) = Daemon::start(&chain.server_command()?);
+    let note = format!("there is no {}/seon_proxyserver.logrc", server.directory.display());
+    assert!(said.contains(&note) && said.contains("level INFO"), "{said}");
+    let (client, said) = Daemon::start(&chain.client_command()?);
+    assert!(said.contains("seon_proxyclient.logrc"), "{said}");
+    let of_server = |what: &str| {
+        written::wait_for(&server.directory, "seon_proxyserver", "log", what, |line| {
+            read(line).code.as_deref() == Some(what)
+        })
+    };
+    of_server("partner-port-open")?;
+    let file = OutgoingFile::from_octets("ONE", *b"one");
+    assert!(chain.send(vec![file]).went_well(true));
+    assert_eq!(read(&of_server("session-ended")?).role, "session");
+    let of_client = |what: &str| {
+        written::wait_for(&client.directory, "seon_proxyclient", "log", what, |line| {
+            read(line).code.as_deref() == Some(what)
+        })
+    };
+    assert_eq!(read(&of_client("session-paired")?).role, "agent");
+    client.end();
+    server.end();
+    of_server("server-stopped")?;
+    of_client("client-stopped")?;
+    assert!(!server.directory.join("seon_proxyserver2.pid").exists());
+    Ok(())
+}
+
+#[test]
+fn the_examples_that_ship_are_taken_as_they_are_and_with_all_that_they_offer() -> Result<(), Trouble> {
+    let etc = Path::new(env!("CARGO_MANIFEST_DIR")).join("../etc");
+    for all in [false, true] {
+        let chain = Plan::new().prepare()?;
+        for (daemon, stem) in [("proxyserver", "seon_proxyserver"), ("proxyclient", "seon_proxyclient")] {
+            let mut text = fs::read_to_string(etc.join(format!("{stem}.logrc"))).unwrap();
+            if all {
+                // What is behind a # and no sentence, which has one blank before it.
+                let offered = |line: &str| {
+                    let behind = line.trim_start().strip_prefix('#');
+                    behind.is_some_and(|behind| !behind.starts_with(' ') || behind.starts_with("  "))
+                };
+                let lines =
+                    text.lines().map(|line| if offered(line) { line.replacen('#', "", 1) } else { line.into() });
+                text = lines.collect::<Vec<_>>().join("\n");
+                text = text.replace("appenders: [day]", "appenders: [day, json, eve, terminal]");
+            }
+            chain.scratch.directory(daemon)?;
+            chain.scratch.write(&format!("{daemon}/{stem}.logrc"), text)?;
+        }
+        let (server, said) = Daemon::start(&chain.server_command()?);
+        assert_eq!(said, "", "nothing to note");
+        let (client, said) = Daemon::start(&chain.client_command()?);
+        assert_eq!(said, "", "nothing to note");
+        for (daemon, stem, code) in
+            [(&server, "seon_proxyserver", "partner-port-open"), (&client, "seon_proxyclient", "link-up")]
+        {
+            let with_code = |line: &str| line.contains(code);
+            written::wait_for(&daemon.directory, stem, "log", code, with_code)?;
+            if all {
+                written::wait_for(&daemon.directory, stem, "json", code, with_code)?;
+                assert_eq!(written::files(&daemon.directory, &format!("{stem}-eve"), "json").len(), 1);
+            }
+        }
+    }
+    Ok(())
+}
+
+const SOUND: &str = "\
+appenders:
+  day:
+    kind: seon_appender
+    path: day.log
+    encoder:
+      kind: seon_eve
+root:
+  level: info
+  appenders: [day]
+";
+
+#[test]
+fn a_broken_logrc_stops_the_start_with_line_and_column() -> Result<(), Trouble> {
+    let chain = Plan::new().prepare()?;
+    let cases = [
+        ("level: info", "level: loud", "8:3", "\"loud\" is no log level"),
+        ("kind: seon_eve", "kind: seon_eva", "2:3", "seon_eva"),
+        ("kind: seon_eve", "kind: seon_eve\n      pretty: true", "2:3", "Unknown field pretty"),
+        ("kind: seon_appender", "kind: seon_apender", "2:3", "seon_apender"),
+        ("path: day.log", "path: /no/such/place/day.log", "2:3", "/no/such/place/day-2"),
+        ("appenders: [day]", "appenders: [night]", "9:3", "night"),
+        ("root:\n", "root:\n  colour: red\n", "8:3", "colour"),
+        ("root:\n", "\troot:\n", "7:", "tab"),
+        ("encoder:\n", "encoder: {\n", "", ""),
+    ];
+    let daemons = [
+        (chain.server_command()?, "proxyserver/seon_proxyserver.logrc"),
+        (chain.client_command()?, "proxyclient/seon_proxyclient.logrc"),
+    ];
+    for (command, logrc) in daemons {
+        for (sound, broken, place, said) in cases {
+            assert_eq!(SOUND.matches(sound).count(), 1, "{sound}");
+            let path = chain.scratch.write(logrc, SOUND.replace(sound, broken))?;
+            let output = run(&command);
+            let told = String::from_utf8_lossy(&output.stderr).into_owned();
+            let at = format!("{}:{place}", path.display());
+            assert!(told.contains(&at) && told.contains(said), "{broken}: {told}");
+            // Line and column stand there, whatever they are.
+            let numbers: Vec<&str> = told.split_once(&format!("{}:", path.display())).unwrap().1.split(':').collect();
+            assert!(numbers[0].parse::<u32>().is_ok() && numbers[1].parse::<u32>().is_ok(), "{told}");
+            assert_eq!(output.status.code(), Some(3), "{told}");
+            assert!(!Path::new(command.get_program()).with_extension("pid").exists(), "it left its PID file");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_full_disk_stops_nothing_and_is_told_when_there_is_room_again() -> Result<(), Trouble> {
+    let chain = Plan::new().prepare()?;
+    let directory = chain.scratch.directory("proxyserver")?;
+    // Writing to this device answers what a full disk does. Today's file, and tomorrow's, should midnight pass.
+    let now = chrono::Local::now();
+    let dates = [now, now + chrono::Duration::days(1)].map(|time| time.format("%Y-%m-%d").to_string());
+    for date in &dates {
+        std::os::unix::fs::symlink("/dev/full", directory.join(format!("seon_proxyserver-{date}.log"))).unwrap();
+    }
+    let (server, _) = Daemon::start(&chain.server_command()?);
+    let mut chain: Chain = chain;
+    chain.start_client()?;
+    let gate = Pid::from_raw(server.pid);
+    chain.client_says("link-up")?;
+    for date in &dates {
+        fs::remove_file(directory.join(format!("seon_proxyserver-{date}.log"))).unwrap();
+    }
+    let told = until(PATIENCE, || {
+        // Something to log, until the file is looked for again.
+        kill(gate, Signal::try_from(22).unwrap()).unwrap();
+        written::lines(&directory, "seon_proxyserver", "log")
+            .into_iter()
+            .find(|line| line.contains("log-records-dropped"))
+    });
+    let told = read(&told.expect("the loss is told"));
+    assert!(told.message.ends_with("lines were lost here because the log could not be written"), "{told:?}");
+    let lost: u32 = told.message.split(' ').next().unwrap().parse().unwrap();
+    assert!(lost >= 3, "start, link and port at least: {told:?}");
+    assert!(server.is_there());
+    Ok(())
+}

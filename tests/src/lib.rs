@@ -8,5 +8,6 @@
 pub mod bench_chain;
 pub mod demo;
 pub mod harness;
+pub mod manual;
 pub mod pki;
 pub mod station;

@@ -1,0 +1,17 @@
+# Completion of seon_proxyserver2 for fish, made from its help.
+
+complete -c seon_proxyserver2 -s v -l version -d 'Print name, build date and version, and end'
+complete -c seon_proxyserver2 -s i -l listen -x -d 'Address and port where the proxyclient connects; without IP all addresses [default: :2878]'
+complete -c seon_proxyserver2 -s L -l proxy-id -d 'Print the Proxy ID, which a licence is made for, and end'
+complete -c seon_proxyserver2 -s l -l licence -r -F -d 'Licence file [default: /etc/seon_proxy.lic]'
+complete -c seon_proxyserver2 -s V -l validity -d 'Print until when the licence is valid, and end'
+complete -c seon_proxyserver2 -s h -l help -d 'Print help'
+complete -c seon_proxyserver2 -s d -l foreground -d 'Stay in the foreground'
+complete -c seon_proxyserver2 -s u -l user -x -d 'User to run as when started as root'
+complete -c seon_proxyserver2 -l state-dir -r -F -d 'Directory of the identity key [default: /var/lib/seon_proxy]'
+complete -c seon_proxyserver2 -l pid-file -r -F -d 'PID file; by default seon_proxyserver2.pid beside the program'
+complete -c seon_proxyserver2 -l replace-stale-pid -d 'Take over a PID file whose process is gone'
+complete -c seon_proxyserver2 -l check -d 'Look whether a start with these options would succeed, tell what is wrong and what to do, and end'
+complete -c seon_proxyserver2 -l check-address -x -d 'With --check: an address that must be of this host, as outgoing_ip and those of listen. May be repeated'
+complete -c seon_proxyserver2 -l log-level -x -d 'Tell one process of this program to log at LEVEL (trace, debug, info, warn, error or fatal), and end'
+complete -c seon_proxyserver2 -l for -x -d 'With --log-level: for so long (90s, 10m, 2h, 1d), then as before'

@@ -127,7 +127,6 @@ situations! {
     PartnerPortClosed "partner-port-closed" Info "Partners cannot connect." "Nothing to do if a daemon was stopped; see the lines before it otherwise.";
     PartnerPortUnavailable "partner-port-unavailable" Error "An address for partners cannot be listened on." "See whether another program holds the port, or the address is not on this host.";
     // Sessions before pairing
-    SessionAccepted "session-accepted" Note "A partner connected." "Nothing to do.";
     SessionPaired "session-paired" Info "A partner was verified and its session is paired." "Nothing to do.";
     LimitReached "limit-reached" Error "A connection was refused because a limit is reached." "See which limit, and from where the connections come.";
     AddressRefused "partner-address-refused" Error "The partner may not connect from this address." "Correct allow_from of the partner if the address is right.";
@@ -172,7 +171,6 @@ situations! {
     // Reports
     SpoolFull "spool-full" Error "Reports were dropped because the spool is full." "Bring the backend back; the numbers tell what is missing.";
     SpoolUnwritable "spool-unwritable" Error "Reports cannot be kept on disk." "See space and rights of the state directory.";
-    SessionRecorded "session-recorded" Note "A session record was handed over." "Nothing to do.";
     InternalFault "internal-fault" Fatal "A process of the program has a fault and ended." "Send the log around this line to the makers.";
     SessionMisconduct "session-misconduct" Error "A session process asked for something that it may not ask for, and was ended." "Treat its peer, or the DMZ host, as suspect.";
     OutgoingOff "outgoing-off" Info "Outgoing sessions are off." "Inside stations must reach their partners another way.";

@@ -123,6 +123,10 @@ fn every_case_is_refused_with_one_sentence_the_proxy_id_and_what_to_do() -> Resu
             let command = option.map_or_else(|| chain.server_command().unwrap(), |option| server(&chain, option));
             let (code, printed, complaint) = run(command);
             assert_eq!((code, printed.as_str()), (Some(4), ""), "{name} {option:?}: {complaint}");
+            assert!(
+                option.is_some() || complaint.contains(" FATAL ") && complaint.contains(" licence-invalid "),
+                "{complaint}"
+            );
             let last = complaint.lines().last().unwrap_or_default();
             for part in parts.into_iter().chain([chain.proxy_id.as_str()]) {
                 assert!(last.contains(part), "{name} {option:?}: {part} in {complaint}");

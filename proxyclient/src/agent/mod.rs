@@ -142,7 +142,11 @@ async fn serve(start: Start) -> std::io::Result<()> {
     let state = start.state;
     let mut instance = [0; 16];
     aws_lc_rs::rand::fill(&mut instance).map_err(std::io::Error::other)?;
-    let reporter = reporting::start(Arc::clone(&api), || Directory::open(&state))?;
+    let in_state = |error: std::io::Error| {
+        let text = format!("state directory {}: {error}; give its user all rights to it", state.display());
+        std::io::Error::new(error.kind(), text)
+    };
+    let reporter = reporting::start(Arc::clone(&api), || Directory::open(&state)).map_err(in_state)?;
     let from_dmz =
         FromDmz::new(reporter.waiting_sessions(Lane::Sessions), reporter.waiting_sessions(Lane::DmzSessions));
     let mut agent = Agent {
@@ -151,8 +155,8 @@ async fn serve(start: Start) -> std::io::Result<()> {
         link_key: LinkKey::derive(&start.token),
         server: start.server,
         reporter,
-        spent: Spent::load(Directory::open(&state)?)?,
-        expiries: Expiries::load(Directory::open(&state)?)?,
+        spent: Directory::open(&state).and_then(Spent::load).map_err(in_state)?,
+        expiries: Directory::open(&state).and_then(Expiries::load).map_err(in_state)?,
         doubts: judge::Doubts::default(),
         refused_here: judge::RefusedHere::default(),
         gate_pid: start.gate_pid,

@@ -50,7 +50,13 @@ impl Questions {
 
     fn ask_signature(&mut self, request: SignRequest) -> Result<Vec<u8>, Refused> {
         self.tell(&FromSession::Sign(request))?;
-        match self.answer()? {
+        let late = |refused: Refused| match refused.situation {
+            Situation::PairingTimeout => {
+                Refused { situation: Situation::SigningFailed, text: "the inside did not sign in time".to_owned() }
+            }
+            _ => refused,
+        };
+        match self.answer().map_err(late)? {
             (ToSession::Signed(signature), _) => signature.map(serde_bytes::ByteBuf::into_vec),
             (other, _) => Err(unexpected(&other)),
         }

@@ -71,7 +71,8 @@ fn an_evil_session_of_the_dmz_is_ended_with_a_line_and_nobody_else_notices() -> 
         assert_eq!(roles(&chain), before, "{words}: no role has died");
     }
     // One to whom nobody listens any more, and who does not end, is ended when no session can be in set-up still.
-    chain.server().wait_for_text("neither verified nor over in time")?;
+    let line = chain.server().wait_for_text("neither verified nor over in time")?;
+    assert!(line.contains(" session-misconduct "), "{line}");
     wait_for_sessions(chain.server(), 1);
     finishes(&chain, held, "IN-FLIGHT")?;
     serves(&chain, "NEXT");

@@ -218,6 +218,7 @@ fn a_flood_from_the_dmz_drops_nothing_of_the_inside_and_comes_after_it() {
         assert_eq!(messages[0], "inside");
         let dropped = "dropped since the last such line: 5006 events of the DMZ, 3 session records of the DMZ";
         assert_eq!(messages[1..], [dropped]);
+        assert_eq!(bodies[0]["events"][1]["code"], "spool-full");
         assert_eq!(bodies[1]["sessions"][0]["detail"], "session-aborted: 1000000");
         assert_eq!(bodies[2]["events"][0]["message"], "flood");
         assert_eq!(bodies[2]["events"][0]["component"], "proxyserver");

@@ -59,7 +59,11 @@ pub fn read<T: Parser + Demands>() -> T {
 /// # Errors
 /// [`Refused`].
 pub fn read_from<T: Parser + Demands>(line: Vec<OsString>) -> Result<T, Refused> {
-    let usage = T::command().render_usage().to_string();
+    let (program, arguments) = line.split_first().map_or((OsString::new(), &[][..]), |(p, rest)| (p.clone(), rest));
+    let mut command = T::command();
+    command.build();
+    let parts = take_apart(&command, arguments);
+    let usage = usage(&command, &parts);
     let mistaken = |mistakes| Err(Refused::Mistaken { mistakes, usage: usage.clone() });
     let first = match T::try_parse_from(&line) {
         Ok(options) => {
@@ -69,19 +73,19 @@ pub fn read_from<T: Parser + Demands>(line: Vec<OsString>) -> Result<T, Refused>
         Err(told) if is_told(&told) => return Err(Refused::Told(Box::new(told))),
         Err(first) => first,
     };
-    let (program, arguments) = line.split_first().map_or((OsString::new(), &[][..]), |(p, rest)| (p.clone(), rest));
-    let mut command = T::command();
-    command.build();
     let relaxed = relax(T::command());
     let mut mistakes = Vec::new();
     let mut good = vec![program.clone()];
     let mut wrong = Vec::new();
-    for part in take_apart(&command, arguments) {
+    for part in parts {
         match judge(&relaxed, &program, &part) {
             None => good.extend(part.tokens),
             Some(told) if is_told(&told) => return Err(Refused::Told(Box::new(told))),
             Some(mistake) => {
                 mistakes.push(sentence(mistake));
+                if part.id.is_none() && part.is_argument() {
+                    wrong.extend(arguments_of(&command, &part));
+                }
                 wrong.extend(part.id);
             }
         }
@@ -97,6 +101,18 @@ pub fn read_from<T: Parser + Demands>(line: Vec<OsString>) -> Result<T, Refused>
         mistakes.push(sentence(first));
     }
     mistaken(mistakes)
+}
+
+/// How the program is used, or the deepest subcommand that was named.
+fn usage(command: &Command, parts: &[Part]) -> String {
+    let deepest = parts.last().map_or(command, |part| part.command(command));
+    deepest.clone().render_usage().to_string()
+}
+
+/// The arguments of the command that this part is one of, by their ids.
+fn arguments_of(command: &Command, part: &Part) -> Vec<String> {
+    let arguments = part.command(command).get_positionals();
+    arguments.map(|argument| argument.get_id().to_string()).collect()
 }
 
 /// The mistake in this part, if it has one of its own.
@@ -255,6 +271,19 @@ mod tests {
         assert!(!told[1].contains("--times"), "{told:?}");
         let told = mistakes("-U x show --times many file");
         assert!(told.len() == 1 && told[0].contains("many"), "{told:?}");
+    }
+
+    #[test]
+    fn arguments_given_wrongly_are_not_missing_and_the_usage_is_that_of_the_subcommand() {
+        let told = mistakes("-U x show one two --times 3");
+        assert!(told.len() == 1 && told[0].contains("two"), "{told:?}");
+        let usage = |line: &str| match read(line) {
+            Err(Refused::Mistaken { usage, .. }) => usage,
+            other => panic!("{line}: {other:?}"),
+        };
+        assert_eq!(usage("-U x show"), "Usage: program show [OPTIONS] --times <TIMES> <FILE>");
+        assert_eq!(usage("-U x show --times many"), "Usage: program show [OPTIONS] --times <TIMES> <FILE>");
+        assert_eq!(usage("--wrong"), "Usage: program [OPTIONS] [COMMAND]");
     }
 
     #[test]

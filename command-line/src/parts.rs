@@ -16,6 +16,23 @@ pub struct Part {
     pub id: Option<String>,
 }
 
+impl Part {
+    /// Whether it looks like an argument, and not like an option.
+    pub fn is_argument(&self) -> bool {
+        self.tokens.first().is_some_and(|token| !looks_like_option(token))
+    }
+
+    /// The command that it belongs to; a subcommand belongs to itself.
+    pub fn command<'a>(&self, whole: &'a Command) -> &'a Command {
+        let own = self.tokens.first().filter(|_| self.tokens.len() == 1);
+        self.below
+            .iter()
+            .chain(own)
+            .try_fold(whole, |command, name| command.find_subcommand(name).ok_or(command))
+            .unwrap_or_else(|last| last)
+    }
+}
+
 /// Takes `arguments` (without the name of the program) apart by the definition of `command`, which has been built.
 pub fn take_apart(command: &Command, arguments: &[OsString]) -> Vec<Part> {
     let mut splitter = Splitter { command, below: Vec::new(), parts: Vec::new(), positionals: None };

@@ -2,8 +2,10 @@
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
+
+use nix::unistd::geteuid;
 
 /// Replaces the file, or makes it, with this content and these permissions. What fails leaves it as it was.
 ///
@@ -26,9 +28,30 @@ pub fn replace(path: &Path, content: &[u8], mode: u32) -> Result<(), String> {
 /// It is there, or cannot be written.
 pub fn write_new(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(mode & 0o700).open(path)?;
+    owned_as_its_folder(path)?;
     file.write_all(content)?;
     file.set_permissions(Permissions::from_mode(mode))?;
     file.sync_all()
+}
+
+/// Gives what root makes to the owner of the folder that it is in: it is made for the backend, which is another user.
+///
+/// # Errors
+/// The system refuses.
+pub fn owned_as_its_folder(path: &Path) -> io::Result<()> {
+    if !geteuid().is_root() {
+        return Ok(());
+    }
+    let about = fs::metadata(folder_of(path))?;
+    chown(path, Some(about.uid()), Some(about.gid()))
+}
+
+/// The folder of a file; that of a plain name is the current one.
+pub fn folder_of(file: &Path) -> PathBuf {
+    match file.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
+        _ => PathBuf::from("."),
+    }
 }
 
 /// Brings names in the folder of this file down to the disk.
@@ -36,8 +59,7 @@ pub fn write_new(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
 /// # Errors
 /// The disk fails.
 pub fn sync_folder(path: &Path) -> io::Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(folder)?.sync_all()
+    File::open(folder_of(path))?.sync_all()
 }
 
 /// Hidden, and named after the process, so that two of them do not meet.

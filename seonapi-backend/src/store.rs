@@ -20,6 +20,7 @@ pub use carried::{Carried, DownloadedCrl};
 pub use system_log::{Entry, State, Wanted};
 
 use crate::crl_download::{Download, Good};
+use crate::replacing::owned_as_its_folder;
 
 /// CRL URLs that are kept; partners have a few hundred CAs between them. Each stands in the configuration of the proxies.
 const CRL_URLS: i64 = 10_000;
@@ -79,6 +80,9 @@ pub enum StoreError {
     /// The file cannot be made or opened.
     #[error("the database {0} cannot be used: {1}")]
     File(String, std::io::Error),
+    /// There is none.
+    #[error("there is no database {0}; `seon_backend serve` and `token new` make it")]
+    NotThere(String),
     /// It was written by a later release.
     #[error("the database has version {0}, and this release knows versions up to {VERSION}")]
     Newer(i64),
@@ -127,8 +131,13 @@ pub struct TokenLine {
 impl Store {
     /// Opens the file; makes it, for its owner alone, where there is none.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
+        let unusable = |error| StoreError::File(path.display().to_string(), error);
+        let new = !path.exists();
         let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path);
-        file.map_err(|error| StoreError::File(path.display().to_string(), error))?;
+        file.map_err(unusable)?;
+        if new {
+            owned_as_its_folder(path).map_err(unusable)?;
+        }
         let mut connection = Connection::open(path)?;
         // The commands for tokens work beside a running backend.
         connection.busy_timeout(Duration::from_secs(10))?;
@@ -146,6 +155,14 @@ impl Store {
         }
         transaction.commit()?;
         Ok(Self(Mutex::new(connection)))
+    }
+
+    /// Opens the file that must be there.
+    pub fn open_existing(path: &Path) -> Result<Self, StoreError> {
+        if path.exists() {
+            return Self::open(path);
+        }
+        Err(StoreError::NotThere(path.display().to_string()))
     }
 
     /// Stores the hash of a new token under a name; without one, under the beginning of its hash.

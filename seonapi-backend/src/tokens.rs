@@ -1,5 +1,7 @@
 //! The commands for security tokens.
 
+use std::path::PathBuf;
+
 use license::{LinkKey, SecurityToken, client_line};
 
 use crate::Failure;
@@ -8,13 +10,16 @@ use crate::listing::print;
 use crate::options::{Place, TokenTask};
 use crate::store::Store;
 
-/// Opens the SQLite file that the options name.
+/// Opens the SQLite file that the options name, which must be there.
 pub fn open(place: &Place) -> Result<Store, Failure> {
-    let path = match &place.database {
-        Some(path) => path.clone(),
-        None => Configuration::backend_of(&place.config)?.database,
-    };
-    Ok(Store::open(&path)?)
+    Ok(Store::open_existing(&path(place)?)?)
+}
+
+fn path(place: &Place) -> Result<PathBuf, Failure> {
+    match &place.database {
+        Some(path) => Ok(path.clone()),
+        None => Ok(Configuration::backend_of(&place.config).map_err(|mistake| Failure::mistakes([mistake]))?.database),
+    }
 }
 
 /// Does what the command line says.
@@ -25,7 +30,7 @@ pub fn run(task: TokenTask) -> Result<(), Failure> {
                 return Err("a name must be one line that is not empty".into());
             }
             let token = SecurityToken::new_random()?;
-            let name = open(&place)?.add_token(&token, name.as_deref())?;
+            let name = Store::open(&path(&place)?)?.add_token(&token, name.as_deref())?;
             let line = client_line(&LinkKey::derive(&token), Some(&name));
             eprintln!(
                 "token {name:?} is stored as a hash and shown this once; for the licence of the proxyserver:\n{line}"

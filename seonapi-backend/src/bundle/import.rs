@@ -8,13 +8,13 @@ use std::path::{Path, PathBuf};
 
 use chrono::Utc;
 
-use super::settle::{List, alone, commit, folder_of};
+use super::settle::{List, alone, commit};
 use super::{Bundle, Octets, Packed, read};
 use crate::Failure;
 use crate::configuration::{Configuration, Inputs, Named, Reader, What, is_inner, named};
 use crate::crl_download::{self, Good, check};
 use crate::listing::print;
-use crate::replacing::{sync_folder, write_new};
+use crate::replacing::{folder_of, owned_as_its_folder, sync_folder, write_new};
 use crate::store::{DownloadedCrl, Store};
 
 /// Where a bundle is laid out to be checked, beside the configuration file.
@@ -245,7 +245,8 @@ impl Import<'_> {
             return Ok(None);
         }
         let backup = self.folder.join(format!("backup-{}", Utc::now().format("%Y%m%dT%H%M%S%3fZ")));
-        DirBuilder::new().mode(0o700).create(&backup).map_err(|error| at(&backup, &error))?;
+        let made = DirBuilder::new().mode(0o700).create(&backup).and_then(|()| owned_as_its_folder(&backup));
+        made.map_err(|error| at(&backup, &error))?;
         for path in old {
             let copied = fs::read(self.folder.join(&path)).and_then(|octets| lay(&backup.join(&path), &octets, 0o600));
             copied.map_err(|error| at(&backup.join(&path), &error)).inspect_err(|_| {
@@ -322,14 +323,22 @@ fn draft_of(path: &Path) -> PathBuf {
 }
 
 fn lay(path: &Path, octets: &[u8], mode: u32) -> std::io::Result<()> {
-    if let Some(folder) = path.parent() {
-        DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-    }
+    make(&folder_of(path))?;
     write_new(path, octets, mode)
 }
 
+/// Makes a folder for its owner alone, and those around it.
+fn make(folder: &Path) -> std::io::Result<()> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    make(&folder_of(folder))?;
+    DirBuilder::new().mode(0o700).create(folder)?;
+    owned_as_its_folder(folder)
+}
+
 fn make_private(folder: &Path) -> Result<(), Failure> {
-    DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|error| at(folder, &error))
+    make(folder).map_err(|error| at(folder, &error))
 }
 
 /// Makes the folder where it is not there; says whether it was not.

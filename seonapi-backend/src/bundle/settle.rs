@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use crate::Failure;
-use crate::replacing::{replace, sync_folder};
+use crate::replacing::{folder_of, replace, sync_folder};
 
 /// The list, beside the configuration file.
 const LIST: &str = ".seon_backend-import.json";
@@ -106,14 +106,6 @@ fn lock(folder: &File, shown: &Path, attempt: impl Fn(&File) -> Result<(), TryLo
             // A file system without locks: everybody is alone on it.
             Err(TryLockError::Error(_)) => return Ok(()),
         }
-    }
-}
-
-/// The folder of a file; that of a plain name is the current one.
-pub(super) fn folder_of(file: &Path) -> PathBuf {
-    match file.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
-        _ => PathBuf::from("."),
     }
 }
 

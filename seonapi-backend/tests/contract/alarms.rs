@@ -186,6 +186,16 @@ async fn the_web_hook_is_told_of_a_bad_event_over_https_with_the_secret() {
 }
 
 #[tokio::test]
+async fn without_an_authority_of_its_own_a_web_hook_is_trusted_as_the_system_says() {
+    let web = Web::https();
+    let folder = with_hook(&format!("url = \"https://localhost:{}/\"", web.address.port()));
+    fs::write(folder.path("system.pem"), &web.ca).unwrap();
+    let serving = folder.serve_in(&[("SSL_CERT_FILE", folder.path("system.pem").as_os_str())]);
+    tell(&folder, &serving, &[event(1, "bad")]).await;
+    assert!(web.request().starts_with("POST / "));
+}
+
+#[tokio::test]
 async fn a_web_hook_whose_certificate_is_of_nobody_we_trust_is_told_nothing() {
     let web = Web::https();
     let folder =

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use seonapi_client::{ConfigAnswer, CrlUrl, Fingerprint, ProxyConfig};
@@ -93,6 +93,11 @@ async fn another_host_goes_on_with_what_was_exported() {
     drop(serving);
 
     let other = empty();
+    fs::create_dir(other.path("")).unwrap();
+    fs::set_permissions(other.path(""), Permissions::from_mode(0o700)).unwrap();
+    if nix::unistd::geteuid().is_root() {
+        std::os::unix::fs::chown(other.path(""), Some(65_534), None).unwrap();
+    }
     let (code, said) = import(&other, &bundle, &[]);
     assert_eq!(code, Some(0), "{said}");
     assert!(
@@ -110,6 +115,11 @@ async fn another_host_goes_on_with_what_was_exported() {
     for (name, expected) in [("identity/key.pem", 0o600), ("https/key.pem", 0o600), ("on_event.sh", 0o755), ("", 0o700)]
     {
         assert_eq!(mode(name), expected, "{name}");
+    }
+    // What root makes belongs to whoever the folder belongs to.
+    let owner = fs::metadata(other.path("")).unwrap().uid();
+    for name in ["identity", "identity/key.pem", "crls/one.crl", "seon_backend.toml", "seon_backend.sqlite"] {
+        assert_eq!(fs::metadata(other.path(name)).unwrap().uid(), owner, "{name}");
     }
     // And from there to a third one: nothing was lost on the way.
     let (mut first, mut second) = (bundle, export(&other, &["--with-private-keys"]));

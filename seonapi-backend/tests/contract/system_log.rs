@@ -69,21 +69,25 @@ async fn events_are_chosen_by_time_severity_partner_and_code() {
 #[test]
 fn a_wrong_choice_is_told_with_what_was_expected() {
     let folder = Folder::new();
+    let output = folder.run(&["events", "--database", "b/none.sqlite"]);
+    assert!(
+        output.status.code() == Some(1) && text(&output.stderr).contains("there is no database b/none.sqlite"),
+        "{output:?}"
+    );
+    assert!(!folder.path("none.sqlite").exists());
+    folder.token("inside1");
     for (arguments, code, said) in [
         (&["--from", "yesterday"][..], 2, "2026-03-01 or 2026-03-01T12:00:00Z expected"),
         (&["--severity", "warning"], 2, "info, error or fatal expected"),
         (&["--format", "xml"], 2, "text, json"),
         (&["--from", "2026-03-02", "--to", "2026-03-01"], 1, "--from is later than --to"),
         (&["set-state", "1", "done"], 2, "new, in-review, closed"),
+        (&["set-state", "1"], 2, "Usage: seon_backend events set-state [OPTIONS] <ID> <STATE>"),
         (&["set-state", "1", "closed", "--note", ""], 2, "1 to 2000 characters expected"),
         (&["set-state", "1", "closed"], 1, "there is no event \"1\"; `seon_backend events` shows the number of each"),
         (&["show", "00000000-0000-4000-8000-000000000001"], 1, "there is no event"),
     ] {
-        // Without a place, which is beside a task; the folder `b` is where it would be made.
-        let mut command = vec!["events"];
-        command.extend(arguments);
-        command.extend(["--database", "b/none.sqlite"]);
-        let output = folder.run(&command);
+        let output = folder.run(&[&["events"], arguments, &["--config", "b/seon_backend.toml"]].concat());
         assert_eq!(output.status.code(), Some(code), "{arguments:?}: {output:?}");
         assert!(text(&output.stderr).contains(said), "{arguments:?}: {output:?}");
     }

@@ -18,7 +18,7 @@ use proxylink::situation::Situation;
 use relay::signalled::SessionOrders;
 use serde_bytes::ByteBuf;
 
-use super::Gate;
+use super::{Gate, SENT_WRONG};
 use crate::between::ToAgent;
 use crate::session::{self, Belongings};
 
@@ -126,10 +126,10 @@ impl Gate {
 
     /// A session's record, of its own session and no other.
     pub(super) fn take_record(&mut self, pid: Pid, payload: &[u8]) {
-        let Some(session) = self.sessions.of(pid) else { return self.end_liar(pid) };
+        let Some(session) = self.sessions.of(pid) else { return self.end_liar(pid, SENT_WRONG) };
         match proxylink::frame::decode::<SessionReport>(payload) {
             Ok(record) if record.id == session => self.deliver(&ToAgent::Record(Box::new(record))),
-            _ => self.end_liar(pid),
+            _ => self.end_liar(pid, SENT_WRONG),
         }
     }
 

@@ -1,19 +1,26 @@
-//! The shared socket: children send their records, the gate reads them. Sending never waits for the gate.
+//! The shared socket: children send their records, the gate reads them.
+//!
+//! A child waits for room while the gate is busy, but not for one that is stuck: [`PATIENCE`] once, and not again before a
+//! record got through. Beyond its quota it does not even try. What is dropped is counted and told by the next record.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use log::Record;
 
+use super::quota::{Children, OF_CHILD, Used, Verdict};
 use super::record::{MAX_MESSAGE_ON_SOCKET, PAYLOAD};
 use super::{ChildRecord, FromChild, MAX_PAYLOAD, Sink, install, order};
 use crate::descriptors::{Channel, receive};
 
 /// Octets that may be under way to the gate before children have to drop records; the kernel may grant less.
 const UNDER_WAY: usize = 1 << 20;
+
+/// How long a child waits for room.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// How long the end of a child waits to tell of dropped records.
 const LAST_WORD: Duration = Duration::from_secs(1);
@@ -24,6 +31,7 @@ pub struct LogSocket {
     gate: Channel,
     children: Channel,
     buffer: Vec<u8>,
+    quotas: Children,
 }
 
 impl LogSocket {
@@ -35,7 +43,7 @@ impl LogSocket {
         let (gate, children) = Channel::pair()?;
         gate.attest_senders()?;
         children.set_send_buffer(UNDER_WAY)?;
-        Ok(Self { gate, children, buffer: vec![0; MAX_MESSAGE_ON_SOCKET] })
+        Ok(Self::of(gate, children))
     }
 
     /// Both ends, for a gate that executes itself anew; its children go on sending.
@@ -45,7 +53,11 @@ impl LogSocket {
 
     /// Takes over what [`LogSocket::ends`] gave.
     pub fn from_ends([gate, children]: [OwnedFd; 2]) -> Self {
-        Self { gate: gate.into(), children: children.into(), buffer: vec![0; MAX_MESSAGE_ON_SOCKET] }
+        Self::of(gate.into(), children.into())
+    }
+
+    fn of(gate: Channel, children: Channel) -> Self {
+        Self { gate, children, buffer: vec![0; MAX_MESSAGE_ON_SOCKET], quotas: Children::default() }
     }
 
     /// The end for a child, for [`ChildLog::start`] in the child itself.
@@ -58,16 +70,26 @@ impl LogSocket {
 
     /// Takes one message that has come; `None` when there is none. Poll for it with [`AsFd`].
     ///
+    /// A child that sends more than any of ours is told of once as [`FromChild::Flooding`], and heard no more until nothing
+    /// is left in the socket; then [`FromChild::Dropped`] says how many that were.
+    ///
     /// # Errors
     /// Not with a kernel that works.
     pub fn receive(&mut self) -> io::Result<Option<FromChild>> {
         loop {
             let raw = match receive(self.gate.as_fd(), &mut self.buffer) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return Ok(self.quotas.dropped().map(|(pid, count)| FromChild::Dropped { pid, count }));
+                }
                 raw => raw?,
             };
             // Without attested sender (never seen) nobody can be blamed and nothing believed.
             let Some(pid) = raw.sender else { continue };
+            match self.quotas.judge(pid, Instant::now()) {
+                Verdict::Take => {}
+                Verdict::First => return Ok(Some(FromChild::Flooding { pid })),
+                Verdict::Drop => continue,
+            }
             let message = self.buffer.get(..raw.len).unwrap_or_default();
             // No message of ours brings descriptors; those that came are closed here.
             if raw.truncated || !raw.descriptors.is_empty() {
@@ -92,12 +114,16 @@ pub struct ChildLog(Arc<ChildSink>);
 pub(super) struct ChildSink {
     channel: Channel,
     lost: AtomicU32,
+    used: Mutex<Used>,
+    /// The last record waited in vain; the next ones do not wait.
+    stuck: AtomicBool,
+    patience: Duration,
 }
 
 impl ChildLog {
     /// Sends the records of this process over `channel` (from [`LogSocket::child_end`]) from now on.
     pub fn start(channel: Channel) -> Self {
-        let sink = Arc::new(ChildSink { channel, lost: AtomicU32::new(0) });
+        let sink = Arc::new(ChildSink::new(channel, PATIENCE));
         install(Sink::Child(Arc::clone(&sink)));
         order::go_on();
         Self(sink)
@@ -123,10 +149,23 @@ impl AsFd for ChildLog {
 }
 
 impl ChildSink {
+    fn new(channel: Channel, patience: Duration) -> Self {
+        let (lost, used, stuck) = (AtomicU32::new(0), Mutex::default(), AtomicBool::new(false));
+        Self { channel, lost, used, stuck, patience }
+    }
+
     pub(super) fn log(&self, record: &Record<'_>) {
+        let now = Instant::now();
+        if !self.used.lock().unwrap_or_else(PoisonError::into_inner).take(OF_CHILD, now) {
+            self.lost.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
         let lost = self.lost.swap(0, Ordering::Relaxed);
         let octets = ChildRecord::of(record, lost).encode();
-        if self.channel.try_send(&octets, &[]).is_err() {
+        let patience = if self.stuck.load(Ordering::Relaxed) { Duration::ZERO } else { self.patience };
+        let sent = self.channel.send_by(now + patience, &octets, &[]);
+        self.stuck.store(sent.is_err(), Ordering::Relaxed);
+        if sent.is_err() {
             // Added, as another thread may have counted meanwhile.
             self.lost.fetch_add(lost.saturating_add(1), Ordering::Relaxed);
         }
@@ -161,7 +200,7 @@ mod tests {
     #[test]
     fn a_full_socket_drops_and_the_next_record_tells_how_many() {
         let mut socket = LogSocket::new().unwrap();
-        let sink = ChildSink { channel: socket.child_end().unwrap(), lost: AtomicU32::new(0) };
+        let sink = ChildSink::new(socket.child_end().unwrap(), Duration::from_millis(10));
         let text = "x".repeat(3000);
         let mut sent = 0;
         while sink.lost.load(Ordering::Relaxed) == 0 {
@@ -184,10 +223,71 @@ mod tests {
     }
 
     #[test]
+    fn a_gate_that_is_stuck_is_waited_for_once_until_it_takes_something_again() {
+        let mut socket = LogSocket::new().unwrap();
+        let sink = ChildSink::new(socket.child_end().unwrap(), Duration::from_millis(10));
+        while !sink.stuck.load(Ordering::Relaxed) {
+            say(&sink, &"x".repeat(3000));
+        }
+        // With so much patience this would never end if it were used.
+        let patient = ChildSink { patience: Duration::from_secs(3600), ..sink };
+        for _ in 0..100 {
+            say(&patient, "dropped");
+        }
+        assert_eq!(patient.lost.load(Ordering::Relaxed), 101);
+        while socket.receive().unwrap().is_some() {}
+        say(&patient, "heard");
+        assert!(!patient.stuck.load(Ordering::Relaxed));
+    }
+
+    #[test]
+    fn beyond_its_quota_a_child_drops_by_itself_and_tells_it() {
+        let mut socket = LogSocket::new().unwrap();
+        let sink = ChildSink::new(socket.child_end().unwrap(), PATIENCE);
+        let (mut came, mut told) = (0, 0);
+        let mut said = 0;
+        while told == 0 {
+            say(&sink, "x");
+            said += 1;
+            assert!(said < 1_000_000, "it drops nothing");
+            if sink.lost.load(Ordering::Relaxed) > 10 {
+                // Paid for by now: the next one goes, and tells.
+                *sink.used.lock().unwrap() = Used::default();
+            }
+            while let Some(FromChild::Record { record, .. }) = socket.receive().unwrap() {
+                came += 1;
+                told += record.lost;
+            }
+        }
+        assert_eq!(came + told, said);
+    }
+
+    #[test]
+    fn a_child_that_floods_is_told_once_heard_no_more_and_counted() {
+        let mut socket = LogSocket::new().unwrap();
+        let channel = socket.child_end().unwrap();
+        let record = ChildRecord::of(&Record::builder().target("test").args(format_args!("flood")).build(), 0).encode();
+        let mut flooding = None;
+        for _ in 0..10_000 {
+            // One of each hundred stays behind, so that the socket is not empty when the quota is used up.
+            (0..100).for_each(|_| channel.try_send(&record, &[]).unwrap());
+            let came = (0..99).map(|_| socket.receive().unwrap().unwrap());
+            flooding = came.into_iter().find(|came| !matches!(came, FromChild::Record { .. }));
+            if flooding.is_some() {
+                break;
+            }
+        }
+        assert_eq!(flooding, Some(FromChild::Flooding { pid: Pid::this() }));
+        let Some(FromChild::Dropped { pid, count }) = socket.receive().unwrap() else { panic!("nothing was dropped") };
+        assert!(pid == Pid::this() && count >= 1, "{count}");
+        assert_eq!(socket.receive().unwrap(), None);
+    }
+
+    #[test]
     fn payloads_and_nonsense_are_told_apart() {
         let mut socket = LogSocket::new().unwrap();
         let channel = socket.child_end().unwrap();
-        let log = ChildLog(Arc::new(ChildSink { channel, lost: AtomicU32::new(0) }));
+        let log = ChildLog(Arc::new(ChildSink::new(channel, PATIENCE)));
         log.hand_over(b"session record", soon()).unwrap();
         let pid = Pid::this();
         let other = FromChild::Other { pid, payload: b"session record".to_vec() };

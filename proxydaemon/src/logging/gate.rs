@@ -237,6 +237,12 @@ impl GateLog {
     }
 }
 
+/// Tells how many messages of a child that flooded were not read.
+pub fn tell_dropped(pid: Pid, role: &str, count: u64) {
+    log::error!(code = "log-records-dropped";
+        "{count} records of process {pid} ({role}) were lost, as it logged faster than any process may");
+}
+
 pub(super) struct GateSink {
     log4rs: log4rs::Logger,
 }

@@ -17,6 +17,7 @@ mod json;
 mod layout;
 mod logrc;
 mod order;
+mod quota;
 mod record;
 mod seon_json;
 
@@ -28,7 +29,7 @@ use std::sync::{Once, PoisonError, RwLock};
 pub use child::{ChildLog, LogSocket};
 pub use eve::{Alert, set_alerts};
 pub use field::{Field, Fields, set_fields};
-pub use gate::{Begun, GateLog, LogError, binary_directory, look};
+pub use gate::{Begun, GateLog, LogError, binary_directory, look, tell_dropped};
 pub use log;
 use log::{Level, LevelFilter, Log, Metadata, Record};
 pub use order::{LevelOrder, change_level};

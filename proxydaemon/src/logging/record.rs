@@ -64,6 +64,18 @@ pub enum FromChild {
         /// Not read here; at most [`MAX_PAYLOAD`] octets.
         payload: Vec<u8>,
     },
+    /// More than any child of ours logs: the sender is to be ended.
+    Flooding {
+        /// The sender.
+        pid: Pid,
+    },
+    /// So many messages of a child that flooded were not read.
+    Dropped {
+        /// The sender.
+        pid: Pid,
+        /// How many.
+        count: u64,
+    },
     /// Neither: the sender does not behave like one of ours, and is to be ended.
     Malformed {
         /// The sender.

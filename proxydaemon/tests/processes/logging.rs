@@ -1,8 +1,9 @@
 //! The log of a whole daemon: what children say, and what the gate writes.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::libc;
 use nix::poll::PollFlags;
@@ -20,7 +21,9 @@ use crate::Test;
 use crate::family::{Family, next_signal, soon};
 
 pub const TESTS: &[Test] = tests![
-    fifty_busy_processes_tear_no_line_and_lose_none_untold,
+    fifty_busy_processes_tear_no_line_and_lose_none_also_at_midnight,
+    what_a_noisy_process_drops_is_its_own,
+    a_process_that_floods_is_named_and_the_others_are_heard,
     columns_come_from_the_record_and_the_gate,
     one_process_alone_changes_its_level,
     a_lent_level_goes_back_by_itself_also_in_children_forked_meanwhile,
@@ -100,23 +103,96 @@ fn untimed(line: &str) -> String {
     rest.to_owned()
 }
 
-fn fifty_busy_processes_tear_no_line_and_lose_none_untold() {
+/// The lines of children, by their PIDs, without those that tell of losses; and how many records were told as lost.
+fn lines_of_children(gate: &Gate) -> (HashMap<Pid, Vec<String>>, HashMap<Pid, usize>) {
+    let (mut lines, mut lost) = (HashMap::<Pid, Vec<String>>::new(), HashMap::new());
+    for line in gate.lines() {
+        let rest = untimed(&line);
+        let (_level, rest) = rest.split_once(' ').unwrap();
+        let mut words = rest.trim_start().splitn(4, ' ');
+        let process = words.next().unwrap();
+        let Some(pid) = process.strip_prefix("session[").and_then(|pid| pid.strip_suffix(']')) else { continue };
+        let pid = Pid::from_raw(pid.parse().unwrap());
+        let [_session, code, message] = [0; 3].map(|_| words.next().unwrap_or_default());
+        match code {
+            "log-records-dropped" => {
+                let count: usize = message.split(' ').next().unwrap().parse().unwrap();
+                *lost.entry(pid).or_default() += count;
+            }
+            _ => lines.entry(pid).or_default().push(message.to_owned()),
+        }
+    }
+    (lines, lost)
+}
+
+/// Has the clock of this process, which a test has to itself, show another day without waiting for one.
+fn live_at(hours_from_greenwich: &str) {
+    // SAFETY: a test's process has one thread.
+    unsafe { std::env::set_var("TZ", format!("<test>{hours_from_greenwich}")) };
+}
+
+fn fifty_busy_processes_tear_no_line_and_lose_none_also_at_midnight() {
     const CHILDREN: usize = 50;
     const LINES: usize = 200;
+    // A day is never the same at these two ends of the world.
+    live_at("+12");
     let mut gate = Gate::new();
-    let children: HashSet<Pid> = (0..CHILDREN)
+    let children: Vec<Pid> = (0..CHILDREN)
         .map(|child| {
             gate.fork(|| {
                 let long = "x".repeat(if child % 2 == 0 { 50 } else { 3000 });
                 for line in 0..LINES {
-                    log::info!(code = "busy"; "line {line} of {child} {long}.");
+                    log::info!(code = "busy"; "{line} of {child} {long}.");
                 }
             })
         })
         .collect();
-    let mut running = children.clone();
+    let mut running = HashSet::<Pid>::from_iter(children.iter().copied());
+    let (mut came, mut written, mut days) = (VecDeque::new(), 0, 1);
+    while !running.is_empty() || !came.is_empty() {
+        wait_ready(&gate.socket, PollFlags::POLLIN, Some(Instant::now())).unwrap();
+        while let Some(record) = gate.socket.receive().unwrap() {
+            came.push_back(record);
+        }
+        if written == CHILDREN * LINES / 2 && days == 1 {
+            // The time zone is looked at again after a moment; the children go on meanwhile.
+            live_at("-14");
+            log::info!(code = "midnight"; "has passed?");
+            days = files(gate.folder.path(), "day").len();
+        } else if let Some(FromChild::Record { pid, record }) = came.pop_front() {
+            gate.log.write(pid, "session", &record);
+            written += 1;
+        }
+        for (pid, ending) in proxydaemon::fork::reap() {
+            assert_eq!(ending, Ending::Exited(0));
+            running.remove(&pid);
+        }
+    }
+    gate.write_all();
+    let (lines, lost) = lines_of_children(&gate);
+    assert!(lost.is_empty(), "{lost:?}");
+    for (child, pid) in children.iter().enumerate() {
+        let lines = &lines[pid];
+        assert_eq!(lines.len(), LINES);
+        for (number, line) in lines.iter().enumerate() {
+            // Each whole, once, in its order.
+            assert!(line.starts_with(&format!("{number} of {child} x")) && line.ends_with("x."), "{line}");
+        }
+    }
+    let days = files(gate.folder.path(), "day");
+    assert_eq!(days.len(), 2, "{days:?}");
+    assert!(days.iter().all(|day| std::fs::metadata(day).unwrap().len() > 100_000), "both were written");
+}
+
+fn what_a_noisy_process_drops_is_its_own() {
+    const NOISE: usize = 50_000;
+    const QUIET: usize = 20;
+    let mut gate = Gate::new();
+    let noisy = gate.fork(|| (0..NOISE).for_each(|line| log::info!(code = "noise"; "{line}")));
+    let quiet: Vec<Pid> =
+        (0..10).map(|_| gate.fork(|| (0..QUIET).for_each(|line| log::info!(code = "quiet"; "{line}")))).collect();
+    let mut running: HashSet<Pid> = quiet.iter().copied().chain([noisy]).collect();
     while !running.is_empty() {
-        wait_ready(&gate.socket, PollFlags::POLLIN, Some(std::time::Instant::now())).unwrap();
         gate.write_all();
         for (pid, ending) in proxydaemon::fork::reap() {
             assert_eq!(ending, Ending::Exited(0));
@@ -124,22 +200,75 @@ fn fifty_busy_processes_tear_no_line_and_lose_none_untold() {
         }
     }
     gate.write_all();
-    let (mut written, mut lost) = (0, 0);
-    for line in gate.lines() {
-        let rest = untimed(&line);
-        let words: Vec<&str> = rest.split_whitespace().collect();
-        let pid = words[1].strip_prefix("session[").unwrap().strip_suffix(']').unwrap().parse().unwrap();
-        assert!(children.contains(&Pid::from_raw(pid)), "{line}");
-        match words[3] {
-            "busy" => {
-                assert!(line.ends_with('.') && words[4] == "line", "{line}");
-                written += 1;
+    let (lines, lost) = lines_of_children(&gate);
+    for pid in quiet {
+        assert_eq!((lines[&pid].len(), lost.get(&pid)), (QUIET, None));
+    }
+    let (heard, lost) = (lines[&noisy].len(), lost[&noisy]);
+    assert_eq!(heard + lost, NOISE);
+    assert!(lost > NOISE / 2, "only {lost} of {NOISE}: it was not held to its quota");
+}
+
+fn a_process_that_floods_is_named_and_the_others_are_heard() {
+    const QUIET: usize = 20;
+    let mut gate = Gate::new();
+    let hostile = gate.family.fork(|| {
+        // Nothing of ours: it knows the socket alone, and a record that is sound.
+        let (ours, theirs) = LogSocket::new().and_then(|ours| ours.child_end().map(|end| (ours, end))).unwrap();
+        let _log = ChildLog::start(theirs);
+        log::info!(code = "flood"; "me me me");
+        let mut record = vec![0; 4096];
+        let copied = recv(&ours, &mut record);
+        let socket = gate.socket.child_end().unwrap();
+        while socket.send(&record[..copied], &[]).is_ok() {}
+        ExitCode::Ok
+    });
+    let quiet: Vec<Pid> =
+        (0..10).map(|_| gate.fork(|| (0..QUIET).for_each(|line| log::info!(code = "quiet"; "{line}")))).collect();
+    let mut running: HashSet<Pid> = quiet.iter().copied().chain([hostile]).collect();
+    let (mut flooding, mut dropped) = (0, 0);
+    while !running.is_empty() {
+        match gate.socket.receive().unwrap() {
+            Some(FromChild::Record { pid, record }) => gate.log.write(pid, "session", &record),
+            Some(FromChild::Flooding { pid }) => {
+                assert_eq!(pid, hostile);
+                flooding += 1;
+                // It may be dead and still be heard, by what it has sent before.
+                // SAFETY: passes a PID and a valid signal.
+                unsafe { libc::kill(pid.as_raw(), libc::SIGKILL) };
             }
-            "log-records-dropped" => lost += words[4].parse::<usize>().unwrap(),
-            _ => panic!("{line}"),
+            Some(FromChild::Dropped { pid, count }) => {
+                assert_eq!(pid, hostile);
+                dropped += count;
+            }
+            Some(other) => panic!("{other:?}"),
+            None => {}
+        }
+        for (pid, ending) in proxydaemon::fork::reap() {
+            assert_eq!(ending, if pid == hostile { Ending::Killed(libc::SIGKILL) } else { Ending::Exited(0) });
+            running.remove(&pid);
         }
     }
-    assert_eq!(written + lost, CHILDREN * LINES, "{written} written, {lost} told as lost");
+    while let Some(came) = gate.socket.receive().unwrap() {
+        match came {
+            FromChild::Record { pid, record } => gate.log.write(pid, "session", &record),
+            FromChild::Dropped { count, .. } => dropped += count,
+            FromChild::Flooding { pid } => assert_eq!(pid, hostile),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(flooding >= 1 && dropped >= 1, "{flooding} times, {dropped} dropped");
+    let (lines, lost) = lines_of_children(&gate);
+    for pid in quiet {
+        assert_eq!((lines[&pid].len(), lost.get(&pid)), (QUIET, None));
+    }
+}
+
+/// The octets of the next message, as they came.
+fn recv(socket: &LogSocket, buffer: &mut [u8]) -> usize {
+    // SAFETY: writes at most as many octets as the buffer has.
+    let came = unsafe { libc::recv(socket.as_fd().as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), 0) };
+    usize::try_from(came).unwrap()
 }
 
 fn columns_come_from_the_record_and_the_gate() {

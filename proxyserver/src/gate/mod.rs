@@ -405,7 +405,9 @@ impl Gate {
         for _ in 0..at_most {
             match self.log_socket.receive() {
                 Ok(Some(FromChild::Record { pid, record })) => self.log.write(pid, self.role_of(pid), &record),
-                Ok(Some(FromChild::Other { pid, .. } | FromChild::Malformed { pid })) => self.end_liar(pid),
+                Ok(Some(FromChild::Other { pid, .. } | FromChild::Malformed { pid })) => self.end_liar(pid, SENT_WRONG),
+                Ok(Some(FromChild::Flooding { pid })) => self.end_liar(pid, "logs more than any process of ours does"),
+                Ok(Some(FromChild::Dropped { pid, count })) => logging::tell_dropped(pid, self.role_of(pid), count),
                 Ok(None) => return,
                 Err(error) => return log::error!("the log of the children cannot be read: {error}"),
             }
@@ -413,9 +415,9 @@ impl Gate {
     }
 
     /// Ends a child that sends what it may not send; what has ended since may have given its number to another.
-    fn end_liar(&self, pid: Pid) {
+    fn end_liar(&self, pid: Pid, what: &str) {
         let role = self.role_of(pid);
-        log::error!("process {pid} ({role}) sent what it may not send and is ended");
+        log::error!(code = Situation::SessionMisconduct.code(); "process {pid} ({role}) {what} and is ended");
         if role != ENDED {
             let _ = kill(pid, Kill::SIGKILL);
         }
@@ -441,6 +443,9 @@ fn suspend() {
         Err(error) => log::error!("cannot be suspended: {error}"),
     }
 }
+
+/// What a child does that is not one of ours any more.
+const SENT_WRONG: &str = "sent what it may not send";
 
 /// A process that is no child any more.
 const ENDED: &str = "ended";

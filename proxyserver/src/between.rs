@@ -1,9 +1,9 @@
 //! All that may pass between the processes of the proxyserver: one enum per direction, each message one datagram of a
 //! SEQPACKET pair. The stronger side (gate over switchboard over session) ends the weaker one on anything else.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
-use proxylink::message::{Refused, SignRequest};
+use proxylink::message::{CallFailed, Refused, SignRequest};
 use proxylink::pairing::{KeyHash, PairingRequest, SessionId};
 use proxylink::particulars::ShownCertificate;
 use proxylink::record::SessionReport;
@@ -32,7 +32,28 @@ pub enum ToSwitchboard {
     Licence(Option<String>),
     /// The daemon ends: take leave of the inside.
     Stop,
+    /// The session that was asked for with [`FromSwitchboard::Call`] was forked; the descriptor is the switchboard's end
+    /// of its socket pair.
+    Called { session: SessionId },
+    /// That session cannot be.
+    NotCalled { session: SessionId, refused: Refused },
 }
+
+/// What a session that calls a partner is to do.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Errand {
+    /// Its name, given by the inside.
+    pub session: SessionId,
+    /// Name of the partner in the snapshot's policy.
+    pub partner: String,
+    /// The partner's addresses, at least one, at most [`MOST_ADDRESSES`]; tried in turn.
+    pub to: Vec<SocketAddr>,
+    /// The address to call from.
+    pub from: Option<IpAddr>,
+}
+
+/// Addresses of one host that are tried.
+pub const MOST_ADDRESSES: usize = 8;
 
 /// Switchboard to gate.
 #[derive(Debug, Serialize, Deserialize)]
@@ -51,6 +72,8 @@ pub enum FromSwitchboard {
     LicenceValid,
     /// Open the licence file, to see whether it was changed.
     OpenLicence,
+    /// Fork a session that calls a partner. The answer is [`ToSwitchboard::Called`] or [`ToSwitchboard::NotCalled`].
+    Call(Errand),
 }
 
 /// Session to switchboard.
@@ -62,8 +85,11 @@ pub enum FromSession {
     Pair(Box<PairingRequest>),
     /// The data connection's handshake is done: the token is spent.
     Linked,
-    /// The session ends before it was paired, with its record, and what the certificate that was shown says, for the log.
+    /// The session that a partner opened ends before it was paired, with its record, and what the certificate that was shown
+    /// says, for the log.
     Refused(Box<SessionReport>, Option<ShownCertificate>),
+    /// As before, of the session that was to call a partner.
+    CallFailed(Box<CallFailed>, Option<ShownCertificate>),
 }
 
 /// Switchboard to session.

@@ -13,6 +13,7 @@ mod options;
 mod prepared;
 mod session;
 mod switchboard;
+mod target;
 
 use std::net::SocketAddr;
 use std::process::ExitCode as ProcessExit;

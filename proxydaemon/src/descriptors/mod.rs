@@ -18,7 +18,7 @@ pub use channel::{Channel, MAX_DESCRIPTORS, Received};
 pub use directory::Directory;
 pub(crate) use directory::read_bounded;
 pub use sealed::{Mapping, SealedFile};
-pub use tcp::{Accepted, Listener, connect};
+pub use tcp::{Accepted, Listener, can_call_from, connect, connect_unless};
 
 use crate::checked;
 
@@ -70,6 +70,11 @@ pub fn null_on_standard() -> io::Result<()> {
 /// # Errors
 /// As `poll`; an interrupting signal handler only makes it wait again.
 pub fn wait_ready(fd: impl AsFd, events: PollFlags, deadline: Option<Instant>) -> io::Result<bool> {
+    wait_any(&mut [PollFd::new(fd.as_fd(), events)], deadline)
+}
+
+/// As [`wait_ready`], for any of several; what each is ready for stands in it afterwards.
+pub(crate) fn wait_any(awaited: &mut [PollFd<'_>], deadline: Option<Instant>) -> io::Result<bool> {
     loop {
         let timeout = match deadline {
             None => PollTimeout::NONE,
@@ -79,7 +84,7 @@ pub fn wait_ready(fd: impl AsFd, events: PollFlags, deadline: Option<Instant>) -
                 PollTimeout::try_from(left.as_millis()).unwrap_or(PollTimeout::MAX)
             }
         };
-        match poll(&mut [PollFd::new(fd.as_fd(), events)], timeout) {
+        match poll(awaited, timeout) {
             Ok(0) if deadline.is_some_and(|deadline| deadline <= Instant::now()) => return Ok(false),
             Ok(0) | Err(nix::errno::Errno::EINTR) => {}
             Ok(_) => return Ok(true),

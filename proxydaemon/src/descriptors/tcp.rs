@@ -6,13 +6,13 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::time::Instant;
 
 use nix::errno::Errno;
-use nix::poll::PollFlags;
+use nix::poll::{PollFd, PollFlags};
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, accept4, bind, connect as start_connect, listen,
     setsockopt, socket, sockopt,
 };
 
-use super::wait_ready;
+use super::wait_any;
 
 /// A bound TCP port that never waits. An IPv6 address takes IPv6 connections only, so that both families can be bound.
 #[derive(Debug)]
@@ -123,8 +123,24 @@ impl From<Listener> for OwnedFd {
 /// closed on exec and without Nagle's delay.
 ///
 /// # Errors
-/// `TimedOut` at the deadline; `AddrNotAvailable` when `from` is not an address of this host; what the network answers.
+/// `TimedOut` at the deadline; `AddrNotAvailable` when `from` is not an address of this host, or no port is free; what the
+/// network answers.
 pub fn connect(to: SocketAddr, from: Option<IpAddr>, deadline: Instant) -> io::Result<TcpStream> {
+    connect_unless(to, from, deadline, &[], &mut || false)
+}
+
+/// As [`connect`]. Whenever one of `watched` is ready to be read, `gives_up` is asked; it must take what is there, or give
+/// the connection up.
+///
+/// # Errors
+/// As [`connect`]; `Interrupted` when it was given up.
+pub fn connect_unless(
+    to: SocketAddr,
+    from: Option<IpAddr>,
+    deadline: Instant,
+    watched: &[BorrowedFd<'_>],
+    gives_up: &mut dyn FnMut() -> bool,
+) -> io::Result<TcpStream> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let socket = socket(family(to), SockType::Stream, flags, None)?;
     if let Some(from) = from {
@@ -134,11 +150,20 @@ pub fn connect(to: SocketAddr, from: Option<IpAddr>, deadline: Instant) -> io::R
     }
     match start_connect(socket.as_raw_fd(), &SockaddrStorage::from(to)) {
         Ok(()) => {}
-        Err(Errno::EINPROGRESS) => {
-            if !wait_ready(&socket, PollFlags::POLLOUT, Some(deadline))? {
+        Err(Errno::EINPROGRESS) => loop {
+            let mut awaited = vec![PollFd::new(socket.as_fd(), PollFlags::POLLOUT)];
+            awaited.extend(watched.iter().map(|watched| PollFd::new(*watched, PollFlags::POLLIN)));
+            let is_ready = |fd: &PollFd<'_>| fd.any() == Some(true);
+            if !wait_any(&mut awaited, Some(deadline))? {
                 return Err(io::ErrorKind::TimedOut.into());
             }
-        }
+            if awaited.first().is_some_and(is_ready) {
+                break;
+            }
+            if gives_up() {
+                return Err(io::ErrorKind::Interrupted.into());
+            }
+        },
         Err(error) => return Err(error.into()),
     }
     let stream = TcpStream::from(socket);
@@ -151,12 +176,23 @@ pub fn connect(to: SocketAddr, from: Option<IpAddr>, deadline: Instant) -> io::R
     }
 }
 
+/// Whether this host has the address, so that connections can be opened from it.
+///
+/// # Errors
+/// Why not, in the system's words.
+pub fn can_call_from(address: IpAddr) -> io::Result<()> {
+    let socket = socket(family((address, 0).into()), SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+    setsockopt(&socket, sockopt::IpBindAddressNoPort, &true)?;
+    Ok(bind(socket.as_raw_fd(), &SockaddrStorage::from(SocketAddr::new(address, 0)))?)
+}
+
 fn family(address: SocketAddr) -> AddressFamily {
     if address.is_ipv6() { AddressFamily::Inet6 } else { AddressFamily::Inet }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::{Channel, wait_ready};
     use super::*;
     use std::io::{Read, Write};
     use std::time::Duration;
@@ -206,5 +242,44 @@ mod tests {
         assert_eq!(connect(address, None, soon()).unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
         let foreign = Some("192.0.2.1".parse().unwrap()); // RFC 5737: no host has it
         assert_eq!(connect(address, foreign, soon()).unwrap_err().kind(), io::ErrorKind::AddrNotAvailable);
+    }
+
+    #[test]
+    fn an_address_to_call_from_is_one_of_the_host() {
+        for ours in ["127.0.0.1", "127.0.0.2", "0.0.0.0"] {
+            can_call_from(ours.parse().unwrap()).unwrap();
+        }
+        let foreign = can_call_from("192.0.2.1".parse().unwrap()).unwrap_err();
+        assert_eq!(foreign.kind(), io::ErrorKind::AddrNotAvailable);
+    }
+
+    /// A port whose queue is full: whoever comes now waits.
+    fn silent() -> (Listener, Vec<TcpStream>) {
+        let listener = Listener::bind(loopback("127.0.0.1:0"), 0).unwrap();
+        let address = listener.address().unwrap();
+        let at_once = || connect(address, None, Instant::now() + Duration::from_millis(200));
+        let queue = std::iter::from_fn(|| at_once().ok()).take(20).collect();
+        (listener, queue)
+    }
+
+    #[test]
+    fn a_connection_that_nobody_answers_is_given_up_when_it_is_told() {
+        let (listener, _queue) = silent();
+        let address = listener.address().unwrap();
+        let (ours, theirs) = Channel::pair().unwrap();
+        theirs.send(b"a word", &[]).unwrap();
+        let mut asked = 0;
+        let takes = |buffer: &mut [u8]| matches!(ours.try_receive(buffer), Ok(Some(_)));
+        let gone = connect_unless(address, None, soon(), &[ours.as_fd()], &mut || {
+            asked += 1;
+            // What was said is taken first; then the other end is gone.
+            if takes(&mut [0; 16]) {
+                theirs.send(b"another", &[]).unwrap();
+            }
+            asked == 3
+        });
+        assert_eq!((gone.unwrap_err().kind(), asked), (io::ErrorKind::Interrupted, 3));
+        let late = Instant::now() + Duration::from_millis(100);
+        assert_eq!(connect(address, None, late).unwrap_err().kind(), io::ErrorKind::TimedOut);
     }
 }

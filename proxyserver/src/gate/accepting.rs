@@ -11,7 +11,7 @@ use proxydaemon::descriptors::{Accepted, Channel, Mapping};
 use proxydaemon::exit::ExitCode;
 use proxydaemon::fork::fork_role;
 use proxydaemon::logging::{self, ChildLog};
-use proxylink::pairing::SessionId;
+use proxylink::pairing::{Direction, SessionId};
 use proxylink::particulars::Particulars;
 use proxylink::situation::Situation;
 use proxylink::tally::Line;
@@ -30,9 +30,9 @@ const ACCEPTS_AT_ONCE: usize = 64;
 /// After accepting failed for lack of descriptors, so that it does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 /// What a session in set-up may be late, on a busy machine.
-const SET_UP_GRACE: Duration = Duration::from_secs(10);
+pub(super) const SET_UP_GRACE: Duration = Duration::from_secs(10);
 /// Memory a session may take beyond what it inherits: two directions of buffers, TLS, and room.
-const SESSION_MEMORY: u64 = 32 * 1024 * 1024;
+pub(super) const SESSION_MEMORY: u64 = 32 * 1024 * 1024;
 
 impl Gate {
     pub(super) fn accept(&mut self, place: usize) {
@@ -94,6 +94,7 @@ impl Gate {
         let set_up = SET_UP_GRACE + self.snapshot.as_ref().map_or(Duration::ZERO, InForce::set_up);
         let around = Around {
             session: SessionId::from_random(name),
+            direction: Direction::Incoming,
             peer: accepted.peer,
             local,
             started: switchboard::now(),
@@ -156,7 +157,8 @@ impl Gate {
     /// A session of this peer ended by the peer's fault; `grave` when it crashed or misbehaved.
     pub(super) fn fault(&mut self, child: &Child, grave: bool) {
         let first = self.snapshot.as_ref().map_or(Duration::ZERO, |snapshot| snapshot.limits.offender_refuse);
-        if (grave || !child.preferred)
+        // A partner that we call and that fails in it attacks nobody.
+        if (grave || !child.preferred && !child.called)
             && let Some(offence) = self.offenders.fault(child.peer.ip(), first, Instant::now())
         {
             self.tell_offence(offence);

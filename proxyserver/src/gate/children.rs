@@ -16,6 +16,8 @@ pub struct Child {
     pub session: SessionId,
     /// Who is served.
     pub peer: SocketAddr,
+    /// Whether we called. It takes no place of those that come in.
+    pub called: bool,
     /// Whether the inside has verified the peer.
     pub verified: bool,
     /// Whether the peer's address is in some partner's `allow_from`.
@@ -24,6 +26,13 @@ pub struct Child {
     pub going: bool,
     /// Grows with every session: age.
     order: u64,
+}
+
+impl Child {
+    /// Whether it takes one of the places of its address.
+    const fn has_place(&self) -> bool {
+        !self.going && !self.called
+    }
 }
 
 /// Whether a new connection may come in.
@@ -49,13 +58,20 @@ pub struct Children {
 impl Children {
     /// Adds a session.
     pub fn add(&mut self, pid: Pid, session: SessionId, peer: SocketAddr, preferred: bool) {
-        self.add_child(pid, Child { session, peer, verified: false, preferred, going: false, order: self.next + 1 });
+        let (called, verified, going, order) = (false, false, false, self.next + 1);
+        self.add_child(pid, Child { session, peer, called, verified, preferred, going, order });
+    }
+
+    /// Adds a session that calls this peer.
+    pub fn add_calling(&mut self, pid: Pid, session: SessionId, peer: SocketAddr) {
+        let (called, verified, going, preferred, order) = (true, false, false, false, self.next + 1);
+        self.add_child(pid, Child { session, peer, called, verified, preferred, going, order });
     }
 
     /// Adds one that an earlier gate knew, as it was.
     pub fn add_child(&mut self, pid: Pid, child: Child) {
         self.next = self.next.max(child.order);
-        if !child.going {
+        if child.has_place() {
             *self.of_address.entry(Share::of(child.peer.ip())).or_default() += 1;
         }
         self.pids.insert(child.session, pid);
@@ -66,7 +82,7 @@ impl Children {
     pub fn remove(&mut self, pid: Pid) -> Option<Child> {
         let child = self.sessions.remove(&pid)?;
         self.pids.remove(&child.session);
-        if !child.going {
+        if child.has_place() {
             self.give_back(child.peer.ip());
         }
         Some(child)
@@ -75,8 +91,9 @@ impl Children {
     /// This session has to make room: it takes no place from now on, and is not chosen again. Who it was.
     pub fn send_away(&mut self, pid: Pid) -> Option<SocketAddr> {
         let child = self.sessions.get_mut(&pid)?;
-        let peer = child.peer;
-        if !std::mem::replace(&mut child.going, true) {
+        let (peer, had_place) = (child.peer, child.has_place());
+        child.going = true;
+        if had_place {
             self.give_back(peer.ip());
         }
         Some(peer)
@@ -123,17 +140,22 @@ impl Children {
         self.sessions.keys().copied()
     }
 
+    /// Whether one more session may be, whoever opens it.
+    pub fn has_room(&self, limits: &Limits) -> bool {
+        self.sessions.len() < limits.max_sessions as usize
+    }
+
     /// Whether a connection from `address` may come in. Half of the places of the unverified are kept for preferred
     /// addresses; when the rest is full, the oldest of the network that has the most of them goes, unless as many as
     /// there are places are on their way out already.
     pub fn admit(&self, address: IpAddr, preferred: bool, limits: &Limits) -> Admission {
-        if self.sessions.len() >= limits.max_sessions as usize {
+        if !self.has_room(limits) {
             return Admission::Full("max_sessions");
         }
         if self.of_address.get(&Share::of(address)).is_some_and(|&count| count >= limits.max_sessions_per_address) {
             return Admission::Full("max_sessions_per_address");
         }
-        let unverified = || self.sessions.iter().filter(|(_, child)| !child.verified && !child.going);
+        let unverified = || self.sessions.iter().filter(|(_, child)| !child.verified && child.has_place());
         let all = unverified().count();
         let strangers = unverified().filter(|(_, child)| !child.preferred).count();
         let places = limits.max_unverified as usize;

@@ -5,6 +5,7 @@
 
 mod accepting;
 mod anew;
+mod calling;
 mod children;
 mod offenders;
 mod switchboard_role;

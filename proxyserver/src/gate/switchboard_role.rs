@@ -9,7 +9,7 @@ use license::{IdentityKey, IssuerKey, Licence};
 use nix::sys::signal::{Signal as Kill, kill};
 use proxydaemon::Pid;
 use proxydaemon::confine::{Ports, RoleNeeds, confine_role};
-use proxydaemon::descriptors::{Channel, Mapping, close_all_but};
+use proxydaemon::descriptors::{Channel, Mapping, can_call_from, close_all_but};
 use proxydaemon::exit::ExitCode;
 use proxydaemon::fork::{Ending, fork_role};
 use proxydaemon::gate::{HEARD_AT_ONCE, Keep, Put};
@@ -24,6 +24,8 @@ use crate::switchboard;
 
 /// A switchboard that takes no message for so long is stuck.
 pub(super) const TAKES_WITHIN: Duration = Duration::from_secs(10);
+/// TCP port of name servers, for what is too long for UDP.
+const NAME_SERVICE: u16 = 53;
 /// A prepared snapshot is larger than one on the link.
 pub(super) const LARGEST_PREPARED: usize = LARGEST_SNAPSHOT * 4;
 
@@ -97,8 +99,9 @@ impl Gate {
                 return ExitCode::Licence;
             }
         };
-        // Identity and licence have been read: no file is needed any more, and the inside opens all connections.
-        let needs = RoleNeeds { gate: false, read: &[], write: &[], connect: Ports::Only(&[]) };
+        // Identity and licence have been read: no file is needed any more. The inside opens all
+        // connections of the link, sessions those to partners, whose names are resolved here.
+        let needs = RoleNeeds { gate: false, read: &[], write: &[], connect: Ports::Only(&[NAME_SERVICE]) };
         if let Err(error) = confine_role(&needs, false) {
             log::error!("the switchboard cannot be confined: {error}");
             return ExitCode::Confinement;
@@ -212,6 +215,7 @@ impl Gate {
                     }
                 }
             }
+            FromSwitchboard::Call(errand) => self.call(errand),
             FromSwitchboard::LicenceExpired => {
                 self.expired = true;
                 self.close_partner_port("the licence has ended");
@@ -238,7 +242,7 @@ impl Gate {
             }
         };
         if let Some(address) = snapshot.outgoing_ip
-            && let Err(error) = TcpListener::bind((address, 0))
+            && let Err(error) = can_call_from(address)
         {
             let text = format!("outgoing_ip {address}: {error}; the proxyserver ends");
             Situation::OutgoingIpUnavailable.tell(&text);

@@ -2,7 +2,7 @@
 //! session is the inside's; what only this side saw reaches it in the closing frame.
 
 use std::fmt::Write as _;
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 
 use oftp2_codec::Deviations;
 use oftp2_codec::monitor::{Notice, Peer};
@@ -22,22 +22,31 @@ use super::questions::Questions;
 /// The account of one session.
 pub struct Account<'a> {
     around: &'a Around,
+    /// The partner that is called.
+    called: Option<&'a str>,
 }
 
 impl<'a> Account<'a> {
-    /// Opens it.
-    pub const fn new(around: &'a Around) -> Self {
-        Self { around }
+    /// Opens it; `called` names the partner of a session that calls.
+    pub const fn new(around: &'a Around, called: Option<&'a str>) -> Self {
+        Self { around, called }
+    }
+
+    /// The called partner cannot be reached.
+    pub fn unreached(&self, questions: &Mutex<Questions>, refused: Refused) -> ExitCode {
+        let text = format!("partner={}: {}", self.called.unwrap_or("(unknown)"), refused.text);
+        self.end_unpaired(questions, refused, text, None, |_| {})
     }
 
     /// The partner's handshake failed, or the judgement refused it.
-    pub fn refused(&self, questions: &Arc<Mutex<Questions>>, why: &Unanswered) -> ExitCode {
-        let mut text = format!("peer={}: {}", self.around.peer, why.refused.text);
+    pub fn refused(&self, questions: &Mutex<Questions>, why: &Unanswered) -> ExitCode {
+        let called = self.called.map(|name| format!(" partner={name}")).unwrap_or_default();
+        let mut text = format!("peer={}{called}: {}", self.around.peer, why.refused.text);
         if let Some(shown) = &why.shown {
             let _ = write!(text, "; shown was {shown}");
         }
         let shown = why.shown.as_deref().map(ShownCertificate::from);
-        self.end_unpaired(questions, why.refused.situation, text, shown, |record| {
+        self.end_unpaired(questions, why.refused.clone(), text, shown, |record| {
             record.certificate = why.shown.as_ref().map(|shown| *shown.fingerprint.as_bytes());
         })
     }
@@ -62,12 +71,12 @@ impl<'a> Account<'a> {
     }
 
     /// The inside refused, or could not be reached.
-    pub fn unpaired(&self, questions: &Arc<Mutex<Questions>>, partner: &Answered, refused: Refused) -> ExitCode {
+    pub fn unpaired(&self, questions: &Mutex<Questions>, partner: &Answered, refused: Refused) -> ExitCode {
         let name = partner.partner.name().map(str::to_owned);
         let shown = name.as_deref().unwrap_or("(unknown)");
         let text = format!("peer={} partner={shown}: {}", self.around.peer, refused.text);
         let facts = Some(partner.partner.facts().into());
-        self.end_unpaired(questions, refused.situation, text, facts, |record| {
+        self.end_unpaired(questions, refused, text, facts, |record| {
             record.partner = name;
             record.certificate = Some(*partner.partner.fingerprint().as_bytes());
             record.tls = Some(partner.facts.clone());
@@ -75,8 +84,8 @@ impl<'a> Account<'a> {
     }
 
     /// The relay has ended.
-    pub fn ended(&self, outcome: &Outcome) -> ExitCode {
-        let situation = outcome.ending.situation(Which::Inside);
+    pub fn ended(&self, outcome: &Outcome, initiator: Which) -> ExitCode {
+        let situation = outcome.ending.situation_of_call(Which::Inside, initiator);
         situation.tell(format_args!(
             "peer={}: {}; {} octets from the partner, {} to it",
             self.around.peer, outcome.ending, outcome.octets_from_partner, outcome.octets_to_partner
@@ -91,16 +100,17 @@ impl<'a> Account<'a> {
 
     fn end_unpaired(
         &self,
-        questions: &Arc<Mutex<Questions>>,
-        situation: Situation,
+        questions: &Mutex<Questions>,
+        refused: Refused,
         text: String,
         shown: Option<ShownCertificate>,
         fill: impl FnOnce(&mut SessionReport),
     ) -> ExitCode {
+        let situation = refused.situation;
         let mut record = SessionReport {
             id: self.around.session,
-            direction: Direction::Incoming,
-            partner: None,
+            direction: self.around.direction,
+            partner: self.called.map(str::to_owned),
             ssid_code: None,
             peer: self.around.peer,
             called: None,
@@ -109,7 +119,7 @@ impl<'a> Account<'a> {
             started: self.around.started,
             ended: now(),
             outcome: match situation {
-                Situation::HandshakeTimeout => SessionOutcome::Timeout,
+                Situation::HandshakeTimeout | Situation::CallTimeout | Situation::CallSilent => SessionOutcome::Timeout,
                 _ => SessionOutcome::Refused,
             },
             situation,
@@ -120,7 +130,11 @@ impl<'a> Account<'a> {
         };
         fill(&mut record);
         // The switchboard tells it, or counts it in a storm; without one it is told from here.
-        if !questions.lock().is_ok_and(|mut questions| questions.refused(record, shown)) {
+        let heard = questions.lock().is_ok_and(|mut questions| match self.around.direction {
+            Direction::Incoming => questions.refused(record, shown),
+            Direction::Outgoing => questions.call_failed(refused, record, shown),
+        });
+        if !heard {
             situation.tell(&text);
         }
         exit_code(situation)

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use proxylink::message::Refused;
-use proxylink::pairing::{Direction, PairingRequest, TRIES, Token};
+use proxylink::pairing::{PairingRequest, TRIES, Token};
 use proxylink::situation::Situation;
 use proxylink::tls::SessionKey;
 use relay::tls::Tls;
@@ -32,7 +32,7 @@ pub fn open(
     let mut token = [0; Token::LENGTH];
     aws_lc_rs::rand::fill(&mut token).map_err(|_| failed("the system has no random numbers".to_owned()))?;
     let inside_key = questions.pair(PairingRequest {
-        direction: Direction::Incoming,
+        direction: around.direction,
         peer: around.peer,
         local: around.local,
         chain: partner.chain.clone(),

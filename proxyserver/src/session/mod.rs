@@ -4,11 +4,14 @@
 //! connection, and names nobody: who the partner is, the inside decides.
 
 mod account;
+mod calling;
 mod data_link;
+mod explain;
 mod key_exchange;
 mod partner_tls;
 mod questions;
 mod remote_key;
+mod verifier;
 
 use std::net::{SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex};
@@ -25,9 +28,10 @@ use proxylink::particulars::Particulars;
 use proxylink::record::UnixMillis;
 use proxylink::snapshot::Limits;
 use relay::Orders;
-use relay::tls::Tls;
 
 use self::account::Account;
+pub use self::calling::{Caller, call};
+use self::partner_tls::{Answered, Handshake, Unanswered};
 use self::questions::Questions;
 use crate::prepared::Prepared;
 
@@ -36,11 +40,13 @@ use crate::prepared::Prepared;
 pub struct Around {
     /// Its name.
     pub session: SessionId,
-    /// Who called.
+    /// Who called whom.
+    pub direction: Direction,
+    /// Address and port of the partner; unspecified while a called one is not reached.
     pub peer: SocketAddr,
-    /// Where.
+    /// Ours.
     pub local: SocketAddr,
-    /// When it was accepted.
+    /// When it was accepted, or began to call.
     pub started: UnixMillis,
     /// The same, for deadlines.
     pub accepted: Instant,
@@ -49,16 +55,16 @@ pub struct Around {
 impl Around {
     /// The same for the log.
     pub fn particulars(&self) -> Particulars {
-        let direction = Some(Direction::Incoming);
+        let direction = Some(self.direction);
         Particulars { local: Some(self.local), direction, ..Particulars::of_peer(self.peer) }
     }
 }
 
-/// What a session holds from the start; nothing is opened later.
+/// What a session that a partner opened holds from the start; nothing is opened later.
 pub struct Belongings {
     /// The partner's connection.
     pub socket: TcpStream,
-    /// The snapshot that was in force when the partner connected.
+    /// The snapshot that was in force when the session began.
     pub snapshot: Arc<Mapping>,
     /// To the switchboard.
     pub switchboard: Channel,
@@ -66,7 +72,7 @@ pub struct Belongings {
     pub orders: Box<dyn Orders>,
 }
 
-/// The life of a session, top to bottom.
+/// The life of a session that a partner opened, top to bottom.
 ///
 /// The process is confined before this is called; here the first octet is read.
 pub fn serve(belongings: Belongings, around: &Around) -> ExitCode {
@@ -78,69 +84,75 @@ pub fn serve(belongings: Belongings, around: &Around) -> ExitCode {
             return ExitCode::Internal;
         }
     };
-    let limits = prepared.head.limits.clone();
-    let deadline = around.accepted + limits.handshake_timeout;
+    let deadline = around.accepted + prepared.head.limits.handshake_timeout;
     let questions = Arc::new(Mutex::new(Questions::new(switchboard, deadline)));
-    let account = Account::new(around);
-    let partner = match partner_tls::accept(
-        socket,
-        around.peer.ip(),
-        &snapshot,
-        &prepared,
-        &questions,
-        deadline,
-        orders.as_mut(),
-    ) {
+    let handshake = Handshake { snapshot: &snapshot, prepared: &prepared, questions: &questions, deadline };
+    let answered = partner_tls::accept(socket, around.peer, &handshake, orders.as_mut());
+    go_on(answered, prepared, Arc::clone(&questions), orders.as_mut(), around, &Account::new(around, None))
+}
+
+/// From the end of the partner's handshake on both directions go the same way.
+fn go_on(
+    answered: Result<Answered, Unanswered>,
+    prepared: Prepared<'_>,
+    questions: Arc<Mutex<Questions>>,
+    orders: &mut dyn Orders,
+    around: &Around,
+    account: &Account<'_>,
+) -> ExitCode {
+    let partner = match answered {
         Ok(partner) => partner,
         Err(unanswered) => return account.refused(&questions, &unanswered),
     };
     account.verified(&partner);
+    let limits = prepared.head.limits.clone();
     let deadline = Instant::now() + limits.pairing_timeout;
-    let link = match data_link::open(&partner, around, &questions, deadline, orders.as_mut()) {
+    let link = match data_link::open(&partner, around, &questions, deadline, orders) {
         Ok(link) => link,
         Err(refused) => return account.unpaired(&questions, &partner, refused),
     };
     // From here on nobody is asked any more: the switchboard may die.
     drop(questions);
-    let Some(monitor) = monitor(&partner.partner, &limits) else {
+    let Some(monitor) = monitor(&partner.partner, around.direction, &limits) else {
         log::error!("an identification code of the partner cannot be read; the session is not served");
         return ExitCode::Internal;
     };
     drop(prepared);
-    relay(partner.tls, link, monitor, &limits, orders.as_mut(), account)
-}
-
-fn relay(
-    partner: Tls,
-    link: Tls,
-    monitor: Monitor,
-    limits: &Limits,
-    orders: &mut dyn Orders,
-    account: Account<'_>,
-) -> ExitCode {
+    let initiator = match around.direction {
+        Direction::Incoming => relay::Which::Partner,
+        Direction::Outgoing => relay::Which::Inside,
+    };
+    let within = relay::Limits::with_inactivity(limits.inactivity_timeout);
     let session = relay::Session {
-        partner: relay::Side::Tls(partner),
+        partner: relay::Side::Tls(partner.tls),
         inside: relay::Side::Tls(link),
         link: relay::Which::Inside,
-        initiator: relay::Which::Partner,
+        initiator,
         monitor,
-        limits: relay::Limits::with_inactivity(limits.inactivity_timeout),
-        // The data connection is lost, not the receive daemon, as far as this side can see.
+        limits: match around.direction {
+            Direction::Incoming => within,
+            Direction::Outgoing => within.with_ready(limits.handshake_timeout),
+        },
+        // The data connection is lost, not the station behind it, as far as this side can see.
         when_inside_is_lost: SessionEndReason::Unspecified,
     };
     let outcome = relay::run(session, orders, &mut account::Told::default());
-    account.ended(&outcome)
+    account.ended(&outcome, initiator)
 }
 
 /// `None` when a code cannot be read: leaving it out could leave none, which means any.
-fn monitor(partner: &verification::VerifiedPartner, limits: &Limits) -> Option<Monitor> {
+fn monitor(partner: &verification::VerifiedPartner, direction: Direction, limits: &Limits) -> Option<Monitor> {
     let codes: Result<Vec<_>, _> = partner.ssid_codes().iter().map(|code| IdentificationCode::new(code)).collect();
+    let role = match direction {
+        Direction::Incoming => Peer::Initiator,
+        Direction::Outgoing => Peer::Responder,
+    };
     Some(Monitor::new(Settings {
         conformance: match partner.conformance() {
             verification::Conformance::Standard => Conformance::Standard,
             verification::Conformance::Strict => Conformance::Strict,
         },
         largest_exchange_buffer: limits.max_exchange_buffer,
-        permitted_codes: Some((Peer::Initiator, codes.ok()?)),
+        permitted_codes: Some((role, codes.ok()?)),
     }))
 }

@@ -1,7 +1,8 @@
-//! The handshake with a calling partner: certificate required, judged inside the handshake, signature from the inside.
+//! The handshake with a partner, who calls or is called: its certificate is judged inside the handshake, our signature
+//! comes from the inside.
 
-use std::net::{IpAddr, TcpStream};
-use std::sync::{Arc, Mutex};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use proxydaemon::descriptors::Mapping;
@@ -10,17 +11,19 @@ use proxylink::pairing::{Chain, TlsFacts};
 use proxylink::situation::Situation;
 use proxylink::snapshot::MinimumTls;
 use relay::tls::{HandshakeError, Tls};
-use rustls::client::danger::HandshakeSignatureValid;
-use rustls::pki_types::{CertificateDer, UnixTime};
-use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::{DigitallySignedStruct, DistinguishedName, Error, PeerIncompatible, ServerConfig, SignatureScheme};
-use verification::possession::{self, HandshakeSignature, Version};
-use verification::{CertificateFacts, Peer, Presented, Refusal, VerifiedPartner};
+use rustls::client::Resumption;
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, Error, ServerConfig, SupportedProtocolVersion};
+use verification::possession::HandshakeSignature;
+use verification::{CertificateFacts, VerifiedPartner};
 
+use super::explain::{self, failed};
 use super::key_exchange::PostQuantum;
 use super::questions::Questions;
 use super::remote_key::Identity;
+use super::verifier::{PartnerVerifier, Seen, Who};
 use crate::prepared::Prepared;
+use crate::target::{Host, Target};
 
 /// A partner whose handshake is done and whom the judgement let through.
 pub struct Answered {
@@ -44,25 +47,79 @@ pub struct Unanswered {
     pub shown: Option<Box<CertificateFacts>>,
 }
 
-/// Does the whole handshake, at the latest by `deadline`.
+/// What a handshake needs, whoever called.
+pub struct Handshake<'a> {
+    /// The snapshot that the session began with.
+    pub snapshot: &'a Arc<Mapping>,
+    /// The same, opened.
+    pub prepared: &'a Prepared<'a>,
+    /// To the switchboard.
+    pub questions: &'a Arc<Mutex<Questions>>,
+    /// When it must be done.
+    pub deadline: Instant,
+}
+
+/// Does the whole handshake with a partner that called.
 ///
 /// # Errors
 /// [`Unanswered`]; the TLS alert has gone out by then.
 pub fn accept(
     socket: TcpStream,
-    source: IpAddr,
-    snapshot: &Arc<Mapping>,
-    prepared: &Prepared<'_>,
-    questions: &Arc<Mutex<Questions>>,
-    deadline: Instant,
+    peer: SocketAddr,
+    handshake: &Handshake<'_>,
     orders: &mut dyn relay::Orders,
 ) -> Result<Answered, Unanswered> {
     let seen = Arc::new(Mutex::new(Seen::default()));
-    let verifier = PartnerVerifier { snapshot: Arc::clone(snapshot), source, seen: Arc::clone(&seen) };
-    let config = config(prepared, verifier, questions)
+    let verifier = PartnerVerifier::new(Who::Caller(peer.ip()), handshake.snapshot, &seen);
+    let config =
+        server(handshake, verifier).map_err(|error| Unanswered { refused: failed(error.to_string()), shown: None })?;
+    let outcome = Tls::accept(socket, Arc::new(config), handshake.deadline, orders);
+    conclude(outcome, &seen, |error| explain::caller(error, handshake.questions))
+}
+
+/// Does the whole handshake with a partner that we called, and waits for its first word: in TLS 1.3 it looks at our
+/// certificate only when our handshake is done.
+///
+/// # Errors
+/// [`Unanswered`]; the TLS alert has gone out by then.
+pub fn connect(
+    socket: TcpStream,
+    partner: &str,
+    peer: SocketAddr,
+    handshake: &Handshake<'_>,
+    orders: &mut dyn relay::Orders,
+) -> Result<Answered, Unanswered> {
+    let seen = Arc::new(Mutex::new(Seen::default()));
+    let verifier = PartnerVerifier::new(Who::Called(partner.to_owned()), handshake.snapshot, &seen);
+    let identity = Identity::new(&handshake.prepared.head, Arc::clone(handshake.questions), PostQuantum::default());
+    let asked = identity.asked();
+    let config = client(handshake, verifier, identity)
         .map_err(|error| Unanswered { refused: failed(error.to_string()), shown: None })?;
-    let outcome = Tls::accept(socket, Arc::new(config), deadline, orders);
-    let seen = std::mem::take(&mut *seen.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
+    let name = name_of(partner, peer, handshake.prepared);
+    let outcome = Tls::connect(socket, Arc::new(config), name, handshake.deadline, orders);
+    let mut answered = conclude(outcome, &seen, |error| explain::called(error, handshake.questions, asked.get()))?;
+    if !asked.get() {
+        // RFC 5024, 2.1: authentication by certificates is a matter of agreement. Ours is not wanted here.
+        log::info!("peer={peer} partner={partner}: the partner asks for no certificate of ours");
+    }
+    match answered.tls.await_words(handshake.deadline, orders) {
+        Ok(tls) => {
+            answered.tls = tls;
+            Ok(answered)
+        }
+        Err(error) => {
+            let shown = answered.chain.0.first().and_then(|der| CertificateFacts::read(der).ok()).map(Box::new);
+            Err(Unanswered { refused: explain::silent(&error), shown })
+        }
+    }
+}
+
+fn conclude(
+    outcome: Result<Tls, HandshakeError>,
+    seen: &Mutex<Seen>,
+    explain: impl FnOnce(&HandshakeError) -> Refused,
+) -> Result<Answered, Unanswered> {
+    let seen = std::mem::take(&mut *seen.lock().unwrap_or_else(PoisonError::into_inner));
     let shown = seen.chain.first().and_then(|der| CertificateFacts::read(der).ok()).map(Box::new);
     match (outcome, seen.partner, seen.signature) {
         (Ok(tls), Some(Ok(partner)), Some(signature)) => {
@@ -74,25 +131,26 @@ pub fn accept(
             let situation = Situation::by_code(refusal.code()).unwrap_or(Situation::CertificateChainInvalid);
             Err(Unanswered { refused: Refused { situation, text: refusal.to_string() }, shown })
         }
-        (Err(error), ..) => Err(Unanswered { refused: explain(&error, questions), shown }),
+        (Err(error), ..) => Err(Unanswered { refused: explain(&error), shown }),
         (Ok(_), ..) => Err(Unanswered { refused: failed("the handshake ended without a judgement".to_owned()), shown }),
     }
 }
 
-fn config(
-    prepared: &Prepared<'_>,
-    verifier: PartnerVerifier,
-    questions: &Arc<Mutex<Questions>>,
-) -> Result<ServerConfig, Error> {
+static VERSIONS: [&SupportedProtocolVersion; 2] = [&rustls::version::TLS13, &rustls::version::TLS12];
+
+fn versions(prepared: &Prepared<'_>) -> &'static [&'static SupportedProtocolVersion] {
+    match prepared.head.minimum_tls {
+        MinimumTls::Tls12 => &VERSIONS,
+        MinimumTls::Tls13 => &VERSIONS[..1],
+    }
+}
+
+fn server(handshake: &Handshake<'_>, verifier: PartnerVerifier) -> Result<ServerConfig, Error> {
     let post_quantum = PostQuantum::default();
     let provider = post_quantum.prefer_in(&proxylink::tls::provider());
-    let identity = Identity::new(&prepared.head, Arc::clone(questions), post_quantum);
-    let versions: &[_] = match prepared.head.minimum_tls {
-        MinimumTls::Tls12 => &[&rustls::version::TLS13, &rustls::version::TLS12],
-        MinimumTls::Tls13 => &[&rustls::version::TLS13],
-    };
+    let identity = Identity::new(&handshake.prepared.head, Arc::clone(handshake.questions), post_quantum);
     let mut config = ServerConfig::builder_with_provider(Arc::new(provider))
-        .with_protocol_versions(versions)?
+        .with_protocol_versions(versions(handshake.prepared))?
         .with_client_cert_verifier(Arc::new(verifier))
         .with_cert_resolver(Arc::new(identity));
     // A resumed session would not be judged again.
@@ -101,125 +159,25 @@ fn config(
     Ok(config)
 }
 
-/// What the verifier saw, for log and pairing.
-#[derive(Debug, Default)]
-struct Seen {
-    chain: Vec<Vec<u8>>,
-    partner: Option<Result<VerifiedPartner, Refusal>>,
-    signature: Option<HandshakeSignature>,
+fn client(handshake: &Handshake<'_>, verifier: PartnerVerifier, identity: Identity) -> Result<ClientConfig, Error> {
+    let mut config = ClientConfig::builder_with_provider(proxylink::tls::provider())
+        .with_protocol_versions(versions(handshake.prepared))?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier))
+        .with_client_cert_resolver(Arc::new(identity));
+    // A resumed session would not be judged again.
+    config.resumption = Resumption::disabled();
+    Ok(config)
 }
 
-#[derive(Debug)]
-struct PartnerVerifier {
-    snapshot: Arc<Mapping>,
-    source: IpAddr,
-    seen: Arc<Mutex<Seen>>,
-}
-
-impl PartnerVerifier {
-    fn judge(&self, chain: &[CertificateDer<'_>], now: UnixTime) -> Result<VerifiedPartner, Refusal> {
-        let prepared = Prepared::open(&self.snapshot).map_err(|_| Refusal::PolicyUnreadable)?;
-        verification::judge(Presented { chain, peer: Peer::Caller }, &prepared.policy, now, self.source)
-    }
-
-    fn remember(&self, signature: HandshakeSignature) {
-        if let Ok(mut seen) = self.seen.lock() {
-            seen.signature = Some(signature);
-        }
-    }
-}
-
-impl ClientCertVerifier for PartnerVerifier {
-    /// Empty: strangers learn nothing about who is trusted.
-    fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        &[]
-    }
-
-    fn verify_client_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        now: UnixTime,
-    ) -> Result<ClientCertVerified, Error> {
-        let chain: Vec<_> = std::iter::once(end_entity).chain(intermediates).map(|der| der.as_ref().to_vec()).collect();
-        let borrowed: Vec<_> = chain.iter().map(|der| CertificateDer::from(der.as_slice())).collect();
-        let judged = self.judge(&borrowed, now);
-        let answer = match &judged {
-            Ok(_) => Ok(ClientCertVerified::assertion()),
-            Err(refusal) => Err(refusal.tls_error()),
-        };
-        if let Ok(mut seen) = self.seen.lock() {
-            seen.chain = chain;
-            seen.partner = Some(judged);
-        }
-        answer
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        let valid = possession::verify_tls12(message, cert, dss)?;
-        self.remember(HandshakeSignature::new(Version::Tls12, message, dss));
-        Ok(valid)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        let valid = possession::verify_tls13(message, cert, dss)?;
-        self.remember(HandshakeSignature::new(Version::Tls13, message, dss));
-        Ok(valid)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        possession::supported_schemes()
-    }
-}
-
-/// A sentence for each way in which a handshake fails.
-fn explain(error: &HandshakeError, questions: &Arc<Mutex<Questions>>) -> Refused {
-    let refused = |situation, text: &str| Refused { situation, text: text.to_owned() };
-    match error {
-        HandshakeError::Refused(Error::NoCertificatesPresented) => {
-            refused(Situation::CertificateMissing, "a client certificate is required and none was shown")
-        }
-        // The judgement's own refusals are told before: this is the signature with the certificate's key.
-        HandshakeError::Refused(Error::InvalidCertificate(_)) => refused(
-            Situation::HandshakeSignatureInvalid,
-            "the signature in the handshake was not made by the key of the certificate",
-        ),
-        HandshakeError::Refused(Error::PeerIncompatible(reason)) => Refused {
-            situation: Situation::TlsTooOld,
-            text: match reason {
-                PeerIncompatible::NoKxGroupsInCommon => {
-                    "the offer has no ECDHE group of ours (static RSA and DHE are not accepted)".to_owned()
-                }
-                PeerIncompatible::NoCipherSuitesInCommon => {
-                    "the offer has no cipher suite of ours (ECDHE with AES-GCM or ChaCha20; static RSA, DHE and CBC are not accepted)".to_owned()
-                }
-                PeerIncompatible::SignatureAlgorithmsExtensionRequired => {
-                    "the offer is that of TLS 1.0 or 1.1; TLS 1.2 is the least".to_owned()
-                }
-                other => format!("the offer does not fit: {other:?}"),
-            },
-        },
-        HandshakeError::Refused(Error::General(reason)) => {
-            // Only our own signer reports in this form; it has the situation.
-            let asked = questions.lock().ok().and_then(|mut questions| questions.take_failure());
-            asked.unwrap_or_else(|| refused(Situation::SigningFailed, reason))
-        }
-        HandshakeError::TimedOut => refused(Situation::HandshakeTimeout, "the handshake was not finished in time"),
-        HandshakeError::Ordered(_) => refused(Situation::SessionStopped, "the daemon ends"),
-        other => failed(other.to_string()),
-    }
-}
-
-fn failed(text: String) -> Refused {
-    Refused { situation: Situation::HandshakeFailed, text }
+/// The name that is sent to a called partner (SNI): its `server_name`, or its host where that is a name. What the
+/// certificate must say is the judgement's business.
+fn name_of(partner: &str, peer: SocketAddr, prepared: &Prepared<'_>) -> ServerName<'static> {
+    let configured = prepared.policy.partner_named(partner);
+    let server_name = configured.and_then(|partner| partner.server_name()).map(str::to_owned);
+    let name = server_name.or_else(|| match Target::read(configured?.address()?)?.host {
+        Host::Name(name) => Some(name),
+        Host::Address(_) => None,
+    });
+    name.and_then(|name| ServerName::try_from(name).ok()).unwrap_or_else(|| ServerName::IpAddress(peer.ip().into()))
 }

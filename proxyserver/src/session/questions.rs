@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::time::Instant;
 
 use proxydaemon::descriptors::Channel;
-use proxylink::message::{Refused, SignRequest};
+use proxylink::message::{CallFailed, Refused, SignRequest};
 use proxylink::pairing::{KeyHash, PairingRequest};
 use proxylink::particulars::ShownCertificate;
 use proxylink::record::SessionReport;
@@ -96,6 +96,12 @@ impl Questions {
     /// Hands over the record of a session that never came to be; whether somebody was there to take it.
     pub fn refused(&mut self, record: SessionReport, shown: Option<ShownCertificate>) -> bool {
         self.tell(&FromSession::Refused(Box::new(record), shown)).is_ok()
+    }
+
+    /// Says why a partner that was to be called has no session; whether somebody was there to hear it.
+    pub fn call_failed(&mut self, refused: Refused, record: SessionReport, shown: Option<ShownCertificate>) -> bool {
+        let failed = CallFailed { refused, record: Some(record) };
+        self.tell(&FromSession::CallFailed(Box::new(failed), shown)).is_ok()
     }
 
     fn tell(&mut self, message: &FromSession) -> Result<(), Refused> {

@@ -1,8 +1,10 @@
 //! The identity's key as a session sees it: a question to the inside. The key itself is never in the DMZ.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use proxylink::message::SignRequest;
+use rustls::client::ResolvesClientCert;
 use rustls::pki_types::CertificateDer;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::{CertifiedKey, Signer, SigningKey};
@@ -17,6 +19,18 @@ use crate::prepared::Head;
 pub struct Identity {
     certified: Arc<CertifiedKey>,
     post_quantum: PostQuantum,
+    asked: Asked,
+}
+
+/// Whether a called partner has asked for our certificate.
+#[derive(Debug, Clone, Default)]
+pub struct Asked(Arc<AtomicBool>);
+
+impl Asked {
+    /// Whether it has until now.
+    pub fn get(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 impl Identity {
@@ -26,7 +40,12 @@ impl Identity {
         let certificate = chain.first().map_or([0; 32], |der| *verification::Fingerprint::of(der).as_bytes());
         let schemes = head.signature_schemes.iter().map(|&scheme| SignatureScheme::from(scheme)).collect();
         let key = Arc::new(RemoteKey { certificate, schemes, questions });
-        Self { certified: Arc::new(CertifiedKey::new(chain, key)), post_quantum }
+        Self { certified: Arc::new(CertifiedKey::new(chain, key)), post_quantum, asked: Asked::default() }
+    }
+
+    /// Tells later whether the partner asked for it.
+    pub fn asked(&self) -> Asked {
+        self.asked.clone()
     }
 }
 
@@ -34,6 +53,18 @@ impl ResolvesServerCert for Identity {
     fn resolve(&self, client_hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         self.post_quantum.look_at(&client_hello);
         Some(Arc::clone(&self.certified))
+    }
+}
+
+impl ResolvesClientCert for Identity {
+    /// Whatever issuers the partner names: it has one certificate to show.
+    fn resolve(&self, _issuers: &[&[u8]], _schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        self.asked.0.store(true, Ordering::Relaxed);
+        Some(Arc::clone(&self.certified))
+    }
+
+    fn has_certs(&self) -> bool {
+        true
     }
 }
 

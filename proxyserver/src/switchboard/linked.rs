@@ -45,6 +45,7 @@ impl Switchboard {
             from: control.from,
             outbox: control.outbox,
             snapshots: Snapshots::default(),
+            directory: Directory::default(),
             reader,
         });
         self.told_running = 0;
@@ -63,7 +64,7 @@ impl Switchboard {
     }
 
     /// Ends the link because the inside sent what it may not send.
-    fn misconduct(&mut self, text: &str) {
+    pub(super) fn misconduct(&mut self, text: &str) {
         Situation::LinkMessageInvalid.tell(text);
         self.send(FromServer::Goodbye(Goodbye { situation: Situation::LinkMessageInvalid, text: text.to_owned() }));
         self.unlink("it was ended because of an invalid message");
@@ -83,6 +84,7 @@ impl Switchboard {
         linked.reader.abort();
         self.to_gate(&FromSwitchboard::Unlinked, &[]);
         let refused = Refused { situation: Situation::LinkDown, text: "the link to the inside is lost".to_owned() };
+        self.give_up_calls_of(linked.number);
         for waiting in self.sessions.refuse_of(linked.number) {
             let _ = waiting.channel.send(&ToSession::Refused(refused.clone()), &[]);
         }
@@ -154,9 +156,8 @@ impl Switchboard {
                 }
                 self.to_gate(&FromSwitchboard::Verified(session), &[]);
             }
-            FromClient::Call(..) | FromClient::CallOff(_) => {
-                self.misconduct("a call came, and nothing that could make it")
-            }
+            FromClient::Call(session, call) => self.call(session, call),
+            FromClient::CallOff(session) => self.call_off(session),
             FromClient::PairRefused(session, refused) => {
                 if let Some(waiting) = self.sessions.refuse(session) {
                     let _ = waiting.channel.send(&ToSession::Refused(refused), &[]);
@@ -180,6 +181,7 @@ impl Switchboard {
                     );
                     if let Some(linked) = &mut self.linked {
                         linked.newest = compiled.number;
+                        linked.directory = compiled.directory;
                     }
                     self.send(FromServer::SnapshotTaken(compiled.number));
                     return;

@@ -3,6 +3,7 @@
 //!
 //! It is forked by the gate before it has a runtime, and forked anew when it dies; running sessions do not need it.
 
+mod calls;
 mod licence;
 mod link;
 mod linked;
@@ -31,9 +32,10 @@ use proxylink::tally::Tally;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
+use self::calls::{Calls, Directory};
 use self::licence::Watch;
 use self::link::{Control, LinkPort};
-use self::sessions::{Permitted, Sessions};
+use self::sessions::{Parties, Permitted, Sessions};
 use self::snapshots::{Compiled, Progress, Snapshots};
 use crate::between::{FromSession, FromSwitchboard, LARGEST, ToSession, ToSwitchboard};
 
@@ -84,6 +86,8 @@ pub enum Event {
     Refused { situation: Situation, text: String, from: SocketAddr },
     /// A snapshot was compiled.
     Compiled(u64, Result<Compiled, (u64, String)>),
+    /// The name of a partner to be called was looked up.
+    Resolved(SessionId, Result<Vec<SocketAddr>, Refused>),
 }
 
 /// Serves until the gate is gone or says stop.
@@ -137,6 +141,7 @@ async fn serve(start: Start) -> std::io::Result<()> {
         linked: None,
         links: 0,
         sessions: Sessions::default(),
+        calls: Calls::default(),
         listening: Vec::new(),
         watch: Watch::default(),
         running: 0,
@@ -201,6 +206,7 @@ struct Linked {
     from: SocketAddr,
     outbox: Outbox<FromServer>,
     snapshots: Snapshots,
+    directory: Directory,
     reader: AbortHandle,
 }
 
@@ -213,6 +219,7 @@ struct Switchboard {
     linked: Option<Linked>,
     links: u64,
     sessions: Sessions,
+    calls: Calls,
     listening: Vec<SocketAddr>,
     watch: Watch,
     /// Sessions at this moment, and as the inside was told last.
@@ -242,6 +249,7 @@ impl Switchboard {
                     self.compiled(compiled);
                 }
             }
+            Event::Resolved(session, found) => self.resolved(session, found),
         }
     }
 
@@ -249,8 +257,10 @@ impl Switchboard {
         match message {
             ToSwitchboard::Session { session, peer, local } => {
                 self.running += 1;
+                #[cfg(evil)]
+                crate::evil::switchboard(peer.ip());
                 let Some(channel) = descriptors.into_iter().next() else { return };
-                if let Err(error) = self.admit(session, peer, local, channel) {
+                if let Err(error) = self.admit(session, Parties::Incoming { peer, local }, channel) {
                     log::error!("a session cannot be served: {error}");
                 }
             }
@@ -270,6 +280,8 @@ impl Switchboard {
             }
             ToSwitchboard::Report { situation, text, peer } => self.report(situation, text, peer),
             ToSwitchboard::Sessions(count) => self.running = count,
+            ToSwitchboard::Called { session } => self.called(session, descriptors.into_iter().next()),
+            ToSwitchboard::NotCalled { session, refused } => self.not_called(session, refused),
             ToSwitchboard::Stop | ToSwitchboard::Licence(_) => {}
         }
     }

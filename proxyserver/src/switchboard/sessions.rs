@@ -1,13 +1,14 @@
 //! Sessions in set-up: what each may ask, in which phase, and the tokens that find them.
 
 use std::collections::HashMap;
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::sync::Arc;
 
 use proxydaemon::asynchronous::AsyncChannel;
-use proxylink::message::SignRequest;
-use proxylink::pairing::{LARGEST_CHAIN, PairingRequest, SessionId, TRIES, Token};
+use proxylink::message::{CallFailed, SignRequest};
+use proxylink::pairing::{Direction, LARGEST_CHAIN, PairingRequest, SessionId, TRIES, Token};
 use proxylink::particulars::Particulars;
+use proxylink::record::SessionReport;
 use tokio::task::AbortHandle;
 
 use crate::between::FromSession;
@@ -20,17 +21,68 @@ const LARGEST_SIGNED: usize = 96 * 1024;
 pub struct Waiting {
     /// To its process.
     pub channel: Arc<AsyncChannel>,
-    /// Who called.
-    pub peer: SocketAddr,
-    /// Where.
-    pub local: SocketAddr,
+    /// Between whom it is.
+    parties: Parties,
     /// The link that serves it.
-    pub link: u64,
+    link: u64,
     phase: Phase,
     /// A data connection that overtook the inside's answer on the control connection.
     early: Option<TcpStream>,
     /// Ends the task that listens to it.
     reader: Option<AbortHandle>,
+}
+
+/// Between whom a session is, as far as that is known without it.
+#[derive(Debug)]
+pub enum Parties {
+    /// This peer has called, and came in here.
+    Incoming {
+        /// The partner's end.
+        peer: SocketAddr,
+        /// Ours.
+        local: SocketAddr,
+    },
+    /// One of these addresses is called.
+    Outgoing {
+        /// The partner's addresses.
+        to: Vec<SocketAddr>,
+        /// Ours, where it is configured.
+        from: Option<IpAddr>,
+    },
+}
+
+impl Parties {
+    /// Whether a request may speak of this direction and of these two ends.
+    fn admit(&self, direction: Direction, peer: SocketAddr, local: SocketAddr) -> bool {
+        match self {
+            Self::Incoming { peer: caller, local: called } => {
+                direction == Direction::Incoming && (peer, local) == (*caller, *called)
+            }
+            Self::Outgoing { to, from } => {
+                let ours = from.map_or(!local.ip().is_unspecified(), |from| local.ip() == from);
+                direction == Direction::Outgoing && to.contains(&peer) && ours
+            }
+        }
+    }
+
+    /// Our end, where it is known.
+    const fn local(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Incoming { local, .. } => Some(*local),
+            Self::Outgoing { .. } => None,
+        }
+    }
+
+    /// Whether a record may speak of this direction and this peer; of an outgoing session perhaps of nobody.
+    fn admit_record(&self, record: &SessionReport) -> bool {
+        match self {
+            Self::Incoming { peer, .. } => record.direction == Direction::Incoming && record.peer == *peer,
+            Self::Outgoing { to, .. } => {
+                let unreached = record.peer.ip().is_unspecified() && record.peer.port() == 0;
+                record.direction == Direction::Outgoing && (unreached || to.contains(&record.peer))
+            }
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,7 +107,7 @@ pub enum Misconduct {
     #[error("a session sent something larger than any handshake needs")]
     TooLarge,
     /// About somebody else.
-    #[error("a session named another peer than its own")]
+    #[error("a session named another peer or direction than its own")]
     OtherPeer,
 }
 
@@ -69,7 +121,16 @@ pub enum Permitted {
     /// The session is paired and needs nobody any more.
     Done,
     /// The session ends unpaired, with its record, and what the log is to know of it.
-    Ended(Box<proxylink::record::SessionReport>, Box<Particulars>),
+    Ended(Box<SessionReport>, Box<Particulars>),
+    /// The outgoing session ends unpaired.
+    CallFailed(Box<CallFailed>, Box<Particulars>),
+}
+
+impl Waiting {
+    /// Whether we call the partner.
+    pub const fn is_outgoing(&self) -> bool {
+        matches!(self.parties, Parties::Outgoing { .. })
+    }
 }
 
 /// All sessions in set-up.
@@ -81,16 +142,9 @@ pub struct Sessions {
 
 impl Sessions {
     /// Adds a session that was just forked.
-    pub fn add(
-        &mut self,
-        session: SessionId,
-        channel: Arc<AsyncChannel>,
-        peer: SocketAddr,
-        local: SocketAddr,
-        link: u64,
-    ) {
+    pub fn add(&mut self, session: SessionId, channel: Arc<AsyncChannel>, parties: Parties, link: u64) {
         let phase = Phase::Handshake { asked: false };
-        self.waiting.insert(session, Waiting { channel, peer, local, link, phase, early: None, reader: None });
+        self.waiting.insert(session, Waiting { channel, parties, link, phase, early: None, reader: None });
     }
 
     /// Names the task that listens to a session.
@@ -139,6 +193,17 @@ impl Sessions {
         served.iter().filter_map(|session| self.waiting.get(session)).collect()
     }
 
+    /// Whether an outgoing session of this name is in set-up.
+    pub fn is_outgoing(&self, session: SessionId) -> bool {
+        self.waiting.get(&session).is_some_and(Waiting::is_outgoing)
+    }
+
+    /// The outgoing sessions in set-up that this link serves.
+    pub fn outgoing_of(&self, link: u64) -> impl Iterator<Item = SessionId> {
+        let of_link = move |waiting: &Waiting| waiting.link == link && waiting.is_outgoing();
+        self.waiting.iter().filter(move |(_, waiting)| of_link(waiting)).map(|(session, _)| *session)
+    }
+
     /// Whether a session is in set-up.
     pub fn is_waiting(&self, session: SessionId) -> bool {
         self.waiting.contains_key(&session)
@@ -159,7 +224,7 @@ impl Sessions {
                 Ok(Permitted::Sign(request))
             }
             (Phase::Handshake { .. }, FromSession::Pair(request)) => {
-                if (request.peer, request.local) != (waiting.peer, waiting.local) {
+                if !waiting.parties.admit(request.direction, request.peer, request.local) {
                     return Err(Misconduct::OtherPeer);
                 }
                 if request.chain.octets() > LARGEST_CHAIN || request.signature.message.len() > LARGEST_SIGNED {
@@ -176,14 +241,26 @@ impl Sessions {
                 self.remove(session);
                 Ok(Permitted::Done)
             }
-            (_, FromSession::Refused(record, shown)) => {
-                if record.id != session || record.peer != waiting.peer {
+            (_, FromSession::Refused(record, shown)) if !waiting.is_outgoing() => {
+                if record.id != session || !waiting.parties.admit_record(&record) {
                     return Err(Misconduct::OtherPeer);
                 }
-                let local = Some(waiting.local);
+                let local = waiting.parties.local();
                 self.remove(session);
                 let about = Particulars { local, shown, ..Particulars::of_record(&record) };
                 Ok(Permitted::Ended(record, Box::new(about)))
+            }
+            (_, FromSession::CallFailed(failed, shown)) if waiting.is_outgoing() => {
+                let speaks_of_itself =
+                    |record: &SessionReport| record.id == session && waiting.parties.admit_record(record);
+                if !failed.record.as_ref().is_none_or(speaks_of_itself) {
+                    return Err(Misconduct::OtherPeer);
+                }
+                self.remove(session);
+                let unknown = || Particulars { session: Some(session), ..Particulars::default() };
+                let about =
+                    Particulars { shown, ..failed.record.as_ref().map_or_else(unknown, Particulars::of_record) };
+                Ok(Permitted::CallFailed(failed, Box::new(about)))
             }
             _ => Err(Misconduct::OutOfTurn),
         }
@@ -288,7 +365,8 @@ mod tests {
             let (ours, theirs) = proxydaemon::descriptors::Channel::pair().unwrap();
             std::mem::forget(theirs);
             let channel = Arc::new(AsyncChannel::new(ours, 1024).unwrap());
-            sessions.add(id(number), channel, PEER.parse().unwrap(), LOCAL.parse().unwrap(), link);
+            let parties = Parties::Incoming { peer: PEER.parse().unwrap(), local: LOCAL.parse().unwrap() };
+            sessions.add(id(number), channel, parties, link);
         }
         test(sessions);
     }

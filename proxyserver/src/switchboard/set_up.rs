@@ -5,21 +5,13 @@ use proxylink::particulars::Particulars;
 use super::*;
 
 impl Switchboard {
-    pub(super) fn admit(
-        &mut self,
-        session: SessionId,
-        peer: SocketAddr,
-        local: SocketAddr,
-        channel: OwnedFd,
-    ) -> std::io::Result<()> {
-        #[cfg(evil)]
-        crate::evil::switchboard(peer.ip());
+    pub(super) fn admit(&mut self, session: SessionId, parties: Parties, channel: OwnedFd) -> std::io::Result<()> {
         let channel = Arc::new(AsyncChannel::new(Channel::from(channel), LARGEST)?);
         let Some(linked) = &self.linked else {
             let text = "no proxyclient is linked".to_owned();
             return channel.send(&ToSession::Refused(Refused { situation: Situation::LinkDown, text }), &[]);
         };
-        self.sessions.add(session, Arc::clone(&channel), peer, local, linked.number);
+        self.sessions.add(session, Arc::clone(&channel), parties, linked.number);
         let events = self.events.clone();
         let reader = tokio::spawn(async move {
             loop {
@@ -64,17 +56,23 @@ impl Switchboard {
             Ok(Permitted::Pair(request)) => self.ask(session, FromServer::Pair(session, request)),
             Ok(Permitted::Done) => {}
             Ok(Permitted::Ended(record, about)) => self.session_refused(session, record, &about),
+            Ok(Permitted::CallFailed(failed, about)) => self.send_call_failed(session, *failed, &about),
             Err(misconduct) => self.expel(session, &misconduct.to_string()),
         }
     }
 
     /// A session that does what it may not do is heard no more and killed.
     fn expel(&mut self, session: SessionId, text: &str) {
+        let outgoing = self.sessions.is_outgoing(session);
         if self.sessions.expel(session) {
             Situation::SessionMisconduct.tell_of(session, format_args!("{text}; it is ended"));
             self.report(Situation::SessionMisconduct, text.to_owned(), None);
-            self.send(FromServer::Gone(session));
             self.to_gate(&FromSwitchboard::Kill(session), &[]);
+            if outgoing {
+                self.call_failed(session, died());
+            } else {
+                self.send(FromServer::Gone(session));
+            }
         }
     }
 
@@ -106,8 +104,16 @@ impl Switchboard {
     }
 
     pub(super) fn gone(&mut self, session: SessionId) {
-        if self.sessions.remove(session).is_some() {
-            self.send(FromServer::Gone(session));
+        match self.sessions.remove(session) {
+            Some(waiting) if waiting.is_outgoing() => self.call_failed(session, died()),
+            Some(_) => self.send(FromServer::Gone(session)),
+            None => {}
         }
     }
+}
+
+/// An outgoing session that could not say itself why it is no more.
+fn died() -> Refused {
+    let text = "the session's process in the DMZ has ended before the session stood".to_owned();
+    Refused { situation: Situation::SessionAborted, text }
 }

@@ -9,6 +9,7 @@ use proxylink::message::{Assembly, OutOfStep, Part, Whole};
 use proxylink::snapshot::{LARGEST, LARGEST_CRLS, MOST_CRLS, Snapshot};
 use rustls::pki_types::UnixTime;
 
+use super::calls::Directory;
 use crate::prepared;
 
 /// What came of a part.
@@ -38,6 +39,8 @@ pub struct Compiled {
     pub octets: Vec<u8>,
     /// CRLs that were left out, and why. The inside found the same and has told it.
     pub left_out: usize,
+    /// Whom it lets us call.
+    pub directory: Directory,
 }
 
 /// What cannot be a part of a snapshot; the link ends for it.
@@ -133,6 +136,7 @@ impl Ready {
         if self.snapshot.listen.is_empty() || self.snapshot.identity.0.is_empty() {
             return Err("it names no address to listen on, or no identity".to_owned());
         }
+        let directory = Directory::of(&self.snapshot)?;
         self.snapshot.policy.crls =
             self.crls.iter().map(|crl| verification::Der::from(crl.as_slice().to_vec())).collect();
         let compiled = verification::compile(&self.snapshot.policy, now).map_err(|error| error.to_string())?;
@@ -140,12 +144,13 @@ impl Ready {
             number: self.snapshot.number,
             octets: prepared::write(&self.snapshot, &compiled.image),
             left_out: compiled.left_out.len(),
+            directory,
         })
     }
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
     use crate::prepared::Prepared;
     use proxylink::message::parts;
@@ -154,7 +159,7 @@ mod tests {
     use std::time::Duration;
     use verification::{Fingerprint, PartnerSource, PolicySource, UnknownPartners};
 
-    fn snapshot(number: u64, crls: Vec<[u8; 32]>) -> Snapshot {
+    pub fn snapshot(number: u64, crls: Vec<[u8; 32]>) -> Snapshot {
         Snapshot {
             number,
             listen: vec!["127.0.0.1:6619".parse().unwrap()],

@@ -81,6 +81,25 @@ impl Tls {
         Self::new(socket.into(), Connection::Client(connection))?.shake_hands(deadline, orders)
     }
 
+    /// After a handshake: waits for the first octets that the peer says, and keeps them for the relay. In TLS 1.3 a server
+    /// looks at our certificate only when our handshake is done, so its refusal comes here (RFC 8446, 4.4.2.4).
+    ///
+    /// # Errors
+    /// As [`Tls::accept`].
+    pub fn await_words(mut self, deadline: Instant, orders: &mut dyn Orders) -> Result<Self, HandshakeError> {
+        let mut octets_read = 0;
+        while self.kept.is_empty() {
+            if self.peer_closed {
+                return Err(HandshakeError::Closed);
+            }
+            self.await_octets(true, deadline, orders, &mut octets_read)?;
+            if let Err(error) = self.advance() {
+                return Err(self.refuse(error, deadline));
+            }
+        }
+        Ok(self)
+    }
+
     fn shake_hands(mut self, deadline: Instant, orders: &mut dyn Orders) -> Result<Self, HandshakeError> {
         let mut octets_read = 0;
         loop {
@@ -91,24 +110,36 @@ impl Tls {
             if written && !self.connection.common().is_handshaking() {
                 return Ok(self);
             }
-            let interest = Interest { read: self.connection.common().is_handshaking(), write: !written };
-            let ready = wait(&[(self.descriptor(), interest)], orders.descriptor(), Some(deadline))?;
-            if ready.order
-                && let Some(order) = orders.take()
-            {
-                return Err(HandshakeError::Ordered(order));
-            }
-            // Looked at each time: a peer that sends an octet now and then would otherwise never let the wait end.
-            if Instant::now() >= deadline {
-                return Err(HandshakeError::TimedOut);
-            }
-            if ready.sides.first().is_some_and(|side| side.read) {
-                octets_read += self.read_handshake()?;
-            }
-            if octets_read > LARGEST_HANDSHAKE {
-                return Err(HandshakeError::TooLarge);
-            }
+            self.await_octets(written, deadline, orders, &mut octets_read)?;
         }
+    }
+
+    /// Waits until more has come, or, before everything is `written`, more can be written.
+    fn await_octets(
+        &mut self,
+        written: bool,
+        deadline: Instant,
+        orders: &mut dyn Orders,
+        octets_read: &mut usize,
+    ) -> Result<(), HandshakeError> {
+        let interest = Interest { read: written || self.connection.common().is_handshaking(), write: !written };
+        let ready = wait(&[(self.descriptor(), interest)], orders.descriptor(), Some(deadline))?;
+        if ready.order
+            && let Some(order) = orders.take()
+        {
+            return Err(HandshakeError::Ordered(order));
+        }
+        // Looked at each time: a peer that sends an octet now and then would otherwise never let the wait end.
+        if Instant::now() >= deadline {
+            return Err(HandshakeError::TimedOut);
+        }
+        if ready.sides.first().is_some_and(|side| side.read) {
+            *octets_read += self.read_handshake()?;
+        }
+        if *octets_read > LARGEST_HANDSHAKE {
+            return Err(HandshakeError::TooLarge);
+        }
+        Ok(())
     }
 
     /// Lets rustls work on what has come. Plaintext behind the handshake is kept.

@@ -70,8 +70,13 @@ pub fn call(caller: Caller<'_>) -> ExitCode {
     (around.peer, around.local) = (peer, local);
     title::set_title(&format!("{}: session {peer}", crate::PROGRAM));
     logging::set_fields(around.particulars().pairs());
-    if confine(&[socket.as_fd(), switchboard.as_fd(), orders.descriptor()]).is_err() {
-        // As for a session that a partner opened: the gate tells by this exit code.
+    // The first random number looks for a device (/dev/sysgenid), which a confined process may not.
+    if aws_lc_rs::rand::fill(&mut [0]).is_err() {
+        return ExitCode::Resources;
+    }
+    if let Err(error) = confine(&[socket.as_fd(), switchboard.as_fd(), orders.descriptor()]) {
+        // Perhaps from half a confinement, so that nobody may hear it; the gate tells by this exit code.
+        log::error!("{error}");
         return ExitCode::Confinement;
     }
     let questions = Arc::new(Mutex::new(Questions::new(switchboard, deadline)));

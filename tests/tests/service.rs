@@ -1,79 +1,41 @@
 //! The daemons as services of systemd: what they tell it, and the units that start them.
 
-use std::os::unix::net::UnixDatagram;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, Instant};
 
-use tests::harness::{Mark, PATIENCE, Plan, Process, Scratch, binary};
+use tests::harness::{Mark, Plan, Process, Scratch, ServiceManager, binary};
 
 const UNITS: [&str; 3] = ["seon_proxyserver2", "seon_proxyclient2", "seon_backend"];
-
-/// Stands for the service manager.
-struct Manager {
-    socket: UnixDatagram,
-    path: PathBuf,
-}
-
-impl Manager {
-    fn new(scratch: &Scratch, name: &str) -> Self {
-        let path = scratch.path().join(name);
-        let socket = UnixDatagram::bind(&path).unwrap();
-        // The daemons of a test that root runs are another user's.
-        let anybody = std::os::unix::fs::PermissionsExt::from_mode(0o777);
-        std::fs::set_permissions(&path, anybody).unwrap();
-        Self { socket, path }
-    }
-
-    fn starts<'a>(&self, command: &'a mut Command) -> &'a mut Command {
-        command.env("NOTIFY_SOCKET", &self.path).env("WATCHDOG_USEC", "1000000").env_remove("WATCHDOG_PID")
-    }
-
-    /// Waits for a message with this in it.
-    fn hears(&self, wanted: &str) -> String {
-        let end = Instant::now() + PATIENCE;
-        let mut heard = Vec::new();
-        loop {
-            let left = end.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
-            self.socket.set_read_timeout(Some(left)).unwrap();
-            let mut octets = [0; 1024];
-            match self.socket.recv(&mut octets) {
-                Ok(len) => heard.push(String::from_utf8_lossy(&octets[..len]).into_owned()),
-                Err(error) => panic!("{wanted:?} was not said ({error}); heard: {heard:?}"),
-            }
-            if heard.last().is_some_and(|said| said.contains(wanted)) {
-                return heard.pop().unwrap_or_default();
-            }
-        }
-    }
-}
 
 #[test]
 fn a_service_manager_hears_when_the_daemons_are_ready_linked_and_alive() {
     let mut chain = Plan::new().prepare().unwrap();
-    let (server, client) = (Manager::new(&chain.scratch, "server"), Manager::new(&chain.scratch, "client"));
+    let (server, client) = (
+        ServiceManager::new(&chain.scratch, "server").unwrap(),
+        ServiceManager::new(&chain.scratch, "client").unwrap(),
+    );
     let mut command = chain.server_command().unwrap();
     let started = Process::start("proxyserver", server.starts(&mut command)).unwrap();
-    let ready = server.hears("READY=1");
+    let ready = server.hears("READY=1").unwrap();
     assert!(ready.contains(&format!("MAINPID={}", started.pid())), "{ready}");
     assert!(ready.contains("STATUS=no proxyclient is linked, the partner port is closed"), "{ready}");
     chain.server = Some(started);
     let mut command = chain.client_command().unwrap();
     chain.client = Some(Process::start("proxyclient", client.starts(&mut command)).unwrap());
-    client.hears("READY=1");
+    client.hears("READY=1").unwrap();
     chain.wait_until_open(Mark::default()).unwrap();
     let open = format!("STATUS=linked, the partner port is open at [{}]", chain.partner_address());
-    server.hears(&open);
-    client.hears(&open);
+    server.hears(&open).unwrap();
+    client.hears(&open).unwrap();
     for manager in [&server, &client] {
         // It is said again and again.
-        manager.hears("WATCHDOG=1");
-        manager.hears("WATCHDOG=1");
+        manager.hears("WATCHDOG=1").unwrap();
+        manager.hears("WATCHDOG=1").unwrap();
     }
     // The client tells of the server's end before it ends itself.
     drop(chain.server.take());
-    client.hears("STATUS=not linked to the proxyserver");
-    client.hears("STOPPING=1");
+    client.hears("STATUS=not linked to the proxyserver").unwrap();
+    client.hears("STOPPING=1").unwrap();
 }
 
 #[test]
@@ -83,16 +45,16 @@ fn a_service_manager_hears_when_the_backend_is_ready_and_alive() {
     let proxy_id = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015adpx";
     let mut init = Command::new(binary("seon_backend").unwrap());
     Process::run("seon_backend init", init.arg("init").arg(&folder).args(["--proxy-id", proxy_id])).unwrap();
-    let manager = Manager::new(&scratch, "manager");
+    let manager = ServiceManager::new(&scratch, "manager").unwrap();
     let mut serve = Command::new(binary("seon_backend").unwrap());
     serve.args(["serve", "--listen", "127.0.0.1:0", "--config"]).arg(folder.join("seon_backend.toml"));
     let backend = Process::start("seon_backend", manager.starts(&mut serve)).unwrap();
-    let ready = manager.hears("READY=1");
+    let ready = manager.hears("READY=1").unwrap();
     assert!(ready.contains("STATUS=listening on 127.0.0.1:"), "{ready}");
-    manager.hears("WATCHDOG=1");
-    manager.hears("WATCHDOG=1");
+    manager.hears("WATCHDOG=1").unwrap();
+    manager.hears("WATCHDOG=1").unwrap();
     drop(backend);
-    manager.hears("STOPPING=1");
+    manager.hears("STOPPING=1").unwrap();
 }
 
 fn unit(name: &str) -> String {

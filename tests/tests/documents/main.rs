@@ -1,0 +1,138 @@
+//! The pages in `docs` are followed command by command, with the built programs, on two machines that are folders.
+
+mod machine;
+mod page;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use tests::harness::{PATIENCE, Process, Scratch, binary, free_port, until};
+use tests::pki::{Authority, Purpose, Wanted};
+
+use self::machine::{Machine, Ports};
+use self::page::{Block, blocks};
+
+fn document(name: &str) -> Vec<Block> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs").join(name);
+    blocks(&fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display())))
+}
+
+/// Two machines, a partner, and the station inside; what a reader of the pages has.
+struct Site {
+    dmz: Machine,
+    inside: Machine,
+    partner: Machine,
+    received: PathBuf,
+    proxy_id: String,
+    client_line: String,
+    fingerprint: String,
+    _station: Process,
+    _scratch: Scratch,
+}
+
+impl Site {
+    fn new() -> Self {
+        let scratch = Scratch::new().unwrap();
+        let port = || free_port().unwrap();
+        let received = scratch.directory("received").unwrap();
+        let mut station = std::process::Command::new(binary("oftp2_station").unwrap());
+        station.args([
+            "receive",
+            "--listen",
+            "127.0.0.1:0",
+            "--code",
+            "O0013000000INSIDE",
+            "--password",
+            "INSIDE",
+            "--eerp",
+        ]);
+        let station = Process::start("station", station.arg("--directory").arg(&received)).unwrap();
+        let listening = station.wait_for_text("listening on ").unwrap();
+        let station_port = listening.rsplit(':').next().and_then(|port| port.trim().parse().ok()).unwrap();
+        let ports = Ports { partners: port(), link: port(), backend: port(), station: station_port };
+        let authority = Authority::new("Partners").unwrap();
+        let acme =
+            authority.issue(&Wanted { name: "acme.example", purpose: Purpose::Both, ..Wanted::default() }).unwrap();
+        let machine = |name: &str| {
+            let machine = Machine::new(&scratch, name, ports);
+            machine.put("acme.pem", &acme.chain_pem);
+            machine.put("acme.key", &acme.key_pem);
+            machine
+        };
+        let (dmz, inside, partner) = (machine("dmz"), machine("inside"), machine("partner"));
+        let empty = String::new;
+        Self {
+            dmz,
+            inside,
+            partner,
+            received,
+            proxy_id: empty(),
+            client_line: empty(),
+            fingerprint: empty(),
+            _station: station,
+            _scratch: scratch,
+        }
+    }
+
+    /// Does what a block says, and keeps what a reader would write down.
+    fn follow(&mut self, block: &Block) -> String {
+        let text = block
+            .text
+            .replace("PROXY-ID", &self.proxy_id)
+            .replace("CLIENT-LINE", &self.client_line)
+            .replace("FINGERPRINT", &self.fingerprint);
+        let said = match block.kind.as_str() {
+            "sh dmz" => self.dmz.run(&text),
+            "sh inside" => self.inside.run(&text),
+            "sh partner" => self.partner.run(&text),
+            // The programs are built before any test is.
+            "sh build" => {
+                assert_eq!(text, "cargo build --release\n");
+                String::new()
+            }
+            "toml" => {
+                self.inside.configure(&text);
+                String::new()
+            }
+            "nft" => {
+                machine::check_firewall(&text);
+                String::new()
+            }
+            other => panic!("a block of kind {other:?} is not followed:\n{text}"),
+        };
+        for line in said.lines() {
+            let hex = |text: &str| text.len() >= 64 && text.bytes().take(64).all(|octet| octet.is_ascii_hexdigit());
+            let word = line.split_whitespace().next().unwrap_or_default();
+            if word.ends_with("px") && hex(word) {
+                word.clone_into(&mut self.proxy_id);
+            } else if line.starts_with("client:") {
+                line.clone_into(&mut self.client_line);
+            } else if block.text.contains("fingerprint") && hex(word) {
+                self.fingerprint = word[..64].to_owned();
+            }
+        }
+        // The licence is carried over by hand.
+        if let Some(licence) = self.inside.get("seon_proxy.lic") {
+            self.dmz.put("seon_proxy.lic", &licence);
+        }
+        said
+    }
+}
+
+#[test]
+fn set_up_leads_from_nothing_to_the_first_file() {
+    let mut site = Site::new();
+    let mut said = Vec::new();
+    for block in document("set-up.md") {
+        said.push(site.follow(&block));
+    }
+    assert_eq!(site.proxy_id.len(), 66);
+    let sent = fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md")).unwrap();
+    let arrived = fs::read_dir(&site.received).unwrap().map(|file| fs::read(file.unwrap().path()).unwrap());
+    assert!(arrived.into_iter().any(|file| file == sent), "{:?}", said.last());
+    // The record is there a moment after the file; then the last commands show it.
+    let shows = document("set-up.md").pop().unwrap();
+    let shown = until(PATIENCE, || Some(site.inside.run(&shows.text)).filter(|said| said.contains("completed")));
+    let shown = shown.unwrap_or_else(|| panic!("no session record: {}", site.inside.run(&shows.text)));
+    assert!(shown.contains("ACME") && shown.contains("link-up"), "{shown}");
+}

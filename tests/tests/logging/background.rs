@@ -1,63 +1,15 @@
 //! In the background: where the log goes, what the terminal is told, and files that are wrong.
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::path::Path;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use tests::harness::{Chain, LogLine, PATIENCE, Plan, Trouble, table, until};
+use tests::harness::{Chain, LogLine, PATIENCE, Plan, Trouble, until};
 use tests::station::OutgoingFile;
 
+use crate::daemon::{Daemon, run};
 use crate::written;
-
-/// A daemon in the background, ended when it is dropped.
-struct Daemon {
-    pid: i32,
-    directory: PathBuf,
-}
-
-/// Starts a daemon in the background, from a working directory that is not its own.
-fn run(command: &Command) -> Output {
-    let arguments = command.get_args().filter(|argument| *argument != "-d");
-    let mut command = Command::new(command.get_program());
-    let output = command.args(arguments.map(ToOwned::to_owned).collect::<Vec<_>>()).current_dir("/");
-    output.stdin(Stdio::null()).output().unwrap()
-}
-
-impl Daemon {
-    /// Starts it. What its starter said comes along.
-    fn start(command: &Command) -> (Self, String) {
-        let program = Path::new(command.get_program()).to_owned();
-        let output = run(command);
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(output.status.success(), "{said}");
-        let pid = fs::read_to_string(program.with_extension("pid")).unwrap().trim().parse().unwrap();
-        (Self { pid, directory: program.parent().unwrap().to_owned() }, said)
-    }
-
-    fn is_there(&self) -> bool {
-        table::Entry::of(self.pid).is_some()
-    }
-
-    fn end(&self) {
-        kill(Pid::from_raw(self.pid), Signal::SIGTERM).unwrap();
-        assert!(until(PATIENCE, || (!self.is_there()).then_some(())).is_some(), "it did not end");
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        let family = table::below(self.pid);
-        let _ = kill(Pid::from_raw(self.pid), Signal::SIGTERM);
-        if until(PATIENCE, || (!self.is_there()).then_some(())).is_none() {
-            let _ = kill(Pid::from_raw(self.pid), Signal::SIGKILL);
-        }
-        for left in family.iter().filter(|left| left.still_there()) {
-            let _ = kill(Pid::from_raw(left.pid), Signal::SIGKILL);
-        }
-    }
-}
 
 fn read(line: &str) -> LogLine {
     LogLine::read(line).unwrap_or_else(|| panic!("no line of a log: {line}"))

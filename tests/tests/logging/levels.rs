@@ -52,6 +52,28 @@ fn a_session_starts_with_the_level_of_its_gate_and_the_others_keep_theirs() -> R
 }
 
 #[test]
+fn the_signals_of_the_original_change_the_level_of_any_single_process() -> Result<(), Trouble> {
+    let chain = Chain::start()?;
+    let held = Held::start(&chain.partner_address(), &chain.security(), &chain.settings(), file("HELD"), 100_000)?;
+    for (daemon, roles) in
+        [(chain.server(), ["gate", "switchboard", "session"]), (chain.client(), ["gate", "agent", "session"])]
+    {
+        for name in roles {
+            let pid = if name == "gate" { daemon.pid() } else { role(daemon, name).pid };
+            for (number, level) in [(20, "TRACE"), (21, "DEBUG"), (23, "ERROR"), (24, "FATAL"), (22, "INFO")] {
+                kill(Pid::from_raw(pid), Signal::try_from(number).unwrap()).unwrap();
+                let (process, text) = (format!("{name}[{pid}]"), format!("the log level is {level} now"));
+                let told = daemon.wait_for(&text, |line| line.contains(&process) && line.contains(&text))?;
+                let told = LogLine::read(&told).expect("a line of the log");
+                assert_eq!((told.level.as_str(), told.code.as_deref()), (level, Some("log-level-changed")));
+            }
+        }
+    }
+    assert!(held.go_on()?.went_well(true), "the session did not suffer");
+    Ok(())
+}
+
+#[test]
 fn a_level_can_be_lent_to_any_single_process_and_goes_back_by_itself() -> Result<(), Trouble> {
     let chain = Chain::start()?;
     let held = Held::start(&chain.partner_address(), &chain.security(), &chain.settings(), file("HELD"), 100_000)?;

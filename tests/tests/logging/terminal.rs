@@ -3,6 +3,8 @@
 use std::fs;
 use std::process::Command;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use tests::harness::terminal::{INTERRUPT, SUSPEND, Terminal};
 use tests::harness::{Held, PATIENCE, Plan, Trouble, made_octets, table, until};
 use tests::station::OutgoingFile;
@@ -43,6 +45,13 @@ fn ctrl_z_suspends_and_ctrl_c_drains_as_sigterm_does() -> Result<(), Trouble> {
     terminal.shows(" daemon-suspended goes on after ")?;
     assert!(state(gate).is_some_and(|state| state != 'T'));
 
+    // The same signal from another process is a log level.
+    kill(Pid::from_raw(gate), Signal::SIGTSTP).unwrap();
+    let by = format!("by process {}", std::process::id());
+    let level = terminal.shows(" log-level-changed the log level is TRACE now")?;
+    assert!(level.contains(&by), "{level}");
+    assert!(state(gate).is_some_and(|state| state != 'T'));
+
     terminal.type_in(INTERRUPT)?;
     terminal.shows(" stop-requested SIGINT: nothing new is taken; 1 sessions get 60 s")?;
     assert!(held.go_on()?.went_well(true), "a session that runs may end");
@@ -50,6 +59,6 @@ fn ctrl_z_suspends_and_ctrl_c_drains_as_sigterm_does() -> Result<(), Trouble> {
     terminal.enter("echo it-ended-with-$?")?;
     terminal.shows("it-ended-with-0")?;
     let said = terminal.process().lines();
-    assert!(!said.iter().any(|line| line.contains("log-level-changed")), "{said:?}");
+    assert_eq!(said.iter().filter(|line| line.contains("log-level-changed")).count(), 1, "{said:?}");
     Ok(())
 }

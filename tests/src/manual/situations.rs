@@ -9,7 +9,7 @@ use super::page::escape;
 const HEAD: &str = r#".\" Made from the table of situations; not to be changed by hand.
 .TH SEON\-SITUATIONS 7 "" "OFTP2 smart proxy" "Miscellaneous Information"
 .SH NAME
-seon\-situations \- everything that seon_proxyserver2 and seon_proxyclient2 tell
+seon\-situations \- everything that seon_proxyserver2, seon_proxyclient2 and seon_backend tell
 .SH DESCRIPTION
 Whatever an administrator can meet has one code.
 It stands in the line of the log, in the event of the system log, in session records where it ended the session, and here.

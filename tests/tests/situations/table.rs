@@ -7,8 +7,17 @@ use std::path::{Path, PathBuf};
 use proxylink::situation::{Severity, Situation};
 
 /// Crates whose programs tell situations.
-const CRATES: [&str; 8] =
-    ["command-line", "license", "proxyclient", "proxydaemon", "proxylink", "proxyserver", "relay", "verification"];
+const CRATES: [&str; 9] = [
+    "command-line",
+    "license",
+    "proxyclient",
+    "proxydaemon",
+    "proxylink",
+    "proxyserver",
+    "relay",
+    "seonapi-backend",
+    "verification",
+];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()

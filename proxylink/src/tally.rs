@@ -50,10 +50,26 @@ impl Tally {
         self.count(situation, None, reason.to_owned(), now)
     }
 
+    /// Counts what somebody can bring about as often as he likes; true while it may be told singly.
+    pub fn counted(&mut self, situation: Situation, text: &str, now: Instant) -> bool {
+        self.count_up_to(TOLD_SINGLY, situation, None, text.to_owned(), now).is_some()
+    }
+
     fn count(&mut self, situation: Situation, peer: Option<SocketAddr>, text: String, now: Instant) -> Option<Line> {
+        let singly = if peer.is_some() { TOLD_SINGLY } else { FAILURES_TOLD_SINGLY };
+        self.count_up_to(singly, situation, peer, text, now)
+    }
+
+    fn count_up_to(
+        &mut self,
+        singly: u64,
+        situation: Situation,
+        peer: Option<SocketAddr>,
+        text: String,
+        now: Instant,
+    ) -> Option<Line> {
         let none = Count { since: now, told: 0, untold: 0, last: String::new(), peer };
         let count = self.counts.entry((situation, peer.is_some())).or_insert(none);
-        let singly = if peer.is_some() { TOLD_SINGLY } else { FAILURES_TOLD_SINGLY };
         if count.told < singly {
             count.told += 1;
             return Some(Line { situation, text, peer });

@@ -4,6 +4,11 @@ use super::*;
 
 impl Agent {
     pub(super) fn dial(&mut self, stood_until: Option<Instant>, attempt: u32) {
+        let pause = if attempt == 0 { Duration::ZERO } else { (REDIAL * attempt).min(REDIAL_AT_MOST) };
+        self.dial_after(stood_until, attempt, pause);
+    }
+
+    pub(super) fn dial_after(&mut self, stood_until: Option<Instant>, attempt: u32, pause: Duration) {
         let Some(config) = &self.config else { return };
         if self.draining {
             return;
@@ -22,7 +27,6 @@ impl Agent {
             host: proxydaemon::host_name(),
             instance: self.instance,
         };
-        let pause = if attempt == 0 { Duration::ZERO } else { (REDIAL * attempt).min(REDIAL_AT_MOST) };
         tokio::spawn(async move {
             tokio::time::sleep(pause).await;
             let dialled = control::dial(&server, proxy_id, tls, hello).await.map(Box::new);

@@ -11,6 +11,7 @@ mod from_dmz;
 mod in_force;
 mod judge;
 mod link;
+mod misconduct;
 mod reporting;
 mod sessions;
 mod set_up;
@@ -36,6 +37,7 @@ use proxylink::pairing::{KeyHash, PairingRequest, SessionId};
 use proxylink::particulars::Particulars;
 use proxylink::record::{Report, SessionReport, UnixMillis};
 use proxylink::situation::Situation;
+use proxylink::tally::Tally;
 use seonapi_client::{
     BaseUrl, CaTrust, ClientStatus, CrlUrl, Fingerprint, LinkState, SeonApi, ServerStatus, Status, Timeouts,
 };
@@ -45,6 +47,7 @@ use self::configuration::Polled;
 use self::control::{Control, Undialled};
 use self::expiry::Expiries;
 use self::from_dmz::FromDmz;
+use self::misconduct::Misconduct;
 use self::reporting::{Reporter, Tell};
 use self::sessions::{Phase, Session, Sessions};
 use self::signer::Signer;
@@ -173,6 +176,8 @@ async fn serve(start: Start) -> std::io::Result<()> {
         instance,
         attempts: 0,
         from_dmz,
+        provoked: Tally::default(),
+        misconduct: Misconduct::default(),
     };
     drop(start.token);
     tokio::spawn(configuration::poll(api, events, start.poll_interval));
@@ -247,6 +252,9 @@ struct Agent {
     /// Attempts since a link stood for a while.
     attempts: u32,
     from_dmz: FromDmz,
+    /// What the DMZ brings about as often as it likes.
+    provoked: Tally,
+    misconduct: Misconduct,
 }
 
 impl Agent {
@@ -292,6 +300,7 @@ impl Agent {
             self.over(&text);
         }
         self.tell_expiries();
+        self.tell_sums();
         let not_believed = self.from_dmz.take_not_believed();
         if not_believed > 0 {
             log::error!(code = Situation::LinkMessageInvalid.code();

@@ -31,16 +31,6 @@ impl Agent {
         }
     }
 
-    /// As [`Agent::report`], of what the DMZ can bring about as often as it likes.
-    pub(super) fn report_provoked(&mut self, situation: Situation, text: &str, about: &Particulars) {
-        let (session, peer) = (about.session, about.peer);
-        situation.tell_about(about, text);
-        if situation.severity().is_event() {
-            let (pid, text, partner) = (std::process::id(), text.to_owned(), None);
-            self.reporter.tell(Tell::Provoked(Report { time: now(), situation, pid, text, session, partner, peer }));
-        }
-    }
-
     pub(super) fn hear_dmz(&mut self, report: Report) {
         if report.situation.severity().is_event() {
             let host = self.up().map(|up| up.control.hello.host.clone()).unwrap_or_default();
@@ -51,9 +41,9 @@ impl Agent {
     /// A session that the DMZ refused before the inside took part.
     pub(super) fn refused_in_dmz(&mut self, record: Box<SessionReport>) {
         if !self.from_dmz.may_record(record.id) {
-            log::error!(code = Situation::LinkMessageInvalid.code(), session = record.id.to_string().as_str();
-                "the proxyserver sends a record of a session that was paired, or a second one; it is dropped");
-            return;
+            let text = "the proxyserver sends a record of a session that was paired, or a second one; it is dropped";
+            let about = Particulars { session: Some(record.id), ..Particulars::default() };
+            return self.report_provoked(Situation::LinkMessageInvalid, text, &about);
         }
         // Over there it has ended.
         if self.sessions.get_mut(record.id).is_some() {

@@ -228,6 +228,13 @@ fn protect(socket: TcpStream, security: &Security, patience: Duration) -> Result
     Connection::new(socket, tls, patience)
 }
 
+/// As [`send`], over a connection that stands already.
+pub fn send_on(connection: Connection, settings: &Settings, files: Vec<OutgoingFile>) -> Report {
+    let mut report = Report { unsent: files.len(), ..Report::default() };
+    converse(connection, settings, false, files, None, &mut report);
+    report
+}
+
 /// Runs a session on `connection` and ends it in order, whatever happens.
 fn converse(
     mut connection: Connection,

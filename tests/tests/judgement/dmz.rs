@@ -23,39 +23,53 @@ use verification::possession::HandshakeSignature;
 
 use crate::handshake::{self, between};
 
+/// TLS of a control connection.
+pub type Spoken = tokio_rustls::server::TlsStream<tokio::net::TcpStream>;
+
 /// The evil twin of a proxyserver.
-struct Dmz {
-    port: tokio::net::TcpListener,
-    outbox: Outbox<FromServer>,
-    inbox: mpsc::Receiver<Result<FromClient, ControlEnd>>,
+pub struct Dmz {
+    pub port: tokio::net::TcpListener,
+    pub outbox: Outbox<FromServer>,
+    pub inbox: mpsc::Receiver<Result<FromClient, ControlEnd>>,
     sessions: u8,
 }
 
 impl Dmz {
     /// Takes the place of the proxyserver and lets the proxyclient link.
-    async fn start(chain: &mut Chain) -> Result<Self, Trouble> {
-        let identity = IdentityKey::load(&chain.scratch.path().join("state/proxyserver")).unwrap();
-        let tls = proxylink::tls::server(identity.pkcs8(), proxylink::tls::Accept::Any).unwrap();
-        let port = tokio::net::TcpListener::bind(chain.link_address()).await.unwrap();
-        chain.start_client()?;
-        let mut socket = timeout(PATIENCE, port.accept()).await.expect("the client dials").unwrap().0;
-        assert!(matches!(preamble_of(&mut socket).await, Preamble::Control));
-        let mut tls = tokio_rustls::TlsAcceptor::from(Arc::new(tls)).accept(socket).await.unwrap();
-        let hello = ServerHello { version: "evil".into(), pid: 1, host: "dmz".into(), licensed_until: 4_000_000_000 };
-        proxylink::frame::write(&mut tls, &FromServer::Hello(hello)).await.unwrap();
+    pub async fn start(chain: &mut Chain) -> Result<Self, Trouble> {
+        let (port, mut tls) = Self::greeted(chain).await?;
         let theirs = proxylink::frame::read::<FromClient>(&mut tls).await.unwrap();
         assert!(matches!(theirs, FromClient::Hello(_)), "{theirs:?}");
         let (outbox, inbox) = proxylink::control::start(tls, FromServer::Ping);
         Ok(Self { port, outbox, inbox, sessions: 0 })
     }
 
-    fn new_session(&mut self) -> SessionId {
+    /// A control connection on which this side has introduced itself, and the port that it came to.
+    pub async fn greeted(chain: &mut Chain) -> Result<(tokio::net::TcpListener, Spoken), Trouble> {
+        let (port, mut tls) = Self::reached(chain).await?;
+        let hello = ServerHello { version: "evil".into(), pid: 1, host: "dmz".into(), licensed_until: 4_000_000_000 };
+        proxylink::frame::write(&mut tls, &FromServer::Hello(hello)).await.unwrap();
+        Ok((port, tls))
+    }
+
+    /// The same, before a word was said.
+    pub async fn reached(chain: &mut Chain) -> Result<(tokio::net::TcpListener, Spoken), Trouble> {
+        let identity = IdentityKey::load(&chain.scratch.path().join("state/proxyserver")).unwrap();
+        let tls = proxylink::tls::server(identity.pkcs8(), proxylink::tls::Accept::Any).unwrap();
+        let port = tokio::net::TcpListener::bind(chain.link_address()).await.unwrap();
+        chain.start_client()?;
+        let mut socket = timeout(PATIENCE, port.accept()).await.expect("the client dials").unwrap().0;
+        assert!(matches!(preamble_of(&mut socket).await, Preamble::Control));
+        Ok((port, tokio_rustls::TlsAcceptor::from(Arc::new(tls)).accept(socket).await.unwrap()))
+    }
+
+    pub fn new_session(&mut self) -> SessionId {
         self.sessions += 1;
         SessionId::from_random([self.sessions; 16])
     }
 
     /// What the proxyclient answers to a question of this session.
-    async fn ask(&mut self, of: SessionId, question: FromServer) -> FromClient {
+    pub async fn ask(&mut self, of: SessionId, question: FromServer) -> FromClient {
         assert!(self.outbox.send(question));
         loop {
             let heard = timeout(PATIENCE, self.inbox.recv()).await.expect("an answer comes");
@@ -72,7 +86,7 @@ impl Dmz {
         }
     }
 
-    async fn pair(&mut self, session: SessionId, request: PairingRequest) -> FromClient {
+    pub async fn pair(&mut self, session: SessionId, request: PairingRequest) -> FromClient {
         self.ask(session, FromServer::Pair(session, Box::new(request))).await
     }
 
@@ -95,13 +109,13 @@ impl Dmz {
     }
 }
 
-async fn preamble_of(socket: &mut tokio::net::TcpStream) -> Preamble {
+pub async fn preamble_of(socket: &mut tokio::net::TcpStream) -> Preamble {
     let mut octets = [0; preamble::LENGTH];
     timeout(PATIENCE, socket.read_exact(&mut octets)).await.expect("a preamble comes").unwrap();
     Preamble::read(&octets).unwrap()
 }
 
-fn request(chain: &[CertificateDer<'_>], signature: HandshakeSignature) -> PairingRequest {
+pub fn request(chain: &[CertificateDer<'_>], signature: HandshakeSignature) -> PairingRequest {
     PairingRequest {
         direction: Direction::Incoming,
         peer: "192.0.2.7:40000".parse().unwrap(),
@@ -118,12 +132,12 @@ fn request(chain: &[CertificateDer<'_>], signature: HandshakeSignature) -> Pairi
     }
 }
 
-fn run(test: impl Future<Output = Result<(), Trouble>>) -> Result<(), Trouble> {
+pub fn run(test: impl Future<Output = Result<(), Trouble>>) -> Result<(), Trouble> {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(test)
 }
 
 /// A chain with two partners whose receive daemon only notes that it is called.
-fn prepare() -> Result<(Chain, TcpListener, Identity), Trouble> {
+pub fn prepare() -> Result<(Chain, TcpListener, Identity), Trouble> {
     let daemon = TcpListener::bind("127.0.0.1:0").unwrap();
     daemon.set_nonblocking(true).unwrap();
     let chain = Plan::new()

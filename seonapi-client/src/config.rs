@@ -7,7 +7,7 @@ use serde::de::{Error as _, IgnoredAny};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::error::{ApiError, ConfigError, reason};
-use crate::value::{Cidr, Fingerprint, HostPort, PrivateKeyPem, check_host, shown};
+use crate::value::{Cidr, Fingerprint, HostPort, PrivateKeyPem, check_host, plain, shown};
 
 /// The whole configuration of the proxy.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -153,10 +153,6 @@ impl Client {
     /// Whether the entry is that of a host with this address. `::1` counts as `127.0.0.1`, and an IPv4-mapped
     /// address as its IPv4 form, on both sides.
     pub fn is_at(&self, address: IpAddr) -> bool {
-        let plain = |address: IpAddr| match address.to_canonical() {
-            IpAddr::V6(Ipv6Addr::LOCALHOST) => IpAddr::V4(Ipv4Addr::LOCALHOST),
-            other => other,
-        };
         plain(self.address) == plain(address)
     }
 }

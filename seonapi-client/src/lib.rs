@@ -24,4 +24,4 @@ pub use message::{
     MAX_SESSIONS, Outcome, ServerStatus, SessionDirection, SessionRecord, Sessions, Severity, Status,
 };
 pub use trust::CaTrust;
-pub use value::{Cidr, Fingerprint, HostPort, PrivateKeyPem, ValueError};
+pub use value::{Cidr, Fingerprint, HostPort, PrivateKeyPem, ValueError, plain};

@@ -1,7 +1,7 @@
 //! The small values that configuration and messages are made of.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 use serde::de::{Deserialize, Deserializer, Error as _};
@@ -71,9 +71,18 @@ impl fmt::Debug for Fingerprint {
     }
 }
 
+/// The form under which an address is compared: IPv4-mapped addresses and `::1` in their IPv4 form (`::1` is 127.0.0.1).
+pub fn plain(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(Ipv6Addr::LOCALHOST) => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        other => other,
+    }
+}
+
 /// A range of addresses: `192.0.2.0/24`, `2001:db8::/32`, or a single address.
 ///
-/// IPv4 addresses in IPv6 form (`::ffff:192.0.2.1`) count as IPv4, in the range and in the address held against it.
+/// IPv4 addresses in IPv6 form (`::ffff:192.0.2.1`, and `::1`) count as IPv4, in the range and in the address held
+/// against it; see [`plain`].
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Cidr {
     first: IpAddr,
@@ -83,7 +92,7 @@ pub struct Cidr {
 impl Cidr {
     /// Whether the address lies in the range.
     pub fn contains(&self, address: IpAddr) -> bool {
-        match (self.first, address.to_canonical()) {
+        match (self.first, plain(address)) {
             (IpAddr::V4(first), IpAddr::V4(address)) => {
                 let mask = u32::MAX.checked_shl(32 - u32::from(self.prefix)).unwrap_or(0);
                 u32::from(address) & mask == u32::from(first)
@@ -126,7 +135,7 @@ impl FromStr for Cidr {
             }
             Some(_) => return Err(wrong()),
         };
-        Ok(match (written, written.to_canonical()) {
+        Ok(match (written, plain(written)) {
             (IpAddr::V6(_), IpAddr::V4(address)) if prefix >= 96 => Self::cut(address.into(), prefix - 96),
             _ => Self::cut(written, prefix),
         })
@@ -283,9 +292,12 @@ mod tests {
             ("198.51.100.7", "198.51.100.7", "198.51.100.8"),
             ("2001:db8::/32", "2001:db8:ffff::1", "2001:db9::"),
             ("192.0.2.7/24", "192.0.2.1", "192.0.3.7"),
-            ("0.0.0.0/0", "203.0.113.1", "::1"),
+            ("0.0.0.0/0", "203.0.113.1", "::2"),
             ("::/0", "2001:db8::1", "203.0.113.1"),
-            ("127.0.0.0/8", "::ffff:127.0.0.1", "::1"),
+            ("127.0.0.0/8", "::ffff:127.0.0.1", "::2"),
+            // `::1` is 127.0.0.1 in a range and in what is held against it.
+            ("127.0.0.0/8", "::1", "::ffff:128.0.0.1"),
+            ("::1", "127.0.0.1", "127.0.0.2"),
             ("::ffff:192.0.2.0/120", "192.0.2.9", "192.0.3.9"),
         ] {
             let range: Cidr = range.parse().unwrap();

@@ -194,7 +194,7 @@ pub(super) enum Share {
 
 impl Share {
     pub(super) fn of(address: IpAddr) -> Self {
-        match address.to_canonical() {
+        match verification::plain(address) {
             IpAddr::V4(address) => Self::V4(address),
             IpAddr::V6(address) => {
                 let [a, b, c, d, ..] = address.segments();
@@ -213,7 +213,7 @@ enum Network {
 
 impl Network {
     fn of(address: IpAddr) -> Self {
-        match address.to_canonical() {
+        match verification::plain(address) {
             IpAddr::V4(address) => {
                 let [a, b, c, _] = address.octets();
                 Self::V4([a, b, c])
@@ -230,6 +230,16 @@ impl Network {
 mod tests {
     use super::*;
     use std::time::Duration;
+
+    #[test]
+    fn the_forms_of_an_address_of_ipv4_count_as_one() {
+        for (one, other) in [("::1", "127.0.0.1"), ("::ffff:127.0.0.1", "::1"), ("::ffff:192.0.2.7", "192.0.2.7")] {
+            let (one, other): (IpAddr, IpAddr) = (one.parse().unwrap(), other.parse().unwrap());
+            assert_eq!(Share::of(one), Share::of(other), "{one} {other}");
+            assert_eq!(Network::of(one), Network::of(other), "{one} {other}");
+        }
+        assert_ne!(Share::of("::2".parse().unwrap()), Share::of("127.0.0.1".parse().unwrap()));
+    }
 
     fn limits(max_unverified: u32) -> Limits {
         Limits {

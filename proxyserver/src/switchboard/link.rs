@@ -110,7 +110,7 @@ pub async fn accept(listener: TcpListener, port: Arc<LinkPort>) {
                 continue;
             }
         };
-        match Place::take(&port, from.ip()) {
+        match Place::take(&port, verification::plain(from.ip())) {
             Some(place) => {
                 tokio::spawn(async move {
                     let port = Arc::clone(&place.port);

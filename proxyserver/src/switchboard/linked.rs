@@ -35,8 +35,11 @@ impl Switchboard {
             }
         })
         .abort_handle();
-        *self.port.linked.lock().unwrap_or_else(PoisonError::into_inner) =
-            Some(link::Holder { key: control.key, instance: control.hello.instance, address: control.from.ip() });
+        *self.port.linked.lock().unwrap_or_else(PoisonError::into_inner) = Some(link::Holder {
+            key: control.key,
+            instance: control.hello.instance,
+            address: verification::plain(control.from.ip()),
+        });
         self.linked = Some(Linked {
             number,
             key: control.key,

@@ -25,7 +25,7 @@ impl Places {
 
     /// A place for a connection from this address, if there is one.
     pub fn take(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
-        let address = address.to_canonical();
+        let address = verification::plain(address);
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let here = taken.get(&address).copied().unwrap_or_default();
         if here >= self.of_one || taken.values().sum::<usize>() >= self.all {

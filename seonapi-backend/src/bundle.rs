@@ -19,7 +19,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub use export::export;
 pub use import::import;
-pub use settle::settled;
+pub use settle::{alone, settled};
 
 use crate::store::Carried;
 

@@ -12,9 +12,10 @@ use nix::unistd::geteuid;
 use seonapi_client::{Component, Event, EventMessage, Severity};
 use uuid::Uuid;
 
+use crate::bundle::alone;
 use crate::configuration::{Configuration, Ignore};
 use crate::journal::{Level, escaped, say};
-use crate::replacing::replace;
+use crate::replacing::{folder_of, replace};
 use crate::store::{Store, StoreError};
 
 /// Code of the line in the system log.
@@ -102,6 +103,8 @@ fn name_of(entry: &Ignore) -> Uuid {
 /// Takes the entry out of the configuration file, and changes nothing else of it.
 fn remove(file: &Path, entry: &Ignore) -> Result<(), String> {
     let by_hand = |reason: &str| format!("{reason}; remove it by hand");
+    // An import at this moment must not be undone.
+    let _alone = alone(&folder_of(file)).map_err(|failure| by_hand(&failure.lines.join(", ")))?;
     let file = fs::canonicalize(file).map_err(|error| by_hand(&error.to_string()))?;
     let about = fs::metadata(&file).map_err(|error| by_hand(&error.to_string()))?;
     if about.uid() != geteuid().as_raw() {

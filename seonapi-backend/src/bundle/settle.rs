@@ -46,8 +46,11 @@ pub fn settled(config: &Path) -> Result<Settled, Failure> {
     Ok(Settled { _folder: Some(locked) })
 }
 
-/// Keeps everybody else out of the folder.
-pub(super) fn alone(folder: &Path) -> Result<File, Failure> {
+/// Keeps everybody else out of the folder, for who changes something in it.
+///
+/// # Errors
+/// Somebody else is in it for longer than ten seconds, or an import that was cut off cannot be finished.
+pub fn alone(folder: &Path) -> Result<File, Failure> {
     let locked = File::open(folder).map_err(|error| format!("{} cannot be read: {error}", folder.display()))?;
     lock(&locked, folder, File::try_lock)?;
     finish(folder).map_err(|error| cut_off(folder, &error))?;

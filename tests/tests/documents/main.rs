@@ -119,20 +119,50 @@ impl Site {
     }
 }
 
+/// As the set-up page leaves it.
+fn set_up() -> Site {
+    let mut site = Site::new();
+    for block in document("set-up.md") {
+        site.follow(&block);
+    }
+    site
+}
+
 #[test]
 fn set_up_leads_from_nothing_to_the_first_file() {
-    let mut site = Site::new();
-    let mut said = Vec::new();
-    for block in document("set-up.md") {
-        said.push(site.follow(&block));
-    }
+    let site = set_up();
     assert_eq!(site.proxy_id.len(), 66);
     let sent = fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md")).unwrap();
-    let arrived = fs::read_dir(&site.received).unwrap().map(|file| fs::read(file.unwrap().path()).unwrap());
-    assert!(arrived.into_iter().any(|file| file == sent), "{:?}", said.last());
+    let mut arrived = fs::read_dir(&site.received).unwrap().map(|file| fs::read(file.unwrap().path()).unwrap());
+    assert!(arrived.any(|file| file == sent), "the file is not there as it was sent");
     // The record is there a moment after the file; then the last commands show it.
     let shows = document("set-up.md").pop().unwrap();
     let shown = until(PATIENCE, || Some(site.inside.run(&shows.text)).filter(|said| said.contains("completed")));
     let shown = shown.unwrap_or_else(|| panic!("no session record: {}", site.inside.run(&shows.text)));
     assert!(shown.contains("ACME") && shown.contains("link-up"), "{shown}");
+}
+
+#[test]
+fn the_other_pages_can_be_followed_on_what_was_set_up() {
+    let mut site = set_up();
+    for page in ["troubleshooting.md", "security.md", "migration.md"] {
+        for block in document(page) {
+            site.follow(&block);
+        }
+    }
+}
+
+/// Codes in the pages are those of the table, so that they can be found.
+#[test]
+fn the_pages_name_situations_that_there_are() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
+    for page in ["set-up.md", "troubleshooting.md", "security.md", "migration.md"] {
+        let text = fs::read_to_string(folder.join(page)).unwrap();
+        for word in text.split('`').skip(1).step_by(2) {
+            let is_code = word.contains('-') && word.bytes().all(|octet| octet.is_ascii_lowercase() || octet == b'-');
+            let is_other = word.starts_with('-') || word.contains("--") || page == "set-up.md";
+            let known = proxylink::situation::Situation::by_code(word).is_some();
+            assert!(!is_code || is_other || known, "{page}: {word}");
+        }
+    }
 }

@@ -13,7 +13,8 @@ pub fn blocks(page: &str) -> Vec<Block> {
     let mut found: Vec<Block> = Vec::new();
     let mut open = false;
     for line in page.lines() {
-        if let Some(kind) = line.strip_prefix("```") {
+        // Within a list it stands further to the right.
+        if let Some(kind) = line.trim_start().strip_prefix("```") {
             open = !open;
             if open {
                 found.push(Block { kind: kind.trim().to_owned(), text: String::new() });

@@ -175,7 +175,7 @@ fn each_fault_around_the_proxyserver_is_named_with_what_to_do() -> Result<(), Tr
     let logrc = beside.join("seon_proxyserver.logrc");
     std::fs::write(&logrc, "appenders:\n  day:\n    kind: seon_apender\nroot:\n  level: info\n  appenders: [day]\n")
         .unwrap();
-    server(&chain).only_wrong(3, "log", "seon_proxyserver.logrc:2:3");
+    server(&chain).only_wrong(3, "log", "seon_proxyserver.logrc:3:11");
     std::fs::remove_file(logrc).unwrap();
 
     let pid_file = beside.join("seon_proxyserver2.pid");

@@ -1,4 +1,21 @@
 //! Reading a `.logrc`: log4rs' own format, with errors that name the place, and nothing passed over in silence.
+//!
+//! The file is YAML, `seon_proxyserver.logrc` or `seon_proxyclient.logrc` in the directory of the program. Read once, at the
+//! start (and when the gate executes itself anew); `refresh_rate` is refused. Unknown members anywhere are errors.
+//!
+//! | Member | Meaning |
+//! | --- | --- |
+//! | `appenders.NAME.kind` | `seon_appender`; of log4rs: `console`, `file` |
+//! | `appenders.NAME.encoder.kind` | `seon_layout`, `seon_json`, `seon_eve`; of log4rs: `pattern`, which is what `console` and `file` have without an encoder and which shows neither process nor code |
+//! | `appenders.NAME.filters` | a list, each with a `kind`: `seon_alerts`; of log4rs: `threshold` with `level` (`error` lets FATAL through as well) |
+//! | `root.level` | least level that the processes start with: `trace`, `debug`, `info` (the default), `warn`, `error`, `fatal`; signals and `--log-level` change it |
+//! | `root.appenders` | names of those that are written; at least one |
+//! | `loggers.MODULE.level` | least level of one module (`off`, `error`, `warn`, `info`, `debug`, `trace`), which can only leave out more than the level of the process does |
+//! | `loggers.MODULE.appenders`, `loggers.MODULE.additive` | further appenders for it; whether those of `root` get it too (by default they do) |
+//!
+//! `seon_appender` has the settings `path` and `encoder`, `console` has `target` (`stdout`, `stderr`) and `encoder`, `file`
+//! has `path`, `append` and `encoder`. The kinds of ours besides have none. The user that the daemon runs as opens the files,
+//! the directories of which must exist.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -101,7 +118,10 @@ pub(super) fn read(path: &Path, text: &str, directory: &Path, default_path: &Pat
 
     let mut config = Config::builder();
     for (name, section) in logrc.appenders {
-        let wrong = |error: anyhow::Error| at(place_of(text, &name), format!("appender {name}: {error:#}"));
+        let wrong = |error: anyhow::Error| {
+            let message = format!("{error:#}");
+            at(place_within(text, &name, &message), format!("appender {name}: {message}"))
+        };
         let mut appender = Appender::builder();
         for filter in section.filters {
             appender = appender.filter(kinds.deserialize::<dyn Filter>(&filter.kind, filter.config).map_err(wrong)?);
@@ -145,6 +165,25 @@ fn directories_of_log4rs(text: &str) -> Vec<PathBuf> {
     let path = |section: FileSection| std::path::absolute(section.path?.as_str()?).ok();
     let parent = |path: PathBuf| path.parent().filter(|directory| directory.is_dir()).map(Path::to_owned);
     foreign.filter_map(path).filter_map(parent).collect()
+}
+
+/// Line and column of what a message about an appender names, or of the appender itself.
+fn place_within(text: &str, name: &str, message: &str) -> (usize, usize) {
+    let start = place_of(text, name);
+    let named = message.split('`').nth(1).or_else(|| {
+        let named = message.strip_prefix("Unknown field ").or_else(|| message.strip_prefix("Unknown variant "))?;
+        named.split(['.', ' ', ',']).next()
+    });
+    let of_path = message.contains("cannot be opened") || message.contains("does not name a file");
+    let named = if of_path { Some("path") } else { named };
+    let Some(named) = named.filter(|named| !named.is_empty()) else { return start };
+    let (line, column) = start;
+    let indent = |line: &str| line.len() - line.trim_start().len();
+    // Its own lines: those that stand further to the right.
+    let own = text.lines().enumerate().skip(line);
+    let mut own = own.take_while(|(_, line)| line.trim().is_empty() || indent(line) >= column);
+    let found = own.find_map(|(number, line)| line.find(named).map(|at| (number + 1, at + 1)));
+    found.unwrap_or(start)
 }
 
 /// Line and column where a key stands. The values below it were read without their places.
@@ -215,10 +254,13 @@ loggers:
     #[test]
     fn every_error_names_its_place() {
         let cases = [
-            ("kind: seon_appender", "kind: seon_apender", 2, 3, "seon_apender"),
-            ("path: day.log", "file: day.log", 2, 3, "Unknown field file"),
-            ("path: day.log", "path: no/such/folder/day.log", 2, 3, "cannot be opened"),
-            ("kind: seon_layout", "kind: seon_jason", 2, 3, "seon_jason"),
+            ("kind: seon_appender", "kind: seon_apender", 3, 11, "seon_apender"),
+            ("path: day.log", "file: day.log", 4, 5, "Unknown field file"),
+            ("path: day.log", "path: no/such/folder/day.log", 4, 5, "cannot be opened"),
+            ("kind: seon_layout", "kind: seon_jason", 6, 13, "seon_jason"),
+            ("kind: seon_layout", "kind: seon_json\n      pretty: yes", 7, 7, "pretty"),
+            ("target: stderr", "target: printer", 9, 13, "printer"),
+            ("path: day.log", "path: ..", 4, 5, "does not name a file"),
             ("[day, terminal]", "[day, night]", 12, 3, "night"),
             ("[day, terminal]", "[]", 10, 1, "no appender"),
             ("level: fatal", "level: verbose", 11, 3, "no log level"),

@@ -27,6 +27,7 @@ pub const TESTS: &[Test] = tests![
     columns_come_from_the_record_and_the_gate,
     one_process_alone_changes_its_level,
     a_lent_level_goes_back_by_itself_also_in_children_forked_meanwhile,
+    a_lent_level_survives_an_exec,
     without_logrc_there_is_a_default_and_a_note,
     a_broken_logrc_names_line_and_column,
     the_directory_is_that_of_the_binary,
@@ -384,6 +385,19 @@ fn a_lent_level_goes_back_by_itself_also_in_children_forked_meanwhile() {
     assert_eq!(lines, expected.map(|(pid, line)| line.replace("[]", &format!("[{pid}]"))));
 }
 
+fn a_lent_level_survives_an_exec() {
+    let gate = Gate::new();
+    change_level(LevelOrder::Lend(Threshold::Trace, Duration::from_secs(1)), None);
+    let begun = gate.log.begun();
+    // The new program knows what it is told alone.
+    change_level(LevelOrder::Set(Threshold::Fatal), None);
+    let resumed = GateLog::resume(begun);
+    assert_eq!(level(), Threshold::Trace);
+    assert_eq!(gate.family.next_signal().signal, signals::Signal::Level(LevelOrder::Return));
+    change_level(LevelOrder::Return, None);
+    assert_eq!((level(), resumed.note()), (Threshold::Info, None));
+}
+
 fn without_logrc_there_is_a_default_and_a_note() {
     let folder = tempfile::tempdir().unwrap();
     let log = GateLog::start("seon_test", folder.path(), false).unwrap();
@@ -406,7 +420,7 @@ fn a_broken_logrc_names_line_and_column() {
     let path = folder.path().join("seon_test.logrc");
     std::fs::write(&path, LOGRC.replace("kind: seon_appender", "kind: rolling_file")).unwrap();
     let broken = GateLog::start("seon_test", folder.path(), false).unwrap_err();
-    assert!(broken.to_string().starts_with(&format!("{}:2:3: appender day: ", path.display())), "{broken}");
+    assert!(broken.to_string().starts_with(&format!("{}:3:11: appender day: ", path.display())), "{broken}");
     std::fs::write(&path, LOGRC.replace("root:", "root: [")).unwrap();
     let broken = GateLog::start("seon_test", folder.path(), false).unwrap_err();
     assert!(matches!(broken, LogError::Logrc(ref place) if place.line >= 5), "{broken}");

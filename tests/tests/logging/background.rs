@@ -102,10 +102,10 @@ fn a_broken_logrc_stops_the_start_with_line_and_column() -> Result<(), Trouble> 
     let chain = Plan::new().prepare()?;
     let cases = [
         ("level: info", "level: loud", "8:3", "\"loud\" is no log level"),
-        ("kind: seon_eve", "kind: seon_eva", "2:3", "seon_eva"),
-        ("kind: seon_eve", "kind: seon_eve\n      pretty: true", "2:3", "Unknown field pretty"),
-        ("kind: seon_appender", "kind: seon_apender", "2:3", "seon_apender"),
-        ("path: day.log", "path: /no/such/place/day.log", "2:3", "/no/such/place/day-2"),
+        ("kind: seon_eve", "kind: seon_eva", "6:13", "seon_eva"),
+        ("kind: seon_eve", "kind: seon_eve\n      pretty: true", "7:7", "Unknown field pretty"),
+        ("kind: seon_appender", "kind: seon_apender", "3:11", "seon_apender"),
+        ("path: day.log", "path: /no/such/place/day.log", "4:5", "/no/such/place/day-2"),
         ("appenders: [day]", "appenders: [night]", "9:3", "night"),
         ("root:\n", "root:\n  colour: red\n", "8:3", "colour"),
         ("root:\n", "\troot:\n", "7:", "tab"),

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use proxydaemon::asynchronous::AsyncChannel;
 use proxylink::pairing::SessionId;
+use proxylink::particulars::Particulars;
 
 use serde::{Deserialize, Serialize};
 use verification::UnixTime;
@@ -24,6 +25,8 @@ pub struct Session {
     pub peer: SocketAddr,
     /// What TLS agreed and what the partner's certificate says, for the line that it is paired.
     pub shown: String,
+    /// The same, for the fields of that line.
+    pub about: Particulars,
     /// What the partner showed.
     pub chain: Vec<Vec<u8>>,
     /// When the partner was judged.
@@ -74,6 +77,7 @@ impl Session {
             partner: kept.partner,
             peer: kept.peer,
             shown: String::new(),
+            about: Particulars::default(),
             chain: kept.chain.into_iter().map(serde_bytes::ByteBuf::into_vec).collect(),
             established: UnixTime::since_unix_epoch(Duration::from_secs(kept.established)),
             ended: false,

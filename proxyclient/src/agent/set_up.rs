@@ -48,6 +48,7 @@ impl Agent {
         let deadline = Instant::now() + limits.pairing_timeout;
         let Some(up) = self.up() else { return refuse(Situation::LinkDown, "the link is lost") };
         let tls = request.tls.clone();
+        let about = Particulars { partner: name.clone(), ..particulars(session, request) };
         let assignment = Assignment {
             session,
             link: up.control.address,
@@ -79,6 +80,7 @@ impl Agent {
                     tls.key_exchange,
                     partner.facts()
                 ),
+                about,
                 chain: request.chain.0.iter().map(|der| der.to_vec()).collect(),
                 established: judge::now(),
                 ended: false,
@@ -144,10 +146,12 @@ impl Agent {
                 let (partner, peer, ended) = (known.partner.clone(), known.peer, known.ended);
                 let name = partner.as_deref().unwrap_or("(unknown)");
                 let text = format!("peer={peer} partner={name}: {}", std::mem::take(&mut known.shown));
+                let about = std::mem::take(&mut known.about);
                 if ended {
                     self.sessions.remove(session);
                 }
-                self.report(Situation::SessionPaired, &text, Some(session), partner, Some(peer));
+                Situation::SessionPaired.tell_about(&about, &text);
+                self.report_only(Situation::SessionPaired, &text, Some(session), partner, Some(peer));
             }
             (Phase::Running, None) => {}
             (_, None) => {

@@ -96,6 +96,11 @@ fn a_session_is_told_with_all_that_is_known_of_it() -> Result<(), Trouble> {
     assert_eq!((&outside["event_type"], &outside["dest_ip"]), (&json!("oftp2"), &json!("127.0.0.1")));
     assert_eq!(outside["tls"]["version"], "TLS 1.3");
     assert_eq!(outside["oftp2"]["files"], json!(["INVOICES", "ORDERS"]));
+    // Who came in is known from the first line on.
+    let paired = object(&client, "eve", "/oftp2/situation", "session-paired")?;
+    for member in ["flow_id", "src_port", "dest_port", "tls"] {
+        assert_eq!(paired[member], inside[member], "{member}");
+    }
     let engine = object(&server, "eve", "/engine/code", "server-started")?;
     assert_eq!((&engine["event_type"], &engine["engine"]["role"]), (&json!("engine"), &json!("gate")));
     Ok(())

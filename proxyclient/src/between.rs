@@ -2,7 +2,8 @@
 //! SEQPACKET pair. The stronger side ends the weaker one on anything else.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use proxylink::message::Refused;
 use proxylink::pairing::{Direction, KeyHash, SessionId, TlsFacts, Token};
@@ -10,6 +11,9 @@ use proxylink::particulars::{Particulars, ShownCertificate};
 use proxylink::record::{Report, SessionReport, UnixMillis};
 use proxylink::snapshot::Limits;
 use serde::{Deserialize, Serialize};
+use verification::Cidr;
+
+use crate::outgoing::Target;
 
 /// Largest message between two processes, in octets: a session record with all its files.
 pub const LARGEST: usize = 160 * 1024;
@@ -29,6 +33,15 @@ pub enum ToAgent {
     Report(Report),
     /// A session that was running before this agent was started, with what its predecessor wanted kept.
     Running(SessionId, serde_bytes::ByteBuf),
+    /// An inside station has connected, and a session is forked for it; the descriptor is the agent's end of its pair.
+    Station {
+        /// The session's name, made by the gate.
+        session: SessionId,
+        /// Where the station is.
+        station: SocketAddr,
+        /// Where the port leads at which it came.
+        leads: Leads,
+    },
     /// The daemon ends: nothing new is taken.
     Draining,
     /// The last session has ended: take leave of the DMZ, deliver what there is, end.
@@ -44,6 +57,10 @@ pub enum FromAgent {
     End(SessionId),
     /// Keep this for the session, unread, until it ends, for the agent's successor. At most [`LARGEST`] octets.
     Remember(SessionId, serde_bytes::ByteBuf),
+    /// Listen to inside stations like this from now on, or not at all. Sessions are not touched.
+    Stations(Option<Box<Stations>>),
+    /// This station has named a partner, and is silent no more.
+    Named(SessionId),
     /// Nothing new is taken any more; end with the last session, at the latest after so many seconds.
     Drain { seconds: u64, why: Drain },
     /// How long sessions get when a signal ends the daemon.
@@ -71,6 +88,30 @@ impl fmt::Display for Standing {
     }
 }
 
+/// How the gate listens to inside stations.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stations {
+    /// Address of this host.
+    pub address: IpAddr,
+    /// Its ports, and where each leads.
+    pub ports: Vec<(u16, Leads)>,
+    /// Whose connections are read at all.
+    pub allow_from: Vec<Cidr>,
+    /// From accept to the end of the station's request.
+    pub request_timeout: Duration,
+    /// Stations at once that have not named a partner.
+    pub most_silent: u32,
+}
+
+/// Where a port for inside stations leads.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Leads {
+    /// To the partner that the station names.
+    Anywhere,
+    /// To this partner, without any request.
+    To(String),
+}
+
 /// Why the agent has the daemon end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Drain {
@@ -89,6 +130,43 @@ pub enum ToSession {
     Assignment(Box<Assignment>),
     /// The DMZ knows the session's key: connect.
     Go,
+    /// The partner whom the station named is being called.
+    Calling(Box<Calling>),
+    /// The called partner stands, and the DMZ knows the session's key; the descriptor is the data connection.
+    Join(Box<Assignment>),
+    /// The station gets no session.
+    Refused(Box<NotCalled>),
+}
+
+/// A call that has begun.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Calling {
+    /// The partner.
+    pub partner: String,
+    /// Its address as configured.
+    pub called: String,
+    /// How long it may take until the partner stands.
+    pub within: Duration,
+}
+
+/// A call that came to nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NotCalled {
+    /// Why.
+    pub refused: Refused,
+    /// What the DMZ says it saw of the partner.
+    pub seen: Option<Seen>,
+}
+
+/// What was seen of a called partner that did not stand.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seen {
+    /// Where it is; unspecified when it was not reached.
+    pub peer: SocketAddr,
+    /// SHA-256 of the certificate it showed.
+    pub certificate: Option<[u8; 32]>,
+    /// What TLS agreed.
+    pub tls: Option<TlsFacts>,
 }
 
 /// Session to agent.
@@ -100,6 +178,15 @@ pub enum FromSession {
     Failed(Refused),
     /// The data connection stands.
     Linked,
+    /// The station wants this; the session's key for the data connection.
+    Asks {
+        /// What it named; nothing on a partner's own port.
+        target: Option<Target>,
+        /// For the DMZ, once the partner stands.
+        key: KeyHash,
+    },
+    /// The station has closed its connection.
+    Left,
 }
 
 /// Everything a session of the inside is told. It resolves no name and reads no file.
@@ -109,11 +196,13 @@ pub struct Assignment {
     pub session: SessionId,
     /// Address of the control connection: data connections go there and nowhere else.
     pub link: SocketAddr,
+    /// Who called whom.
+    pub direction: Direction,
     /// Finds the DMZ session.
     pub token: Token,
     /// Key of the DMZ session on the data connection.
     pub dmz_key: KeyHash,
-    /// Addresses of the receive daemon, tried in turn.
+    /// Addresses of the receive daemon, tried in turn. None in an outgoing session.
     pub receive_daemon: Vec<SocketAddr>,
     /// Name of the partner, when it has one.
     pub partner: Option<String>,
@@ -121,12 +210,14 @@ pub struct Assignment {
     pub ssid_codes: Vec<String>,
     /// Whether RFC 5024 holds word by word.
     pub strict: bool,
-    /// Where the partner called from.
+    /// Where the partner is.
     pub peer: SocketAddr,
     /// Where it called, in the DMZ.
     pub local: SocketAddr,
     /// What its certificate says, for the log.
     pub shown: ShownCertificate,
+    /// Its address as configured, in an outgoing session.
+    pub called: Option<String>,
     /// SHA-256 of the partner's certificate.
     pub certificate: [u8; 32],
     /// The Odette identification in its subject, escaped.
@@ -144,7 +235,7 @@ impl Assignment {
     pub fn particulars(&self) -> Particulars {
         Particulars {
             local: Some(self.local),
-            direction: Some(Direction::Incoming),
+            direction: Some(self.direction),
             partner: self.partner.clone(),
             shown: Some(self.shown.clone()),
             certificate: Some(self.certificate),

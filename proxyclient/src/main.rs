@@ -12,6 +12,7 @@ mod evil;
 mod explain;
 mod gate;
 mod options;
+mod outgoing;
 mod receive_daemon;
 mod session;
 

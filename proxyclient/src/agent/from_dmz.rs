@@ -28,6 +28,8 @@ const LAST_SECOND: i64 = 253_402_300_799;
 pub struct FromDmz {
     /// Sessions that were paired: their record is the inside's.
     paired: Names,
+    /// Sessions that were called from inside.
+    called: Names,
     /// Sessions whose record the DMZ has sent.
     recorded: Names,
     not_believed: u64,
@@ -104,6 +106,17 @@ impl FromDmz {
     /// A session is paired: from now on its record is the inside's alone.
     pub fn is_paired(&mut self, session: SessionId) {
         self.paired.add(session.to_string());
+    }
+
+    /// A session is called from inside: its record is the inside's alone, whatever becomes of it.
+    pub fn is_called(&mut self, session: SessionId) {
+        self.called.add(session.to_string());
+        self.is_paired(session);
+    }
+
+    /// Whether the session was called from inside.
+    pub fn was_called(&self, session: SessionId) -> bool {
+        self.called.has(&session.to_string())
     }
 
     /// Whether a record of the DMZ for this session is taken: the first one, unless the session was paired. The backend

@@ -16,6 +16,8 @@ use rustls::sign::{CertifiedKey, SigningKey};
 use seonapi_client::{ProxyConfig, TlsVersion};
 use verification::{Cidr, Der, Expiring, Expiry, LeftOutCrl, PartnerSource, PolicySource};
 
+use crate::outgoing::{Callable, Callables, Target};
+
 /// Signatures that TLS 1.2 and 1.3 know and we make, best first.
 const SCHEMES: [SignatureScheme; 10] = [
     SignatureScheme::ED25519,
@@ -29,6 +31,9 @@ const SCHEMES: [SignatureScheme; 10] = [
     SignatureScheme::RSA_PKCS1_SHA384,
     SignatureScheme::RSA_PKCS1_SHA512,
 ];
+
+/// Ports of partners' own: each is a descriptor of the gate, which commonly has 1024.
+const MOST_OWN_PORTS: usize = 500;
 
 /// Why a configuration is not taken over.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,8 +77,10 @@ pub struct InForce {
     pub crls: HashMap<[u8; 32], Arc<Vec<u8>>>,
     /// CRL URLs that the backend knows.
     pub known_crl_urls: Vec<String>,
-    /// Whether the configuration names clients that would take outgoing sessions.
-    pub asks_for_outgoing: bool,
+    /// The entries of proxyclients, for outgoing sessions.
+    pub clients: Vec<seonapi_client::Client>,
+    /// The partners that can be called.
+    pub callables: Callables,
     /// CRLs that are not used, and why.
     pub left_out: Vec<LeftOutCrl>,
     /// When own certificate, anchors, pins and CRLs end.
@@ -138,7 +145,8 @@ impl InForce {
             identity,
             crls,
             receive_daemon: (config.receive_daemon.host.clone(), config.receive_daemon.port),
-            asks_for_outgoing: !config.clients.is_empty(),
+            clients: config.clients.clone(),
+            callables: callables(config)?,
             known_crl_urls: config.trust.known_crl_urls.clone(),
             left_out: compiled.left_out,
             expiries,
@@ -226,6 +234,29 @@ fn policy(config: &ProxyConfig) -> Result<PolicySource, Unusable> {
         },
         partners: config.partners.iter().enumerate().map(partner).collect::<Result<_, _>>()?,
     })
+}
+
+/// Enabled partners with an address. Each port of a partner's own leads to one.
+fn callables(config: &ProxyConfig) -> Result<Callables, Unusable> {
+    let invalid = |index: usize, text: String| Unusable::Invalid(format!("partners[{index}].{text}"));
+    let mut all: Vec<(usize, Callable)> = Vec::new();
+    for (index, partner) in config.partners.iter().enumerate().filter(|(_, partner)| partner.enabled) {
+        let Some(address) = &partner.address else { continue };
+        let address =
+            Target::read(&address.to_string()).map_err(|error| invalid(index, format!("address: {error}")))?;
+        if let Some(port) = partner.listen_port
+            && let Some((other, _)) = all.iter().find(|(_, other)| other.own_port == Some(port))
+        {
+            return Err(invalid(index, format!("listen_port: {port} is that of partners[{other}] too")));
+        }
+        let (name, own_port, max_sessions) = (partner.name.clone(), partner.listen_port, partner.max_sessions);
+        all.push((index, Callable { name, address, own_port, max_sessions }));
+    }
+    let own = all.iter().filter(|(_, partner)| partner.own_port.is_some()).count();
+    if own > MOST_OWN_PORTS {
+        return Err(Unusable::Invalid(format!("partners: {own} have a listen_port; {MOST_OWN_PORTS} are the most")));
+    }
+    Ok(Callables::new(all.into_iter().map(|(_, partner)| partner).collect()))
 }
 
 fn ders(place: &str, pems: &[String]) -> Result<Vec<Der>, Unusable> {

@@ -10,6 +10,7 @@ use proxylink::situation::Situation;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use verification::{CertificateFacts, Fingerprint, Peer, Policy, Presented, Refusal, Unsure, VerifiedPartner};
 
+use super::sessions::Session;
 use super::spent::Spent;
 
 /// Refusals whose record the DMZ may still send.
@@ -23,13 +24,18 @@ const MOST_DOUBTS: usize = 4096;
 /// The refusal, with its situation and what the certificate that was presented says of itself.
 pub fn judge(
     request: &PairingRequest,
+    peer: Peer<'_>,
     policy: &[u8],
     own_certificates: &[[u8; 32]],
     spent: &mut Spent,
     now: UnixTime,
 ) -> Result<VerifiedPartner, Refused> {
-    if request.direction != Direction::Incoming {
-        let text = "no outgoing session was asked for".to_owned();
+    let (direction, side) = match peer {
+        Peer::Caller => (Direction::Incoming, "no such session was called"),
+        Peer::Called { .. } => (Direction::Outgoing, "the session was called, and did not come"),
+    };
+    if request.direction != direction {
+        let text = side.to_owned();
         return Err(Refused { situation: Situation::PairingRefused, text });
     }
     let chain: Vec<_> = request.chain.0.iter().map(|der| CertificateDer::from(der.as_slice())).collect();
@@ -38,9 +44,9 @@ pub fn judge(
         text: "the DMZ presents no certificate".to_owned(),
     })?;
     let refused = |refusal: Refusal| told(&refusal, end_entity);
-    let possession = request.signature.verify(end_entity, Peer::Caller.direction()).map_err(refused)?;
+    let possession = request.signature.verify(end_entity, peer.direction()).map_err(refused)?;
     // In TLS 1.2 the partner signed the whole handshake, our certificate in it: one made towards another server does not count.
-    if let Some(server_chain) = request.signature.server_chain(Peer::Caller.direction())
+    if let Some(server_chain) = request.signature.server_chain(peer.direction())
         && !server_chain.first().is_some_and(|own| own_certificates.contains(Fingerprint::of(own).as_bytes()))
     {
         return Err(Refused {
@@ -50,7 +56,7 @@ pub fn judge(
     }
     let policy = Policy::open(policy)
         .map_err(|error| Refused { situation: Situation::PairingRefused, text: error.to_string() })?;
-    let presented = Presented { chain: &chain, peer: Peer::Caller };
+    let presented = Presented { chain: &chain, peer };
     let partner = verification::judge(presented, &policy, now, request.peer.ip()).map_err(refused)?;
     // Only now, so that nobody fills the memory with signatures of keys that nobody trusts.
     let (first_time, kept) = spent.take(*possession.digest(), *partner.fingerprint().as_bytes());
@@ -70,23 +76,39 @@ pub fn judge(
 ///
 /// # Errors
 /// Why it no longer stands.
-pub fn still_stands(
-    chain: &[Vec<u8>],
-    peer: std::net::IpAddr,
-    name: Option<&str>,
-    established: UnixTime,
-    policy: &[u8],
-) -> Result<(), Refused> {
-    let chain: Vec<_> = chain.iter().map(|der| CertificateDer::from(der.as_slice())).collect();
+pub fn still_stands(session: &Session, policy: &[u8]) -> Result<(), Refused> {
+    let chain: Vec<_> = session.chain.iter().map(|der| CertificateDer::from(der.as_slice())).collect();
     let policy = Policy::open(policy)
         .map_err(|error| Refused { situation: Situation::PairingRefused, text: error.to_string() })?;
-    let presented = Presented { chain: &chain, peer: Peer::Caller };
-    match verification::judge_again(presented, &policy, established, now(), peer) {
+    let name = session.partner.as_deref();
+    let peer = match (session.direction, name) {
+        (Direction::Outgoing, Some(partner)) => Peer::Called { partner },
+        _ => Peer::Caller,
+    };
+    let presented = Presented { chain: &chain, peer };
+    match verification::judge_again(presented, &policy, session.established, now(), session.peer.ip()) {
         Ok(partner) if partner.name() == name => Ok(()),
         Ok(partner) => Err(Refused {
             situation: Situation::PartnerUnknown,
             text: format!("its certificate is now that of {}", partner.name().unwrap_or("no configured partner")),
         }),
+        Err(refusal) => Err(told(&refusal, chain.first().map_or(&[], AsRef::as_ref))),
+    }
+}
+
+/// Whether these certificates, shown by a server in a handshake that is not done, are the called partner's.
+///
+/// # Errors
+/// Why not.
+pub fn is_partners(chain: &[&[u8]], partner: &str, policy: &[u8]) -> Result<(), Refused> {
+    let chain: Vec<_> = chain.iter().map(|der| CertificateDer::from(*der)).collect();
+    let policy = Policy::open(policy)
+        .map_err(|error| Refused { situation: Situation::PairingRefused, text: error.to_string() })?;
+    let presented = Presented { chain: &chain, peer: Peer::Called { partner } };
+    // Where it was called at is no question of the judgement on a called partner.
+    let anywhere = std::net::Ipv6Addr::UNSPECIFIED.into();
+    match verification::judge(presented, &policy, now(), anywhere) {
+        Ok(_) => Ok(()),
         Err(refusal) => Err(told(&refusal, chain.first().map_or(&[], AsRef::as_ref))),
     }
 }

@@ -1,5 +1,6 @@
 //! The link as it stands: dialled, up, lost, over; and what the server says on it.
 
+use super::calling::ToDmz;
 use super::*;
 
 impl Agent {
@@ -152,6 +153,7 @@ impl Agent {
             up.reader.abort();
         }
         self.draining = true;
+        self.end_calls(Situation::LinkDown, "the link to the proxyserver is gone for good");
         self.heartbeat();
         let seconds = self.config.as_ref().map_or(60, |config| config.snapshot.limits.drain_timeout.as_secs());
         let _ = self.gate.send(&FromAgent::Drain { seconds, why: Drain::ServerGone }, &[]);
@@ -193,26 +195,14 @@ impl Agent {
                     up.sessions = count;
                 }
             }
-            FromServer::Sign(session, request) => {
-                match self.signer.sign(session, proxylink::pairing::Direction::Incoming, request) {
-                    Ok(work) => {
-                        let events = self.events.clone();
-                        tokio::spawn(async move {
-                            let signature = work.await;
-                            let _ = events.send(Event::Signed(link, session, signature)).await;
-                        });
-                    }
-                    Err(refused) => {
-                        self.refused_here.add(session);
-                        let about = Particulars { session: Some(session), ..Particulars::default() };
-                        self.report_provoked(refused.situation, &refused.text, &about);
-                        self.send(link, FromClient::Signed(session, Err(refused)));
-                    }
-                }
-            }
+            FromServer::Sign(session, request) => self.sign(link, session, request),
             FromServer::Pair(session, request) => self.pair(link, session, *request),
             FromServer::Gone(session) => {
-                if let Some(gone) = self.sessions.get_mut(session)
+                if self.is_calling(session) {
+                    let text = "the proxyserver has given it up".to_owned();
+                    let refused = Refused { situation: Situation::PairingRefused, text };
+                    self.fail_call(session, refused, None, ToDmz::Nothing);
+                } else if let Some(gone) = self.sessions.get_mut(session)
                     && !matches!(gone.phase, Phase::Running)
                 {
                     // It must not come to be unseen, should it just have connected.
@@ -222,7 +212,7 @@ impl Agent {
             }
             FromServer::Report(report) => self.hear_dmz(report),
             FromServer::Record(record) => self.refused_in_dmz(record),
-            FromServer::CallFailed(..) => self.misconduct("an answer came to a call that was not made"),
+            FromServer::CallFailed(session, told) => self.call_failed(link, session, *told),
         }
     }
 

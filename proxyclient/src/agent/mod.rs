@@ -4,6 +4,7 @@
 //! It is forked by the gate before it has a runtime, and forked anew when it dies; running sessions do not need it.
 
 mod appending;
+mod calling;
 mod configuration;
 mod control;
 mod expiry;
@@ -18,12 +19,14 @@ mod set_up;
 mod signer;
 mod spent;
 mod spool;
+mod stations;
 mod taking_over;
 mod telling;
 mod to_backend;
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -43,6 +46,7 @@ use seonapi_client::{
 };
 use tokio::sync::mpsc;
 
+use self::calling::AtDoor;
 use self::configuration::Polled;
 use self::control::{Control, Undialled};
 use self::expiry::Expiries;
@@ -53,7 +57,7 @@ use self::sessions::{Phase, Session, Sessions};
 use self::signer::Signer;
 use self::spent::Spent;
 use self::spool::Lane;
-use crate::between::{Assignment, Drain, FromAgent, FromSession, LARGEST, Standing, ToAgent, ToSession};
+use crate::between::{Assignment, Drain, FromAgent, FromSession, LARGEST, Standing, Stations, ToAgent, ToSession};
 
 pub use self::configuration::once as fetch_once;
 pub use self::control::{ServerAddress, connect as connect_server};
@@ -109,6 +113,8 @@ pub enum Event {
     Signed(u64, SessionId, Result<Vec<u8>, Refused>),
     /// The receive daemon's name is resolved for a session.
     Resolved(u64, SessionId, Result<Vec<SocketAddr>, Refused>),
+    /// The data connection of a call is open, or cannot be opened.
+    Opened(SessionId, Result<(Box<Assignment>, OwnedFd), Refused>),
     /// A session says something, or its end of the pair is gone.
     Session(SessionId, Option<FromSession>),
 }
@@ -167,6 +173,8 @@ async fn serve(start: Start) -> std::io::Result<()> {
         etag: None,
         signer: Signer::new(),
         sessions: Sessions::default(),
+        at_door: HashMap::new(),
+        stations_wanted: None,
         link: Link::Waiting,
         links: 0,
         snapshots: 0,
@@ -240,6 +248,10 @@ struct Agent {
     etag: Option<String>,
     signer: Signer,
     sessions: Sessions,
+    /// Stations that have not named a partner.
+    at_door: HashMap<SessionId, AtDoor>,
+    /// How the gate was told to listen to stations; or why it does not.
+    stations_wanted: Option<Result<Stations, String>>,
     link: Link,
     links: u64,
     snapshots: u64,
@@ -280,6 +292,7 @@ impl Agent {
                 self.send(link, FromClient::Signed(session, signature.map(serde_bytes::ByteBuf::from)));
             }
             Event::Resolved(link, session, addresses) => self.resolved(link, session, addresses),
+            Event::Opened(session, opened) => self.opened(session, opened),
             Event::Session(session, said) => self.hear_session(session, said),
         }
     }
@@ -290,8 +303,8 @@ impl Agent {
             self.end(session);
         }
         for session in self.sessions.overdue(now, self.up().map(|up| up.number)) {
-            let text = "the session was not set up in time".to_owned();
-            self.refuse(session, Refused { situation: Situation::PairingTimeout, text });
+            let refused = self.overdue(session);
+            self.refuse(session, refused);
         }
         if let Link::Dialling { stood_until: Some(since), .. } = self.link
             && now.duration_since(since) >= GONE_FOR_GOOD
@@ -306,6 +319,21 @@ impl Agent {
             log::error!(code = Situation::LinkMessageInvalid.code();
                 "{not_believed} reports of the proxyserver were dropped: they are not of what it can know");
         }
+    }
+
+    /// Why a session in set-up is given up.
+    fn overdue(&mut self, session: SessionId) -> Refused {
+        let link = self.up().map(|up| up.number);
+        let (situation, text) = match self.sessions.get_mut(session) {
+            Some(known) if matches!(known.phase, Phase::Calling(_)) && link != Some(known.link) => {
+                (Situation::LinkDown, "the link to the proxyserver was lost while the partner was called")
+            }
+            Some(known) if matches!(known.phase, Phase::Calling(_)) => {
+                (Situation::CallTimeout, "the proxyserver told nothing of the call in time")
+            }
+            _ => (Situation::PairingTimeout, "the session was not set up in time"),
+        };
+        Refused { situation, text: text.to_owned() }
     }
 
     fn tell_expiries(&mut self) {
@@ -328,6 +356,7 @@ impl Agent {
             }
             ToAgent::SessionEnded { session, crashed } => {
                 let Some(known) = self.sessions.get_mut(session) else { return };
+                known.ended = true;
                 let (runs, partner, peer) = (matches!(known.phase, Phase::Running), known.partner.clone(), known.peer);
                 if crashed {
                     let text = format!("peer={peer}: the inside's process of the session crashed");
@@ -338,9 +367,6 @@ impl Agent {
                 } else if crashed {
                     let text = "the inside's process of the session crashed".to_owned();
                     self.refuse(session, Refused { situation: Situation::PairingRefused, text });
-                }
-                if let Some(known) = self.sessions.get_mut(session) {
-                    known.ended = true;
                 }
             }
             ToAgent::Record(record) => {
@@ -354,8 +380,14 @@ impl Agent {
             }
             ToAgent::Report(report) => self.reporter.tell(Tell::Inside(report)),
             ToAgent::Running(session, kept) => self.known_from_before(session, &kept),
+            ToAgent::Station { session, station, leads } => {
+                if let Some(channel) = descriptors.into_iter().next() {
+                    self.station_came(session, station, leads, channel);
+                }
+            }
             ToAgent::Draining => {
                 self.draining = true;
+                self.end_calls(Situation::SessionStopped, "the proxyclient ends");
                 self.goodbye("the proxyclient ends");
                 self.link = Link::Over;
                 self.heartbeat();

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use proxydaemon::asynchronous::AsyncChannel;
-use proxylink::pairing::SessionId;
+use proxylink::pairing::{Direction, SessionId};
 use proxylink::particulars::Particulars;
 
 use serde::{Deserialize, Serialize};
 use verification::UnixTime;
 
+use super::calling::Called;
 use crate::between::Assignment;
 
 /// One session.
@@ -19,9 +20,13 @@ use crate::between::Assignment;
 pub struct Session {
     /// The link it belongs to, while it is in set-up.
     pub link: u64,
+    /// Who called whom.
+    pub direction: Direction,
+    /// The partner's address as configured, when it was called.
+    pub called: Option<String>,
     /// Name of its partner.
     pub partner: Option<String>,
-    /// Where the partner is.
+    /// Where the partner is; unspecified while it is called.
     pub peer: SocketAddr,
     /// What TLS agreed and what the partner's certificate says, for the line that it is paired.
     pub shown: String,
@@ -46,6 +51,10 @@ pub enum Phase {
     Preparing(Arc<AsyncChannel>, Instant),
     /// The DMZ knows its key; it connects there.
     Connecting(Instant),
+    /// The DMZ calls the partner for it.
+    Calling(Box<Called>),
+    /// The called partner stands; the data connection is opened and handed over.
+    Joining(Box<Called>),
     /// It runs.
     Running,
 }
@@ -53,6 +62,8 @@ pub enum Phase {
 /// What a successor of this agent needs to judge a running session again.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Kept {
+    direction: Direction,
+    called: Option<String>,
     partner: Option<String>,
     peer: SocketAddr,
     chain: Vec<serde_bytes::ByteBuf>,
@@ -63,6 +74,8 @@ impl Session {
     /// To be kept by the gate.
     pub fn kept(&self) -> Kept {
         Kept {
+            direction: self.direction,
+            called: self.called.clone(),
             partner: self.partner.clone(),
             peer: self.peer,
             chain: self.chain.iter().map(|der| serde_bytes::ByteBuf::from(der.as_slice())).collect(),
@@ -74,6 +87,8 @@ impl Session {
     pub fn running(kept: Kept) -> Self {
         Self {
             link: 0,
+            direction: kept.direction,
+            called: kept.called,
             partner: kept.partner,
             peer: kept.peer,
             shown: String::new(),
@@ -134,6 +149,8 @@ impl Sessions {
                 Phase::Forking(_, deadline) | Phase::Preparing(_, deadline) => {
                     deadline <= now || link != Some(session.link)
                 }
+                Phase::Calling(ref called) => called.deadline <= now || link != Some(session.link),
+                Phase::Joining(ref called) => called.deadline <= now,
                 Phase::Connecting(deadline) => deadline <= now,
                 Phase::Running => false,
             })

@@ -1,11 +1,17 @@
 //! Sessions from the DMZ's request to their own two feet: judged, forked, paired; and those that an earlier agent left.
 
+use proxylink::pairing::{Direction, TlsFacts};
 use proxylink::particulars::ShownCertificate;
+use verification::{Peer, VerifiedPartner};
 
+use super::calling::ToDmz;
 use super::*;
 
 impl Agent {
     pub(super) fn pair(&mut self, link: u64, session: SessionId, request: PairingRequest) {
+        if self.from_dmz.was_called(session) {
+            return self.pair_called(link, session, &request);
+        }
         if let Err(refused) = self.judge(link, session, &request) {
             let text = format!("peer={}: {}", request.peer, refused.text);
             self.refused_here.add(session);
@@ -29,8 +35,14 @@ impl Agent {
         if self.sessions.count() >= limits.max_sessions as usize {
             return refuse(Situation::LimitReached, "max_sessions is reached");
         }
-        let partner =
-            judge::judge(request, &config.policy, &self.signer.certificates(), &mut self.spent, judge::now())?;
+        let partner = judge::judge(
+            request,
+            Peer::Caller,
+            &config.policy,
+            &self.signer.certificates(),
+            &mut self.spent,
+            judge::now(),
+        )?;
         let name = partner.name().map(str::to_owned);
         if let (Some(name), Some(most)) = (&name, partner.max_sessions())
             && self.sessions.of_partner(name) >= most as usize
@@ -47,15 +59,16 @@ impl Agent {
         }
         let deadline = Instant::now() + limits.pairing_timeout;
         let Some(up) = self.up() else { return refuse(Situation::LinkDown, "the link is lost") };
-        let tls = request.tls.clone();
         let about = Particulars { partner: name.clone(), ..particulars(session, request) };
         let assignment = Assignment {
             session,
+            direction: Direction::Incoming,
             link: up.control.address,
             token: request.token,
             dmz_key: request.dmz_key,
             receive_daemon: Vec::new(),
             partner: name.clone(),
+            called: None,
             ssid_codes: partner.ssid_codes().to_vec(),
             strict: partner.conformance() == verification::Conformance::Strict,
             peer: request.peer,
@@ -63,7 +76,7 @@ impl Agent {
             shown: partner.facts().into(),
             certificate: *partner.fingerprint().as_bytes(),
             odette: partner.facts().odette_id.as_ref().map(|odette| odette.replace('"', "\\22")),
-            tls: tls.clone(),
+            tls: request.tls.clone(),
             limits: limits.clone(),
             started: now(),
         };
@@ -71,15 +84,11 @@ impl Agent {
             session,
             Session {
                 link,
+                direction: Direction::Incoming,
+                called: None,
                 partner: name,
                 peer: request.peer,
-                shown: format!(
-                    "{} {} {}; it shows {}",
-                    tls.version,
-                    tls.cipher_suite,
-                    tls.key_exchange,
-                    partner.facts()
-                ),
+                shown: shown(&request.tls, &partner),
                 about,
                 chain: request.chain.0.iter().map(|der| der.to_vec()).collect(),
                 established: judge::now(),
@@ -115,6 +124,9 @@ impl Agent {
 
     /// A session in set-up fails: the DMZ is told, its process ends with its channel.
     pub(super) fn refuse(&mut self, session: SessionId, refused: Refused) {
+        if self.is_calling(session) {
+            return self.fail_call(session, refused, None, ToDmz::CallOff);
+        }
         let Some(gone) = self.sessions.remove(session) else { return };
         let text = format!("peer={}: {}", gone.peer, refused.text);
         self.refused_here.add(session);
@@ -124,7 +136,13 @@ impl Agent {
     }
 
     pub(super) fn hear_session(&mut self, session: SessionId, said: Option<FromSession>) {
+        if self.is_at_door(session) {
+            return self.hear_station(session, said);
+        }
         let Some(known) = self.sessions.get_mut(session) else { return };
+        if known.direction == Direction::Outgoing {
+            return self.hear_caller(session, said);
+        }
         let link = known.link;
         match (&known.phase, said) {
             (Phase::Preparing(channel, deadline), Some(FromSession::Key(key))) => {
@@ -137,22 +155,7 @@ impl Agent {
             (Phase::Preparing(..) | Phase::Connecting(_), Some(FromSession::Failed(refused))) => {
                 self.refuse(session, refused);
             }
-            (Phase::Connecting(_), Some(FromSession::Linked)) => {
-                known.phase = Phase::Running;
-                self.from_dmz.is_paired(session);
-                if let Ok(kept) = postcard::to_allocvec(&known.kept()) {
-                    let _ = self.gate.send(&FromAgent::Remember(session, kept.into()), &[]);
-                }
-                let (partner, peer, ended) = (known.partner.clone(), known.peer, known.ended);
-                let name = partner.as_deref().unwrap_or("(unknown)");
-                let text = format!("peer={peer} partner={name}: {}", std::mem::take(&mut known.shown));
-                let about = std::mem::take(&mut known.about);
-                if ended {
-                    self.sessions.remove(session);
-                }
-                Situation::SessionPaired.tell_about(&about, &text);
-                self.report_only(Situation::SessionPaired, &text, Some(session), partner, Some(peer));
-            }
+            (Phase::Connecting(_), Some(FromSession::Linked)) => self.runs(session),
             (Phase::Running, None) => {}
             (_, None) => {
                 let text = "the session's process ended before it was paired".to_owned();
@@ -165,6 +168,26 @@ impl Agent {
         }
     }
 
+    /// A session has its data connection and needs nobody any more.
+    pub(super) fn runs(&mut self, session: SessionId) {
+        let Some(known) = self.sessions.get_mut(session) else { return };
+        known.phase = Phase::Running;
+        self.from_dmz.is_paired(session);
+        if let Ok(kept) = postcard::to_allocvec(&known.kept()) {
+            let _ = self.gate.send(&FromAgent::Remember(session, kept.into()), &[]);
+        }
+        let (partner, peer, ended) = (known.partner.clone(), known.peer, known.ended);
+        let name = partner.as_deref().unwrap_or("(unknown)");
+        let called = known.called.as_ref().map(|called| format!(" called={called}")).unwrap_or_default();
+        let text = format!("peer={peer} partner={name}{called}: {}", std::mem::take(&mut known.shown));
+        let about = std::mem::take(&mut known.about);
+        if ended {
+            self.sessions.remove(session);
+        }
+        Situation::SessionPaired.tell_about(&about, &text);
+        self.report_only(Situation::SessionPaired, &text, Some(session), partner, Some(peer));
+    }
+
     pub(super) fn forked(&mut self, session: SessionId, channel: OwnedFd) -> std::io::Result<()> {
         let channel = Arc::new(AsyncChannel::new(Channel::from(channel), LARGEST)?);
         // A session that was given up meanwhile sees the end of its channel and ends.
@@ -172,6 +195,12 @@ impl Agent {
         let Phase::Forking(assignment, deadline) = &known.phase else { return Ok(()) };
         channel.send(&ToSession::Assignment(assignment.clone()), &[])?;
         known.phase = Phase::Preparing(Arc::clone(&channel), *deadline);
+        self.hear_from(session, channel);
+        Ok(())
+    }
+
+    /// What a session says comes to the loop, until it runs or is gone.
+    pub(super) fn hear_from(&self, session: SessionId, channel: Arc<AsyncChannel>) {
         let events = self.events.clone();
         tokio::spawn(async move {
             loop {
@@ -182,15 +211,18 @@ impl Agent {
                 }
             }
         });
-        Ok(())
     }
 
     /// A session that a predecessor of this agent paired: it is judged again by each new configuration, and counted.
     pub(super) fn known_from_before(&mut self, session: SessionId, kept: &[u8]) {
         match proxylink::frame::decode::<sessions::Kept>(kept) {
             Ok(kept) => {
-                self.from_dmz.is_paired(session);
-                self.sessions.add(session, Session::running(kept));
+                let running = Session::running(kept);
+                match running.direction {
+                    Direction::Incoming => self.from_dmz.is_paired(session),
+                    Direction::Outgoing => self.from_dmz.is_called(session),
+                }
+                self.sessions.add(session, running);
             }
             Err(error) => log::error!("what was kept of session {session} cannot be read: {error}"),
         }
@@ -211,7 +243,7 @@ impl Agent {
 }
 
 /// What the log is to know of a session that was asked for.
-fn particulars(session: SessionId, request: &PairingRequest) -> Particulars {
+pub(super) fn particulars(session: SessionId, request: &PairingRequest) -> Particulars {
     let shown = request.chain.0.first().and_then(|der| verification::CertificateFacts::read(der).ok());
     Particulars {
         session: Some(session),
@@ -222,6 +254,11 @@ fn particulars(session: SessionId, request: &PairingRequest) -> Particulars {
         tls: Some(request.tls.clone()),
         ..Particulars::of_peer(request.peer)
     }
+}
+
+/// What TLS agreed and what the partner's certificate says, for the line that it is paired.
+pub(super) fn shown(tls: &TlsFacts, partner: &VerifiedPartner) -> String {
+    format!("{} {} {}; it shows {}", tls.version, tls.cipher_suite, tls.key_exchange, partner.facts())
 }
 
 async fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, Refused> {

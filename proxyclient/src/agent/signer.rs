@@ -6,14 +6,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use proxylink::message::{Refused, SignRequest};
-use proxylink::pairing::{Direction, SessionId};
+use proxylink::pairing::SessionId;
 use proxylink::situation::Situation;
 use rustls::SignatureScheme;
 use rustls::sign::SigningKey;
 use tokio::sync::Semaphore;
-use verification::signing_request;
+use verification::signing_request::{self, Kind};
+use verification::{Direction, Fingerprint};
 
 use super::in_force::IdentityKey;
+use super::judge;
 
 /// Signatures that are made at the same time; the others wait in the order in which they came.
 const AT_ONCE: usize = 2;
@@ -21,6 +23,30 @@ const AT_ONCE: usize = 2;
 const MOST_WAITING: usize = 4096;
 /// Sessions whose one signature is remembered.
 const MOST_REMEMBERED: usize = 65_536;
+
+/// Whose handshake a signature is for.
+#[derive(Clone, Copy)]
+pub enum Handshake<'a> {
+    /// A partner came to us.
+    Caller,
+    /// We call a partner.
+    Called {
+        /// Its name in the policy.
+        partner: &'a str,
+        /// By which it is judged.
+        policy: &'a [u8],
+    },
+}
+
+impl Handshake<'_> {
+    /// Which end of the connection the partner is.
+    const fn direction(self) -> Direction {
+        match self {
+            Self::Caller => Direction::Caller,
+            Self::Called { .. } => Direction::Called,
+        }
+    }
+}
 
 /// Signs, off the loop of the agent.
 pub struct Signer {
@@ -68,15 +94,25 @@ impl Signer {
     pub fn sign(
         &mut self,
         session: SessionId,
-        direction: Direction,
+        handshake: Handshake<'_>,
         request: SignRequest,
-    ) -> Result<impl Future<Output = Result<Vec<u8>, Refused>> + Send + 'static, Refused> {
+    ) -> Result<impl Future<Output = Result<Vec<u8>, Refused>> + Send + use<>, Refused> {
         let refuse = |text: String| Refused { situation: Situation::SigningRefused, text };
         if self.signed.contains(&session) || self.signed_before.contains(&session) {
             return Err(refuse("a second signature for the same handshake".to_owned()));
         }
-        signing_request::recognise(&request.message, usage(direction), self.tls12)
+        let kind = signing_request::recognise(&request.message, handshake.direction(), self.tls12)
             .map_err(|error| refuse(error.to_string()))?;
+        if let (Kind::CertificateVerify12 { server_chain, client_chain }, Handshake::Called { partner, policy }) =
+            (kind, handshake)
+        {
+            let own = client_chain.first().map(|own| *Fingerprint::of(own).as_bytes());
+            if own != Some(request.certificate) {
+                return Err(refuse("the handshake shows another certificate of ours".to_owned()));
+            }
+            // TLS 1.2: the octets tell whom the signature would convince.
+            judge::is_partners(&server_chain, partner, policy)?;
+        }
         let key =
             self.key(request.certificate).ok_or_else(|| refuse("for a certificate that is not ours".to_owned()))?;
         let waiting = Arc::clone(&self.waiting).try_acquire_owned().map_err(|_| Refused {
@@ -124,12 +160,4 @@ fn make(key: &dyn SigningKey, request: &SignRequest) -> Result<Vec<u8>, Refused>
     signer
         .sign(&request.message)
         .map_err(|error| Refused { situation: Situation::SigningFailed, text: error.to_string() })
-}
-
-/// What the peer is in that handshake.
-const fn usage(direction: Direction) -> verification::Direction {
-    match direction {
-        Direction::Incoming => verification::Direction::Caller,
-        Direction::Outgoing => verification::Direction::Called,
-    }
 }

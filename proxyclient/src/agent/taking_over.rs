@@ -11,7 +11,11 @@ impl Agent {
                 Situation::TokenRefused.tell(&text);
                 let _ = self.gate.send(&FromAgent::Drain { seconds: 0, why: Drain::TokenRefused }, &[]);
             }
-            Polled::Done => self.heartbeat(),
+            Polled::Done => {
+                // Addresses of the host come and go without a new configuration.
+                self.listen_to_stations();
+                self.heartbeat();
+            }
         }
     }
 
@@ -23,11 +27,6 @@ impl Agent {
             config.receive_daemon.1
         );
         self.report(Situation::ConfigurationTaken, &text, None, None, None);
-        if config.asks_for_outgoing {
-            let text =
-                "the configuration names `clients`; this version serves incoming sessions only and opens no port";
-            self.report(Situation::OutgoingOff, text, None, None, None);
-        }
         let limits = &config.snapshot.limits;
         let tls12 = config.snapshot.minimum_tls == proxylink::snapshot::MinimumTls::Tls12;
         self.signer.use_key(config.identity.clone(), tls12, limits.handshake_timeout);
@@ -40,6 +39,7 @@ impl Agent {
         self.config = Some(config);
         self.etag = etag;
         self.judge_running();
+        self.listen_to_stations();
         match &self.link {
             Link::Waiting => self.dial(None, 0),
             Link::Up(_) if other_server => {
@@ -56,9 +56,12 @@ impl Agent {
         let Some(config) = self.config.clone() else { return };
         let mut ended = Vec::new();
         for (id, session) in self.sessions.iter() {
-            let (peer, name) = (session.peer.ip(), session.partner.as_deref());
-            if let Err(refused) = judge::still_stands(&session.chain, peer, name, session.established, &config.policy) {
-                let runs = matches!(session.phase, Phase::Running | Phase::Connecting(_));
+            // What shows nothing yet is judged when it does.
+            if matches!(session.phase, Phase::Calling(_)) {
+                continue;
+            }
+            if let Err(refused) = judge::still_stands(session, &config.policy) {
+                let runs = matches!(session.phase, Phase::Running | Phase::Connecting(_) | Phase::Joining(_));
                 ended.push((id, runs, session.partner.clone(), session.peer, refused));
             }
         }

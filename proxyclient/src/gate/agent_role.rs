@@ -222,6 +222,8 @@ impl Gate {
                     self.withdrawn.expect(session, Instant::now() + OBEYS_WITHIN);
                 }
             }
+            FromAgent::Stations(wanted) => self.listen_to_stations(wanted.map(|wanted| *wanted)),
+            FromAgent::Named(session) => self.stations.is_silent_no_more(session),
             FromAgent::Remember(session, kept) => self.sessions.keep(session, kept),
             FromAgent::DrainTimeout { seconds } => {
                 self.drain = Duration::from_secs(seconds);

@@ -19,11 +19,12 @@ use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
 use super::agent_role::Agent;
+use super::stations::StationHeritage;
 use super::{Gate, Sources, Start};
 use crate::agent::ServerAddress;
 
 /// What the new program is told; no secret is in it. The descriptors: the two ends of the log's socket, URL, token, the
-/// agent's channel.
+/// ports for inside stations, the agent's channel.
 #[derive(Debug, Serialize, Deserialize)]
 struct State {
     log: Begun,
@@ -34,6 +35,7 @@ struct State {
     server: (String, u16),
     state_dir: PathBuf,
     poll_interval: Duration,
+    stations: StationHeritage,
     /// The process of the agent, if it runs.
     agent: Option<i32>,
     was_well: bool,
@@ -75,6 +77,7 @@ pub fn resume(heritage: Heritage) -> std::io::Result<ExitCode> {
     }
     let mut gate = Gate::new(start, log_socket)?;
     (gate.was_well, gate.drain) = (state.was_well, state.drain);
+    gate.stations.take_over(state.stations, &mut next)?;
     if let Some(pid) = state.agent {
         gate.agent = Some(Agent::new(Pid::from_raw(pid), Channel::from(next()?)));
     }
@@ -117,6 +120,8 @@ impl Gate {
         let mut descriptors = Vec::from(self.log_socket.ends());
         let sources = &self.sources;
         descriptors.extend([sources.url.descriptor(), sources.token.descriptor()]);
+        let (stations, ports) = self.stations.heritage();
+        descriptors.extend(ports);
         let agent = self.agent.as_ref().and_then(|agent| {
             descriptors.push(agent.channel.as_ref()?.as_fd());
             Some(agent.pid.as_raw())
@@ -130,6 +135,7 @@ impl Gate {
             server: (sources.server.host.clone(), sources.server.port),
             state_dir: sources.state_dir.clone(),
             poll_interval: sources.poll_interval,
+            stations,
             agent,
             was_well: self.was_well,
             drain: self.drain,

@@ -1,11 +1,12 @@
-//! The gate of the proxyclient: forks the agent and, at its word, a session for each paired partner; reaps, writes the
-//! log, hands session records on.
+//! The gate of the proxyclient: forks the agent and, at its word, a session for each paired partner; accepts inside
+//! stations and forks a session for each; reaps, writes the log, hands session records on.
 //!
 //! One thread, no runtime. It reads no octet of the network, resolves no name and holds no secret.
 
 mod agent_role;
 mod anew;
 mod sessions;
+mod stations;
 
 use std::os::fd::AsFd;
 use std::path::PathBuf;
@@ -31,6 +32,7 @@ use zeroize::Zeroize;
 use self::agent_role::{Agent, TAKES_WITHIN};
 pub use self::anew::resume;
 use self::sessions::Sessions;
+use self::stations::StationPorts;
 use crate::agent::ServerAddress;
 use crate::between::ToAgent;
 
@@ -103,6 +105,7 @@ struct Gate {
     was_well: bool,
     sessions: Sessions,
     watchdog: Watchdog,
+    stations: StationPorts,
     drain: Duration,
     crashes: Crashes,
     /// Sessions that were told to end.
@@ -132,6 +135,7 @@ impl Gate {
             was_well: false,
             sessions: Sessions::default(),
             watchdog: Watchdog::of_service_manager(),
+            stations: StationPorts::default(),
             drain: DRAIN_BY_DEFAULT,
             crashes: Crashes::default(),
             withdrawn: Overdue::default(),
@@ -158,11 +162,15 @@ impl Gate {
     /// Waits, and acts on what became ready.
     fn turn(&mut self) -> std::io::Result<()> {
         let channel = self.agent.as_ref().and_then(|agent| agent.channel.as_ref());
-        let wanted = [
+        let mut wanted = vec![
             Wanted::to_read(self.signal_fd.as_fd()),
             Wanted::to_read(self.log_socket.as_fd()),
             Wanted::of_role(channel, self.backlog.waits_for_room()),
         ];
+        let others = wanted.len();
+        if self.has_agent() {
+            wanted.extend(self.stations.descriptors().map(Wanted::to_read));
+        }
         let ready = wait(&wanted, self.next_deadline())?;
         let is_ready = |place: usize| ready.get(place).copied().unwrap_or(false);
         if is_ready(1) {
@@ -174,6 +182,10 @@ impl Gate {
         if is_ready(2) {
             self.read_agent();
         }
+        // Should the ports have changed meanwhile, some place gives nothing, and is ready again in the next turn.
+        for (place, _) in ready.iter().skip(others).enumerate().filter(|(_, ready)| **ready) {
+            self.accept_stations(place);
+        }
         Ok(())
     }
 
@@ -181,10 +193,8 @@ impl Gate {
         let ending = self.ending.filter(|_| !self.sessions.is_empty()).map(|plan| plan.next());
         let stopping = self.agent.as_ref().and_then(|agent| agent.stopping);
         let stuck = self.backlog.stuck_until(TAKES_WITHIN);
-        [self.restart.next(), ending, stopping, stuck, self.last_until, self.withdrawn.next(), self.watchdog.next()]
-            .into_iter()
-            .flatten()
-            .min()
+        let others = [self.last_until, self.withdrawn.next(), self.watchdog.next(), self.stations.next()];
+        [self.restart.next(), ending, stopping, stuck].into_iter().chain(others).flatten().min()
     }
 
     fn what_time_brings(&mut self) {
@@ -193,6 +203,7 @@ impl Gate {
         if self.restart.due(now) {
             self.start_agent();
         }
+        self.time_for_stations(now);
         if self.backlog.stuck_until(TAKES_WITHIN).is_some_and(|at| at <= now) {
             self.end_stuck_agent();
         }
@@ -225,6 +236,7 @@ impl Gate {
             return plan.hurry(now, hangup);
         }
         let _ = notify::stopping("sessions end");
+        self.close_station_ports();
         // The agent stays until the last session has ended, so that its record is delivered; nothing new is taken.
         self.tell_agent(&ToAgent::Draining, None);
         self.ending = Some(EndingPlan::begin(now, drain, hangup));

@@ -22,7 +22,8 @@ use super::{Gate, SENT_WRONG};
 use crate::between::ToAgent;
 use crate::session::{self, Belongings};
 
-const SESSION_MEMORY: u64 = 32 * 1024 * 1024;
+/// Memory a session may take beyond what it inherits: two directions of buffers, TLS, and room.
+pub(super) const SESSION_MEMORY: u64 = 32 * 1024 * 1024;
 
 /// The running sessions.
 #[derive(Debug, Default)]
@@ -156,6 +157,7 @@ impl Gate {
         self.read_log(usize::MAX);
         let Some((session, kept)) = self.sessions.remove(pid) else { return };
         self.withdrawn.forget(session);
+        self.stations.is_silent_no_more(session);
         let crashed = ending.is_crash();
         if crashed {
             Situation::SessionCrashed.tell_of(session, ending);

@@ -1,5 +1,6 @@
 //! What a session of the inside tells: its lines in the log, and the session record with its files.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use oftp2_codec::Deviations;
@@ -17,6 +18,7 @@ use relay::{Ending, Outcome, Which};
 use super::say;
 use crate::agent::now;
 use crate::between::{Assignment, FromSession};
+use crate::outgoing;
 
 /// How long the gate may take to take a record.
 const HAND_OVER: Duration = Duration::from_secs(5);
@@ -24,12 +26,18 @@ const HAND_OVER: Duration = Duration::from_secs(5);
 /// The account of one session.
 pub struct Account<'a> {
     assignment: &'a Assignment,
+    station: Option<SocketAddr>,
 }
 
 impl<'a> Account<'a> {
     /// Opens it.
     pub const fn new(assignment: &'a Assignment) -> Self {
-        Self { assignment }
+        Self { assignment, station: None }
+    }
+
+    /// Of an inside station that called.
+    pub const fn of_station(self, station: SocketAddr) -> Self {
+        Self { station: Some(station), ..self }
     }
 
     /// It could not be set up: the agent tells the DMZ and writes line and event.
@@ -44,21 +52,20 @@ impl<'a> Account<'a> {
 
     /// The relay has ended: one line, and the record to the gate.
     pub fn ended(&self, outcome: &Outcome, files: Files, log: &ChildLog) -> ExitCode {
-        let (situation, text) = match &outcome.ending {
-            Ending::PeerSession(closing) => claimed(closing),
-            // Where the partner's side ended it, the DMZ's session knows better than what came through the data link.
-            Ending::Aborted { by: Which::Partner, .. } | Ending::Lost { side: Which::Partner, .. } => {
-                match &outcome.closing {
-                    Some(closing) => claimed(closing),
-                    None => (outcome.ending.situation(Which::Partner), outcome.ending.to_string()),
-                }
-            }
-            ending => (ending.situation(Which::Partner), ending.to_string()),
+        let initiator = match self.assignment.direction {
+            Direction::Incoming => Which::Partner,
+            Direction::Outgoing => Which::Inside,
+        };
+        let (situation, text) = match why(&outcome.ending, outcome.closing.as_ref(), initiator) {
+            (Situation::StationLost, text) if !outcome.answered => (Situation::StationLeft, text),
+            why => why,
         };
         let partner = self.assignment.partner.as_deref().unwrap_or("(unknown)");
         let detail = format!(
-            "peer={} partner={partner}{}{} {} {} {}: {text}; {}; {} octets from the partner, {} to it",
+            "peer={} partner={partner}{}{}{}{} {} {} {}: {text}; {}; {} octets from the partner, {} to it",
             self.assignment.peer,
+            self.assignment.called.as_ref().map(|called| format!(" called={called}")).unwrap_or_default(),
+            self.station.map(|station| format!(" station={station}")).unwrap_or_default(),
             self.assignment.odette.as_ref().map(|odette| format!(" odette=\"{odette}\"")).unwrap_or_default(),
             files.code.as_ref().map(|code| format!(" code={code}")).unwrap_or_default(),
             self.assignment.tls.version,
@@ -71,17 +78,18 @@ impl<'a> Account<'a> {
         situation.tell(&detail);
         let record = SessionReport {
             id: self.assignment.session,
-            direction: Direction::Incoming,
+            direction: self.assignment.direction,
             partner: self.assignment.partner.clone(),
             ssid_code: files.code.clone(),
             peer: self.assignment.peer,
-            called: None,
+            called: self.assignment.called.clone(),
             certificate: Some(self.assignment.certificate),
             tls: Some(self.assignment.tls.clone()),
             started: self.assignment.started,
             ended: now(),
             outcome: match (&outcome.ending, situation) {
                 (Ending::Completed, _) => SessionOutcome::Completed,
+                _ if !outcome.answered => outgoing::outcome(situation),
                 (_, Situation::ProtocolViolation | Situation::SsidCodeRefused) => SessionOutcome::Violation,
                 (_, Situation::SessionTimeout) => SessionOutcome::Timeout,
                 _ => SessionOutcome::Aborted,
@@ -100,6 +108,18 @@ impl<'a> Account<'a> {
     }
 }
 
+/// Why a session ended: what happened, and its particulars.
+pub fn why(ending: &Ending, closing: Option<&Closing>, initiator: Which) -> (Situation, String) {
+    match (ending, closing) {
+        (Ending::PeerSession(closing), _) => claimed(closing),
+        // Where the partner's side ended it, the DMZ's session knows better than what came through the data link.
+        (Ending::Aborted { by: Which::Partner, .. } | Ending::Lost { side: Which::Partner, .. }, Some(closing)) => {
+            claimed(closing)
+        }
+        _ => (ending.situation_of_call(Which::Partner, initiator), ending.to_string()),
+    }
+}
+
 /// What the DMZ's session says of the end is a claim: escaped, and no more than a session can meet. One that did not end
 /// in order here did not end in order.
 fn claimed(closing: &Closing) -> (Situation, String) {
@@ -112,7 +132,7 @@ fn claimed(closing: &Closing) -> (Situation, String) {
 }
 
 /// Gives the record to the gate; files that do not fit are left out and counted in the log.
-fn hand_over(mut record: SessionReport, log: &ChildLog) {
+pub fn hand_over(mut record: SessionReport, log: &ChildLog) {
     let mut left_out = 0_usize;
     loop {
         let octets = postcard::to_allocvec(&record).unwrap_or_default();
@@ -132,8 +152,9 @@ fn hand_over(mut record: SessionReport, log: &ChildLog) {
 }
 
 /// The files of a session, from the monitor's notices.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Files {
+    partner: Peer,
     all: Vec<FileReport>,
     beyond: u64,
     open: bool,
@@ -142,6 +163,12 @@ pub struct Files {
 }
 
 impl Files {
+    /// None yet, in a session where the partner is this peer.
+    pub fn of(partner: Peer) -> Self {
+        let named = relay::named::Named::default();
+        Self { partner, all: Vec::new(), beyond: 0, open: false, code: None, named }
+    }
+
     fn last(&mut self) -> Option<&mut FileReport> {
         if self.open { self.all.last_mut() } else { None }
     }
@@ -173,7 +200,8 @@ impl relay::Observer for Files {
         self.named.notice(notice);
         log::debug!("{from}: {notice:?}");
         match notice {
-            Notice::SessionOffered { code, .. } => self.code = Some(code.to_string()),
+            Notice::SessionOffered { by, code, .. } if *by == self.partner => self.code = Some(code.to_string()),
+            Notice::SessionAgreed(agreement) => self.code = Some(agreement.code(self.partner).to_string()),
             Notice::FileOffered(offer) => {
                 if self.all.len() >= MOST_FILES {
                     self.beyond += 1;
@@ -182,10 +210,7 @@ impl relay::Observer for Files {
                 }
                 self.all.push(FileReport {
                     dataset_name: offer.file.dataset.to_string(),
-                    direction: match from {
-                        Peer::Initiator => FileDirection::FromPartner,
-                        Peer::Responder => FileDirection::ToPartner,
-                    },
+                    direction: if from == self.partner { FileDirection::FromPartner } else { FileDirection::ToPartner },
                     octets: 0,
                     result: FileResult::Incomplete,
                 });

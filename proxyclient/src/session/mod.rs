@@ -1,10 +1,11 @@
 //! A session process of the inside: it connects the receive daemon with one session of the DMZ, and judges every message
-//! once more.
+//! once more. ([`outgoing`]: the same for a station that calls.)
 //!
 //! It is told where to connect by the agent, connects before it gives up the right to, and reads its first octet from the
 //! network after that.
 
 mod account;
+pub mod outgoing;
 
 use std::io;
 use std::io::Write;
@@ -22,6 +23,7 @@ use proxydaemon::descriptors::{self, Channel};
 use proxydaemon::exit::ExitCode;
 use proxydaemon::logging::{self, ChildLog};
 use proxylink::message::Refused;
+use proxylink::pairing::Direction;
 use proxylink::preamble::Preamble;
 use proxylink::situation::Situation;
 use proxylink::tls::SessionKey;
@@ -51,7 +53,7 @@ pub fn serve(belongings: Belongings<'_>) -> ExitCode {
     let assigned = Instant::now() + std::time::Duration::from_secs(10);
     let assignment = match hear(&agent, assigned) {
         Ok(ToSession::Assignment(assignment)) => *assignment,
-        Ok(ToSession::Go) => return ExitCode::Internal,
+        Ok(_) => return ExitCode::Internal,
         Err(text) => {
             log::debug!("no assignment came: {text}");
             return ExitCode::Failure;
@@ -87,7 +89,7 @@ pub fn serve(belongings: Belongings<'_>) -> ExitCode {
         limits: relay::Limits::with_inactivity(assignment.limits.inactivity_timeout),
         when_inside_is_lost: SessionEndReason::ResourcesNotAvailable,
     };
-    let mut files = account::Files::default();
+    let mut files = account::Files::of(Peer::Initiator);
     let outcome = relay::run(session, orders.as_mut(), &mut files);
     account.ended(&outcome, files, &log)
 }
@@ -119,7 +121,7 @@ fn set_up(
     say(agent, &FromSession::Key(key.hash()), deadline).map_err(|error| Unpaired::Given(error.to_string()))?;
     match hear(agent, deadline) {
         Ok(ToSession::Go) => {}
-        Ok(ToSession::Assignment(_)) => return Err(Unpaired::Given("a second assignment came".to_owned())),
+        Ok(_) => return Err(Unpaired::Given("the agent spoke out of turn".to_owned())),
         Err(text) => return Err(Unpaired::Given(text)),
     }
     let mut link = descriptors::connect(assignment.link, None, deadline)
@@ -138,11 +140,15 @@ fn set_up(
 
 /// `None` when a code cannot be read: leaving it out could leave none, which means any.
 fn monitor(assignment: &Assignment) -> Option<Monitor> {
+    let partner = match assignment.direction {
+        Direction::Incoming => Peer::Initiator,
+        Direction::Outgoing => Peer::Responder,
+    };
     let codes: Result<Vec<_>, _> = assignment.ssid_codes.iter().map(|code| IdentificationCode::new(code)).collect();
     Some(Monitor::new(Settings {
         conformance: if assignment.strict { Conformance::Strict } else { Conformance::Standard },
         largest_exchange_buffer: assignment.limits.max_exchange_buffer,
-        permitted_codes: Some((Peer::Initiator, codes.ok()?)),
+        permitted_codes: Some((partner, codes.ok()?)),
     }))
 }
 

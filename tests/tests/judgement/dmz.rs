@@ -71,17 +71,25 @@ impl Dmz {
     /// What the proxyclient answers to a question of this session.
     pub async fn ask(&mut self, of: SessionId, question: FromServer) -> FromClient {
         assert!(self.outbox.send(question));
+        self.hear(|message| match message {
+            answer @ (FromClient::Paired(session, _)
+            | FromClient::PairRefused(session, _)
+            | FromClient::Signed(session, _))
+                if session == of =>
+            {
+                Some(answer)
+            }
+            _ => None,
+        })
+        .await
+    }
+
+    /// Waits for what the proxyclient says.
+    pub async fn hear<T>(&mut self, wanted: impl Fn(FromClient) -> Option<T>) -> T {
         loop {
             let heard = timeout(PATIENCE, self.inbox.recv()).await.expect("an answer comes");
-            match heard.expect("the link stands").expect("the link stands") {
-                answer @ (FromClient::Paired(session, _)
-                | FromClient::PairRefused(session, _)
-                | FromClient::Signed(session, _))
-                    if session == of =>
-                {
-                    return answer;
-                }
-                _ => {}
+            if let Some(found) = wanted(heard.expect("the link stands").expect("the link stands")) {
+                return found;
             }
         }
     }
@@ -101,7 +109,7 @@ impl Dmz {
     }
 
     /// The situation with which a signature is refused; none when there is one.
-    async fn sign_refusal(&mut self, session: SessionId, request: SignRequest) -> Option<Situation> {
+    pub async fn sign_refusal(&mut self, session: SessionId, request: SignRequest) -> Option<Situation> {
         match self.ask(session, FromServer::Sign(session, request)).await {
             FromClient::Signed(_, signature) => signature.err().map(|why| why.situation),
             other => panic!("{other:?}"),
@@ -115,6 +123,7 @@ pub async fn preamble_of(socket: &mut tokio::net::TcpStream) -> Preamble {
     Preamble::read(&octets).unwrap()
 }
 
+/// A pairing request of an incoming session with this.
 pub fn request(chain: &[CertificateDer<'_>], signature: HandshakeSignature) -> PairingRequest {
     PairingRequest {
         direction: Direction::Incoming,
@@ -132,6 +141,7 @@ pub fn request(chain: &[CertificateDer<'_>], signature: HandshakeSignature) -> P
     }
 }
 
+/// Runs a scenario.
 pub fn run(test: impl Future<Output = Result<(), Trouble>>) -> Result<(), Trouble> {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(test)
 }

@@ -3,6 +3,8 @@
 
 mod ca;
 mod caller;
+mod calls;
+mod calls_refused;
 mod crl_download;
 mod dmz;
 mod evil_server;

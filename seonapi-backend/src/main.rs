@@ -2,6 +2,7 @@
 
 mod alarm;
 mod bundle;
+mod check;
 mod configuration;
 mod crl_download;
 mod current;
@@ -52,7 +53,8 @@ fn main() -> std::process::ExitCode {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let done = match command_line::read::<Options>().task {
         Task::Init { folder, host, listen, proxy_id } => init::run(&folder, &host, listen, proxy_id),
-        Task::Serve { config, database, listen, access_log, allow_private_crl_addresses } => {
+        Task::Serve { config, database, listen, check: true, .. } => check::run(&config, database, listen),
+        Task::Serve { config, database, listen, access_log, allow_private_crl_addresses, check: false } => {
             serve::run(&config, database, listen, access_log, allow_private_crl_addresses)
         }
         Task::Config { task: ConfigTask::Check { file } } => check(&file),

@@ -56,6 +56,9 @@ pub enum Task {
         /// Fetches CRLs also from this host and from private networks, as `allow_private_crl_addresses` does.
         #[arg(long)]
         allow_private_crl_addresses: bool,
+        /// Looks whether serving would succeed, tells what is wrong and what to do, and ends.
+        #[arg(long)]
+        check: bool,
     },
     /// Works on configuration files.
     Config {

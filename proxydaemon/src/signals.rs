@@ -45,9 +45,12 @@ impl Signals {
     /// # Errors
     /// Not with a kernel that works.
     pub fn block() -> io::Result<Self> {
-        // SAFETY: ignoring a signal installs no handler.
-        if unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) } == libc::SIG_ERR {
-            return Err(io::Error::last_os_error());
+        // A peer that has gone, and a bound for files (RLIMIT_FSIZE) that is reached, are errors of the call that met them.
+        for signal in [libc::SIGPIPE, libc::SIGXFSZ] {
+            // SAFETY: ignoring a signal installs no handler.
+            if unsafe { libc::signal(signal, libc::SIG_IGN) } == libc::SIG_ERR {
+                return Err(io::Error::last_os_error());
+            }
         }
         mask(libc::SIG_BLOCK)?;
         Ok(Self(()))

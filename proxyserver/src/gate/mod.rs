@@ -339,11 +339,23 @@ impl Gate {
             } else {
                 if ending == Ending::Exited(ExitCode::SessionPeer.number()) {
                     self.fault(&child, false);
+                } else if Self::could_not_begin(ending) {
+                    let text = format!("its process could not begin: {ending}");
+                    if let Some(line) = self.tally.refused(Situation::LimitReached, &text, child.peer, Instant::now()) {
+                        self.tell_line(line, None);
+                    }
                 }
                 log::debug!("session {} (pid {pid}) has ended: {ending}", child.session);
             }
             self.tell_switchboard(&ToSwitchboard::SessionEnded { session: child.session, crashed }, None);
         }
+    }
+
+    /// Whether a session ended before it could say so itself.
+    const fn could_not_begin(ending: Ending) -> bool {
+        const CONFINEMENT: i32 = ExitCode::Confinement as i32;
+        const RESOURCES: i32 = ExitCode::Resources as i32;
+        matches!(ending, Ending::Exited(CONFINEMENT | RESOURCES))
     }
 
     fn crashed(&mut self) {

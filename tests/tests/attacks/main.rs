@@ -2,8 +2,10 @@
 
 mod attempts;
 mod calling;
+mod disk;
 mod evil_client;
 mod exhaustion;
+mod identity;
 mod keys;
 mod memory;
 mod offenders;
@@ -11,4 +13,5 @@ mod running;
 mod secrets;
 mod slow;
 mod storms;
+mod stuck;
 mod words;

@@ -5,7 +5,8 @@ use crate::situation::Situation;
 /// Of what kind an alert is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Category {
-    /// Somebody who need not be a partner did not get as far as a certificate.
+    /// Somebody who need not be a partner did not get as far as a certificate, or an inside station asked for what it may not
+    /// have.
     ConnectionRefused,
     /// A certificate was shown and refused.
     PartnerRefused,
@@ -47,7 +48,10 @@ impl Situation {
             | Self::TlsTooOld
             | Self::CertificateMissing
             | Self::LinkRefused
-            | Self::OffenderRefused => Category::ConnectionRefused,
+            | Self::OffenderRefused
+            | Self::StationRefused
+            | Self::StationRequestInvalid
+            | Self::TargetRefused => Category::ConnectionRefused,
             Self::CertificateUnreadable
             | Self::CertificateExpired
             | Self::CertificateNotYetValid
@@ -71,6 +75,7 @@ impl Situation {
             | Self::LinkClientUnlicensed
             | Self::LinkServerWrong
             | Self::LinkMessageInvalid
+            | Self::LinkMisconduct
             | Self::SessionMisconduct
             | Self::SessionCrashed => Category::AttackSuspected,
             _ => return None,

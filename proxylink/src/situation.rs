@@ -188,7 +188,7 @@ situations! {
     CallRefused "call-refused" Error "The partner's host refuses the connection." "Check the partner's address; its station may be down.";
     CallTimeout "call-timeout" Error "The partner's host does not answer." "Check the partner's address, the firewall of the DMZ towards it, and that the partner admits outgoing_ip.";
     CallUnreachable "call-unreachable" Error "The partner's host cannot be reached." "See the reason: routing and firewall of the DMZ host.";
-    CallSourceUnavailable "call-source-unavailable" Error "The partner's own outgoing_ip is no address of the DMZ host; only this partner cannot be called." "Correct outgoing_ip of the partner, or give the address to the host.";
+    CallSourceUnavailable "call-source-unavailable" Error "The outgoing_ip to call a partner from is no address of the DMZ host; nobody can be called from it." "Correct outgoing_ip of the partner, or the common one, or give the address to the host.";
     CallAlert "call-alert" Error "The called partner ended the TLS handshake with an alert." "See which alert; the partner's log says why.";
     OwnCertificateRefused "own-certificate-refused" Error "The called partner refuses our certificate." "The partner must trust the proxy's certificate (identity); send it to them, and see whether it has ended.";
     CallSilent "call-silent" Error "The called partner answered in TLS and sent no SSRM." "See whether the address is that of an OFTP2 station; its log may say more.";

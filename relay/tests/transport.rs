@@ -15,7 +15,7 @@ use rustls::crypto::aws_lc_rs::{cipher_suite, default_provider, kx_group};
 use rustls::{AlertDescription, CertificateError, ClientConnection, ConnectionTrafficSecrets, Error};
 use stage::octets::{CD, ESID_NORMAL, SSID_CALLED, SSID_CALLING, SSRM};
 use stage::tls::{Identity, TLS12, TLS13, accept, called_by_station, calling_station, client, client_with, connect};
-use stage::tls::{called_station, demanding_server, server, server_name};
+use stage::tls::{called_station, calling_the_station, demanding_server, server, server_name};
 use stage::{FromSocket, PATIENCE, Scene, connection, no_orders, plain};
 
 #[test]
@@ -111,6 +111,52 @@ fn a_server_that_is_refused_is_told_so_by_an_alert() {
         Err(HandshakeError::Refused(Error::InvalidCertificate(_))) => {}
         other => panic!("{:?}", other.err()),
     }
+}
+
+#[test]
+fn a_server_that_refuses_our_certificate_after_the_handshake_is_heard_before_any_word() {
+    let (ours, theirs, expected) =
+        (Identity::new("partner.test"), Identity::new("relay.test"), Identity::new("stranger.test"));
+    let (socket, other) = connection();
+    let calling = std::thread::spawn({
+        let configuration = client_with(&theirs, &ours, TLS13);
+        move || {
+            // In TLS 1.3 the handshake is done before the server has seen the certificate.
+            let tls = connect(socket, configuration).unwrap();
+            tls.await_words(Instant::now() + PATIENCE, &mut no_orders().0)
+        }
+    });
+    let mut station = called_station(other, demanding_server(&theirs, expected.trusted(), TLS13));
+    station.stream.flush().unwrap_err();
+    match calling.join().unwrap() {
+        Err(HandshakeError::PeerAlert(alert)) => assert_eq!(alert, AlertDescription::UnknownCA),
+        other => panic!("{:?}", other.err()),
+    }
+}
+
+#[test]
+fn the_first_words_of_a_server_are_awaited_and_kept_for_the_relay() {
+    for version in [TLS13, TLS12] {
+        let (Side::Tls(tls), mut station) = calling_the_station(version) else { panic!("no TLS") };
+        station.send(&SSRM);
+        let tls = tls.await_words(Instant::now() + PATIENCE, &mut no_orders().0).unwrap();
+        // They are there already: it does not wait for more.
+        let tls = tls.await_words(Instant::now(), &mut no_orders().0).unwrap();
+        let mut stage = Scene { initiator: Which::Inside, ..Scene::default() }.start((tls.into(), station), plain());
+        stage.inside.expect(&SSRM);
+    }
+}
+
+#[test]
+fn a_server_without_words_is_left_in_time_and_one_that_closes_at_once() {
+    let (Side::Tls(tls), station) = calling_the_station(TLS13) else { panic!("no TLS") };
+    let late = tls.await_words(Instant::now() + Duration::from_millis(50), &mut no_orders().0).err();
+    assert!(matches!(late, Some(HandshakeError::TimedOut)), "{late:?}");
+    drop(station);
+    let (Side::Tls(tls), mut station) = calling_the_station(TLS13) else { panic!("no TLS") };
+    station.hang_up();
+    let closed = tls.await_words(Instant::now() + PATIENCE, &mut no_orders().0).err();
+    assert!(matches!(closed, Some(HandshakeError::Closed)), "{closed:?}");
 }
 
 #[test]

@@ -356,4 +356,27 @@ mod tests {
         children.verified(SessionId::from_random([1; 16]));
         assert_eq!(children.admit(newcomer, true, &limits(2)), Admission::Welcome);
     }
+
+    #[test]
+    fn a_called_partner_takes_a_session_and_no_place_of_those_that_come_in() {
+        let mut children = Children::default();
+        let peer = |last: u8| SocketAddr::from(([192, 0, 2, last], 1));
+        let limits = Limits { max_sessions: 4, max_sessions_per_address: 1, ..limits(2) };
+        for number in 1..=2_u8 {
+            let session = SessionId::from_random([number; 16]);
+            children.add_calling(Pid::from_raw(i32::from(number)), session, peer(7));
+        }
+        assert_eq!(children.admit(peer(7).ip(), false, &limits), Admission::Welcome);
+        add(&mut children, 3, "192.0.2.7", false);
+        // None of them has to go for a stranger, though they are the oldest of their network.
+        assert_eq!(children.admit(peer(8).ip(), false, &limits), Admission::InPlaceOf(Pid::from_raw(3)));
+        assert_eq!(children.admit(peer(7).ip(), true, &limits), Admission::Full("max_sessions_per_address"));
+        assert!(children.has_room(&limits));
+        add(&mut children, 4, "198.51.100.1", true);
+        assert!(!children.has_room(&limits));
+        for number in 1..=4 {
+            children.remove(Pid::from_raw(number));
+        }
+        assert_eq!(children.admit(peer(7).ip(), false, &limits), Admission::Welcome);
+    }
 }

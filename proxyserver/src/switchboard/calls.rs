@@ -1,7 +1,7 @@
 //! Partners that the inside has us call: whom the snapshot permits, where they are, and what becomes of each call until
 //! its session asks for itself.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, ToSocketAddrs};
 
 use proxylink::message::{Call, CallFailed};
@@ -19,6 +19,8 @@ use crate::target::{Host, Target};
 const MOST_CALLS: usize = 1024;
 /// Names that are resolved at once. A resolver that hangs holds its thread longer than we wait for it.
 const MOST_RESOLVING: usize = 64;
+/// What the gate is asked at once. It forks one after the other; more would fill the way to it.
+const MOST_ASKED: usize = 32;
 /// For the name service to answer, waiting for a turn included.
 const RESOLVE_DEADLINE: Duration = Duration::from_secs(5);
 
@@ -84,6 +86,8 @@ struct Calling {
 enum Step {
     /// The name is being resolved.
     Resolving(AbortHandle),
+    /// The gate is to be asked.
+    Found(Vec<SocketAddr>),
     /// The gate is asked.
     Asked(Vec<SocketAddr>),
 }
@@ -93,11 +97,16 @@ enum Step {
 pub struct Calls {
     waiting: HashMap<SessionId, Calling>,
     turns: Arc<Semaphore>,
+    /// Those that the gate is to be asked for, in their order; some may have been called off since.
+    found: VecDeque<SessionId>,
+    /// How many answers of the gate are to come. It answers each question.
+    asked: usize,
 }
 
 impl Default for Calls {
     fn default() -> Self {
-        Self { waiting: HashMap::new(), turns: Arc::new(Semaphore::new(MOST_RESOLVING)) }
+        let turns = Arc::new(Semaphore::new(MOST_RESOLVING));
+        Self { waiting: HashMap::new(), turns, found: VecDeque::new(), asked: 0 }
     }
 }
 
@@ -108,6 +117,26 @@ impl Calls {
             task.abort();
         }
         Some(calling)
+    }
+
+    /// The next one that the gate is to be asked for, if it has answered enough of those before.
+    fn next_errand(&mut self) -> Option<Errand> {
+        while self.asked < MOST_ASKED {
+            let session = self.found.pop_front()?;
+            let Some(calling) = self.waiting.get_mut(&session) else { continue };
+            let Step::Found(to) = &mut calling.step else { continue };
+            let to = std::mem::take(to);
+            calling.step = Step::Asked(to.clone());
+            self.asked += 1;
+            return Some(Errand { session, partner: calling.partner.clone(), to, from: calling.from });
+        }
+        None
+    }
+
+    /// The gate has answered for this session: what it was asked, unless that was called off meanwhile.
+    fn answered(&mut self, session: SessionId) -> Option<Calling> {
+        self.asked = self.asked.saturating_sub(1);
+        self.remove(session)
     }
 }
 
@@ -152,9 +181,9 @@ impl Switchboard {
         let Some(calling) = self.calls.waiting.get_mut(&session) else { return };
         match found.and_then(|found| fitting(found, calling.from)) {
             Ok(to) => {
-                let (partner, from) = (calling.partner.clone(), calling.from);
-                calling.step = Step::Asked(to.clone());
-                self.to_gate(&FromSwitchboard::Call(Errand { session, partner, to, from }), &[]);
+                calling.step = Step::Found(to);
+                self.calls.found.push_back(session);
+                self.ask_gate();
             }
             Err(refused) => {
                 self.calls.remove(session);
@@ -163,10 +192,23 @@ impl Switchboard {
         }
     }
 
+    fn ask_gate(&mut self) {
+        while let Some(errand) = self.calls.next_errand() {
+            let session = errand.session;
+            if let Err(error) = self.gate.send(&FromSwitchboard::Call(errand), &[]) {
+                self.calls.answered(session);
+                let text = format!("the gate of the proxyserver does not take it: {error}");
+                self.call_failed(session, Refused { situation: Situation::LimitReached, text });
+            }
+        }
+    }
+
     /// The gate has forked the session.
     pub(super) fn called(&mut self, session: SessionId, channel: Option<OwnedFd>) {
         self.running += 1;
-        let admitted = match (self.calls.remove(session), channel) {
+        let calling = self.calls.answered(session);
+        self.ask_gate();
+        let admitted = match (calling, channel) {
             (Some(Calling { step: Step::Asked(to), from, .. }), Some(channel)) => {
                 self.admit(session, Parties::Outgoing { to, from }, channel)
             }
@@ -182,9 +224,10 @@ impl Switchboard {
 
     /// The gate forks no session.
     pub(super) fn not_called(&mut self, session: SessionId, refused: Refused) {
-        if self.calls.remove(session).is_some() {
+        if self.calls.answered(session).is_some() {
             self.call_failed(session, refused);
         }
+        self.ask_gate();
     }
 
     /// The inside station is gone.
@@ -310,6 +353,28 @@ mod tests {
         snapshot.policy.partners.push(partner("BAD", Some("no port")));
         let place = Directory::of(&snapshot).unwrap_err();
         assert!(place.contains("partners[4].address"), "{place}");
+    }
+
+    #[test]
+    fn the_gate_is_asked_in_order_and_no_more_than_it_can_take() {
+        let mut calls = Calls::default();
+        let session = |number: u8| SessionId::from_random([number; 16]);
+        let many = u8::try_from(MOST_ASKED).unwrap() + 3;
+        for number in 0..many {
+            let step = Step::Found(addresses(&["192.0.2.7:1"]));
+            calls.waiting.insert(session(number), Calling { link: 1, partner: "ACME".into(), from: None, step });
+            calls.found.push_back(session(number));
+        }
+        // Called off before the gate was asked.
+        assert!(calls.remove(session(1)).is_some());
+        let asked: Vec<_> = std::iter::from_fn(|| calls.next_errand()).map(|errand| errand.session).collect();
+        assert_eq!(asked.len(), MOST_ASKED);
+        assert_eq!(asked[..2], [session(0), session(2)]);
+        // Called off while it is asked: the answer comes all the same, and makes room.
+        assert!(calls.remove(session(0)).is_some());
+        assert!(calls.answered(session(0)).is_none() && calls.answered(session(2)).is_some());
+        let rest: Vec<_> = std::iter::from_fn(|| calls.next_errand()).map(|errand| errand.session).collect();
+        assert_eq!(rest, [session(many - 2), session(many - 1)]);
     }
 
     #[test]

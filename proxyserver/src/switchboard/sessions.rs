@@ -356,6 +356,28 @@ mod tests {
         FromSession::Pair(Box::new(request(token, PEER)))
     }
 
+    /// The record of a session that was refused.
+    fn record(number: u8) -> SessionReport {
+        SessionReport {
+            id: id(number),
+            direction: Direction::Incoming,
+            partner: None,
+            ssid_code: None,
+            peer: PEER.parse().unwrap(),
+            called: None,
+            certificate: None,
+            tls: None,
+            started: proxylink::record::UnixMillis(0),
+            ended: proxylink::record::UnixMillis(1),
+            outcome: proxylink::record::SessionOutcome::Refused,
+            situation: proxylink::situation::Situation::PartnerUnknown,
+            detail: String::new(),
+            octets_from_partner: 0,
+            octets_to_partner: 0,
+            files: Vec::new(),
+        }
+    }
+
     /// Runs with two sessions in set-up, 1 of link 7 and 2 of link 8.
     fn with_two(test: impl FnOnce(Sessions)) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -405,6 +427,66 @@ mod tests {
     }
 
     #[test]
+    fn an_outgoing_session_speaks_of_its_own_direction_and_of_addresses_it_was_given() {
+        let (called, ours) = ("192.0.2.7:6619", "192.0.2.254:40000");
+        let outgoing = |change: &dyn Fn(&mut PairingRequest)| {
+            let mut request = request(1, called);
+            (request.direction, request.local) = (Direction::Outgoing, ours.parse().unwrap());
+            change(&mut request);
+            FromSession::Pair(Box::new(request))
+        };
+        let failed = |change: &dyn Fn(&mut SessionReport)| {
+            let mut record = record(3);
+            (record.direction, record.peer) = (Direction::Outgoing, called.parse().unwrap());
+            change(&mut record);
+            let refused = proxylink::message::Refused {
+                situation: proxylink::situation::Situation::CallSilent,
+                text: String::new(),
+            };
+            FromSession::CallFailed(Box::new(CallFailed { refused, record: Some(record) }), None)
+        };
+        let nobody = |record: &mut SessionReport| record.peer = "[::]:0".parse().unwrap();
+        let other = |record: &mut SessionReport| record.peer = PEER.parse().unwrap();
+        let with = |from: Option<&str>, test: &dyn Fn(&mut Sessions)| {
+            with_two(|mut sessions| {
+                let to = vec!["198.51.100.7:6619".parse().unwrap(), called.parse().unwrap()];
+                let parties = Parties::Outgoing { to, from: from.map(|from| from.parse().unwrap()) };
+                let channel = Arc::clone(&sessions.waiting[&id(1)].channel);
+                sessions.add(id(3), channel, parties, 7);
+                test(&mut sessions);
+            });
+        };
+        with(Some("192.0.2.254"), &|sessions| {
+            assert!(sessions.is_outgoing(id(3)) && !sessions.is_outgoing(id(1)));
+            assert_eq!(sessions.outgoing_of(7).collect::<Vec<_>>(), [id(3)]);
+            assert!(matches!(sessions.permit(id(3), sign(130)), Ok(Permitted::Sign(_))));
+            assert!(matches!(sessions.permit(id(3), sign(130)), Err(Misconduct::OutOfTurn)));
+            let wrong: [&dyn Fn(&mut PairingRequest); 4] = [
+                &|request| request.direction = Direction::Incoming,
+                &|request| request.peer = PEER.parse().unwrap(),
+                &|request| request.peer.set_port(1),
+                &|request| request.local = "192.0.2.253:40000".parse().unwrap(),
+            ];
+            for change in wrong {
+                assert!(matches!(sessions.permit(id(3), outgoing(change)), Err(Misconduct::OtherPeer)));
+            }
+            assert!(matches!(sessions.permit(id(3), outgoing(&|_| {})), Ok(Permitted::Pair(_))));
+            assert!(matches!(sessions.permit(id(3), outgoing(&|_| {})), Err(Misconduct::OutOfTurn)));
+        });
+        with(None, &|sessions| {
+            assert!(matches!(sessions.permit(id(3), outgoing(&|_| {})), Ok(Permitted::Pair(_))));
+            // Its end is told in the words of its direction, and of nobody else.
+            let incoming = FromSession::Refused(Box::new(record(3)), None);
+            assert!(matches!(sessions.permit(id(3), incoming), Err(Misconduct::OutOfTurn)));
+            assert!(matches!(sessions.permit(id(3), failed(&other)), Err(Misconduct::OtherPeer)));
+            assert!(matches!(sessions.permit(id(3), failed(&|record| record.id = id(1))), Err(Misconduct::OtherPeer)));
+            assert!(matches!(sessions.permit(id(1), failed(&|record| record.id = id(1))), Err(Misconduct::OutOfTurn)));
+            assert!(matches!(sessions.permit(id(3), failed(&nobody)), Ok(Permitted::CallFailed(..))));
+            assert!(matches!(sessions.permit(id(3), failed(&nobody)), Err(Misconduct::OutOfTurn)), "once");
+        });
+    }
+
+    #[test]
     fn a_token_finds_its_session_three_times_and_is_spent_by_the_handshake() {
         with_two(|mut sessions| {
             let token = Token::from_octets([1; 32]);
@@ -438,31 +520,13 @@ mod tests {
 
     #[test]
     fn after_a_refusal_only_the_record_may_come() {
-        let record = proxylink::record::SessionReport {
-            id: id(1),
-            direction: Direction::Incoming,
-            partner: None,
-            ssid_code: None,
-            peer: PEER.parse().unwrap(),
-            called: None,
-            certificate: None,
-            tls: None,
-            started: proxylink::record::UnixMillis(0),
-            ended: proxylink::record::UnixMillis(1),
-            outcome: proxylink::record::SessionOutcome::Refused,
-            situation: proxylink::situation::Situation::PartnerUnknown,
-            detail: String::new(),
-            octets_from_partner: 0,
-            octets_to_partner: 0,
-            files: Vec::new(),
-        };
         with_two(|mut sessions| {
             sessions.permit(id(1), pair(1)).unwrap();
             assert!(sessions.refuse(id(1)).is_some());
             assert!(sessions.connect(Token::from_octets([1; 32]), socket()).is_err());
             assert!(sessions.paired(id(1)).is_none());
             assert!(matches!(sessions.permit(id(1), FromSession::Linked), Err(Misconduct::OutOfTurn)));
-            let refused = || FromSession::Refused(Box::new(record.clone()), None);
+            let refused = || FromSession::Refused(Box::new(record(1)), None);
             assert!(matches!(sessions.permit(id(1), refused()), Ok(Permitted::Ended(..))));
             assert!(matches!(sessions.permit(id(1), refused()), Err(Misconduct::OutOfTurn)), "once");
         });

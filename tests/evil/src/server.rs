@@ -51,7 +51,7 @@ fn say(words: &str, switchboard: &Channel, around: &Around, log: &ChildLog) -> s
     let record = |change: &dyn Fn(&mut SessionReport)| {
         let mut record = record(around);
         change(&mut record);
-        FromSession::Refused(Box::new(record))
+        FromSession::Refused(Box::new(record), None)
     };
     let same = |_: &mut PairingRequest| {};
     match words {

@@ -65,6 +65,27 @@ fn what_cannot_be_reached_is_told_with_its_reason() -> Result<(), Trouble> {
 }
 
 #[test]
+fn many_calls_at_once_get_an_answer_each() -> Result<(), Trouble> {
+    let (chain, mut inside) = linked()?;
+    let deserted = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let mut wanted = snapshot(&chain, vec![partner(&chain, &deserted.to_string())]);
+    wanted.limits.max_sessions = 1000;
+    inside.give(wanted);
+    let mut called: Vec<_> = (0..150).map(|_| inside.call("ACME")).collect();
+    while !called.is_empty() {
+        match inside.hear() {
+            Some(FromServer::CallFailed(session, failed)) => {
+                assert_eq!(failed.refused.situation, Situation::CallRefused, "{}", failed.refused.text);
+                let place = called.iter().position(|called| *called == session).expect("one answer each");
+                called.swap_remove(place);
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    Ok(())
+}
+
+#[test]
 fn a_partners_own_source_address_that_is_missing_fails_this_partner_alone() -> Result<(), Trouble> {
     let (chain, mut inside) = linked()?;
     let mut wanted = snapshot(&chain, vec![partner(&chain, "127.0.0.1:1")]);

@@ -17,7 +17,11 @@ pub struct Partner<T> {
 impl<T: Send + 'static> Partner<T> {
     /// Serves the first connection by that, on a port of its own.
     pub fn serving(serve: impl FnOnce(TcpStream) -> T + Send + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Self::serving_at(TcpListener::bind("127.0.0.1:0").unwrap(), serve)
+    }
+
+    /// As [`Partner::serving`], there.
+    pub fn serving_at(listener: TcpListener, serve: impl FnOnce(TcpStream) -> T + Send + 'static) -> Self {
         let address = listener.local_addr().unwrap();
         let thread = std::thread::spawn(move || serve(listener.accept().unwrap().0));
         Self { address, thread }
@@ -68,7 +72,16 @@ pub fn ssid(code: &str) -> Command {
 /// An honest partner that takes one session and ends when the caller ends it. What it saw: where the call came from, and
 /// the certificate that was shown.
 pub fn honest(config: Arc<ServerConfig>, code: String) -> Partner<(SocketAddr, Vec<Vec<u8>>)> {
-    Partner::serving(move |socket| {
+    honest_at(TcpListener::bind("127.0.0.1:0").unwrap(), config, code)
+}
+
+/// As [`honest`], there.
+pub fn honest_at(
+    listener: TcpListener,
+    config: Arc<ServerConfig>,
+    code: String,
+) -> Partner<(SocketAddr, Vec<Vec<u8>>)> {
+    Partner::serving_at(listener, move |socket| {
         let from = socket.peer_addr().unwrap();
         let mut connection = answer(socket, config).unwrap();
         connection.send(&Command::Ssrm).unwrap();

@@ -1,5 +1,7 @@
 //! Calls that come to a session.
 
+use std::net::{TcpListener, ToSocketAddrs};
+
 use proxylink::situation::Situation;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -8,7 +10,7 @@ use tests::station::{Command, TlsVersions};
 use verification::{Fingerprint, PartnerSource};
 
 use crate::inside::{Called, Inside, is_proven, partner, snapshot};
-use crate::partner::{Partner, answer, honest, ssid, tls, usual};
+use crate::partner::{Partner, answer, honest, honest_at, ssid, tls, usual};
 
 /// A proxyserver with a scripted inside.
 pub fn linked() -> Result<(Chain, Inside), Trouble> {
@@ -57,6 +59,25 @@ fn a_partner_is_called_from_the_configured_address_in_either_version_of_tls() ->
         let rest = called.data.receive_octets().unwrap();
         assert_eq!(rest.first(), Some(&0xc1), "a closing frame: {rest:?}");
     }
+    Ok(())
+}
+
+#[test]
+fn the_family_of_the_source_address_chooses_among_the_addresses_of_a_name() -> Result<(), Trouble> {
+    // A host without IPv6 has nothing to choose.
+    let Ok(listener) = TcpListener::bind("[::1]:0") else { return Ok(()) };
+    let port = listener.local_addr().unwrap().port();
+    let has_both = ("localhost", port).to_socket_addrs().is_ok_and(|mut found| found.any(|to| to.is_ipv6()));
+    let address = if has_both { format!("localhost:{port}") } else { format!("[::1]:{port}") };
+    let (chain, mut inside) = linked()?;
+    let acme = honest_at(listener, usual(&chain, TlsVersions::Both), chain.partners[0].code.clone());
+    let mut wanted = snapshot(&chain, vec![partner(&chain, &address)]);
+    wanted.outgoing_ip = Some("::1".parse().unwrap());
+    inside.give(wanted);
+    let mut called = inside.connect("ACME").unwrap();
+    hold_session(&mut called);
+    assert_eq!(acme.outcome().0, called.request.local);
+    assert!(called.request.local.is_ipv6() && called.request.peer.is_ipv6());
     Ok(())
 }
 

@@ -188,3 +188,29 @@ fn misbehaviour_is_in_no_normal_build() {
         assert!(!holds(attempts::FILE) && !holds("nobody minded"), "{program} holds misbehaviour");
     }
 }
+
+/// The threat model names the test that holds each row; a test that was renamed is no evidence.
+#[test]
+fn the_threat_model_names_tests_that_there_are() {
+    let root = metadata().workspace_root;
+    let text = std::fs::read_to_string(root.join("ARCHITECTURE.md")).unwrap();
+    let (_, after) = text.split_once("### What holds each row").expect("the threat model is there");
+    let (model, _) = after.split_once("### What a break-in yields").expect("it ends");
+    let named: Vec<&str> = model.split('`').skip(1).step_by(2).filter(|word| word.matches('_').count() > 3).collect();
+    assert!(named.len() > 40, "{named:?}");
+    let mut sources = String::new();
+    let mut folders = vec![root.join("tests/tests").into_std_path_buf()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                sources.push_str(&std::fs::read_to_string(path).unwrap());
+            }
+        }
+    }
+    for name in named {
+        assert!(sources.contains(&format!("#[test]\nfn {name}()")), "there is no test {name}");
+    }
+}

@@ -100,3 +100,29 @@ fn ctrl_c_in_the_middle_leaves_nothing_behind() -> Result<(), Trouble> {
     place.assert_nothing_is_left(&family);
     Ok(())
 }
+
+#[test]
+fn outgoing_a_station_inside_calls_a_partner_and_the_recommended_command_does_the_same() -> Result<(), Trouble> {
+    let place = Place::new(200_000);
+    let demo = Process::start("demo", place.demo()?.args(["--outgoing", "--stay"]))?;
+    demo.wait_for_text("Ctrl-C ends it")?;
+    let sum = sha256(&made_octets(200_000));
+    let lines = demo.lines();
+    for line in [format!("SHA-256 sent      {sum}"), format!("SHA-256 received  {sum}")] {
+        assert!(lines.contains(&line), "{}", demo.last_lines(60));
+    }
+    assert!(lines.iter().any(|line| line.contains("direction") && line.contains("\"outgoing\"")), "the session record");
+    let line = lines.iter().find(|line| line.contains("oftp2_station send --to ")).expect("an example");
+    let mut words = line.split_whitespace();
+    let mut station = Command::new(words.next().expect("the program"));
+    let other = place.directory.path().join("other.bin");
+    fs::write(&other, made_octets(500)).unwrap();
+    station.args(words.filter(|word| *word != "FILE")).arg(&other);
+    assert!(Process::run("the recommended command", &mut station)?.contains("sent OTHER.BIN, 500 octets"));
+
+    let family = table::below(demo.pid());
+    demo.signal(Signal::SIGINT);
+    assert!(demo.wait_for_end()?.success(), "{}", demo.last_lines(20));
+    place.assert_nothing_is_left(&family);
+    Ok(())
+}

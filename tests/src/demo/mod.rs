@@ -1,6 +1,7 @@
 //! The demonstration: the whole chain on this machine, and one file through it.
 
 mod bar;
+mod way;
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -11,39 +12,46 @@ use std::time::{Duration, Instant};
 use aws_lc_rs::digest::{Context, SHA256};
 use serde_json::Value;
 
-use crate::harness::{
-    Chain, INSIDE_CODE, INSIDE_PASSWORD, LogLine, Mark, PATIENCE, Plan, Process, Trouble, binary, is_interrupted,
-    made_octets, until,
-};
+use crate::harness::{Chain, LogLine, Mark, PATIENCE, Process, Trouble, binary, is_interrupted, made_octets, until};
 use crate::station::{self, Event, OutgoingFile, Report, Settings};
 use bar::Bar;
+use way::CalledPartner;
+
+pub use way::Way;
 
 const MADE_SIZE: usize = 64 * 1024 * 1024;
 
+/// What runs, and which way its file goes.
+struct Stage {
+    chain: Chain,
+    way: Way,
+    /// Of a demonstration that goes out.
+    called: Option<CalledPartner>,
+}
+
 /// Runs the demonstration with `file`, or with one made of 64 MiB. With `stay` everything runs on afterwards until it
 /// is interrupted. True: the file arrived as it was sent.
-pub fn run(file: Option<&Path>, stay: bool) -> Result<bool, Trouble> {
+pub fn run(file: Option<&Path>, way: Way, stay: bool) -> Result<bool, Trouble> {
     say("Building the programs");
     binary("seon_proxyserver2")?;
-    let chain = Plan::new().with_seon_backend().prepare()?;
-    let chain = start(chain)?;
+    let stage = start(way.plan()?.with_seon_backend().prepare()?, way)?;
     let file = match file {
         Some(file) => file.to_owned(),
-        None => chain.scratch.write("DEMO-64-MIB", made_octets(MADE_SIZE))?,
+        None => stage.chain.scratch.write("DEMO-64-MIB", made_octets(MADE_SIZE))?,
     };
     let mut outgoing = OutgoingFile::from_path(&file).map_err(trouble_with(&file))?;
     outgoing.description = "cargo demo".into();
-    let received = chain.received(&outgoing.dataset);
-    let report = send(&chain, outgoing)?;
-    show_what_was_seen(&chain, &report)?;
+    let received = way.received(&stage.chain, &outgoing.dataset)?;
+    let report = send(&stage, outgoing)?;
+    show_what_was_seen(&stage, &report)?;
     let well = compare(&report, &received)?;
     if stay {
-        remain(&chain)?;
+        remain(&stage)?;
     }
     Ok(well)
 }
 
-fn start(mut chain: Chain) -> Result<Chain, Trouble> {
+fn start(mut chain: Chain, way: Way) -> Result<Stage, Trouble> {
     say(&format!("Scratch folder with certificates, token, licence: {}", chain.scratch.path().display()));
     chain.start_server()?;
     chain.start_client()?;
@@ -58,10 +66,21 @@ fn start(mut chain: Chain) -> Result<Chain, Trouble> {
         format!("partners {}, link {}", chain.partner_address(), chain.link_address()),
     );
     row("proxyclient", pid(chain.client.as_ref()), format!("linked with {}", short(&chain.proxy_id)));
-    Ok(chain)
+    let called = match way {
+        Way::In => None,
+        Way::Out => {
+            chain.client_says("outgoing-port-open")?;
+            let called = CalledPartner::start(&chain)?;
+            say(&format!("{:<25}HTTP and SOCKS5 for stations inside: {}", "", chain.proxy_address()));
+            row("partner", called.0.pid(), format!("{} (TLS)", chain.called_at(0)));
+            Some(called)
+        }
+    };
+    Ok(Stage { chain, way, called })
 }
 
-fn send(chain: &Chain, file: OutgoingFile) -> Result<Report, Trouble> {
+fn send(stage: &Stage, file: OutgoingFile) -> Result<Report, Trouble> {
+    let (chain, way) = (&stage.chain, stage.way);
     let (dataset, bar) = (file.dataset.clone(), Arc::new(Bar::new()));
     let shown = bar.clone();
     let observer = move |event: &Event| {
@@ -73,11 +92,11 @@ fn send(chain: &Chain, file: OutgoingFile) -> Result<Report, Trouble> {
         }
         Ok(())
     };
-    let settings =
-        Settings { observer: Some(Arc::new(observer)), buffer_size: 65_536, credit: 100, ..chain.settings() };
-    say(&format!("\nA partner, {}, sends {dataset} over mutual TLS", settings.code));
+    let (who, to, security, settings) = way.sender(chain);
+    let settings = Settings { observer: Some(Arc::new(observer)), buffer_size: 65_536, credit: 100, ..settings };
+    say(&format!("\n{who}, {}, sends {dataset} {}", settings.code, way.sentence(chain)));
     let begun = Instant::now();
-    let report = station::send(&chain.partner_address(), &chain.security(), &settings, vec![file]);
+    let report = station::send(&to, &security, &settings, vec![file]);
     bar.end();
     match &report.failure {
         None => {
@@ -87,20 +106,19 @@ fn send(chain: &Chain, file: OutgoingFile) -> Result<Report, Trouble> {
         Some(failure) => {
             let logs = |process: &Process| process.last_lines(15);
             let (server, client) = (logs(chain.server()), logs(chain.client()));
-            Err(Trouble(format!(
-                "the partner's session failed: {failure}\nproxyserver:\n{server}proxyclient:\n{client}"
-            )))
+            Err(Trouble(format!("the session failed: {failure}\nproxyserver:\n{server}proxyclient:\n{client}")))
         }
     }
 }
 
 /// What both logs say, and the session record.
-fn show_what_was_seen(chain: &Chain, report: &Report) -> Result<(), Trouble> {
+fn show_what_was_seen(stage: &Stage, report: &Report) -> Result<(), Trouble> {
+    let chain = &stage.chain;
     chain.server_says("session-ended")?;
     chain.client_says("session-ended")?;
     if let Some(agreed) = &report.agreement {
         let (level, size, credit) = (agreed.level as u8, agreed.buffer_size, agreed.credit);
-        say("\nWhat the partner saw");
+        say(&format!("\nWhat {} saw", stage.way.sender(chain).0.to_lowercase()));
         say(&format!("  {} answered: level {level}, Exchange Buffers of {size}, credit {credit}", agreed.peer_code));
     }
     for (name, process) in [("proxyserver, in the DMZ", chain.server()), ("proxyclient, inside", chain.client())] {
@@ -114,8 +132,13 @@ fn show_what_was_seen(chain: &Chain, report: &Report) -> Result<(), Trouble> {
     for (name, value) in records.iter().flatten().filter_map(Value::as_object).flatten() {
         say(&format!("  {name:<20} {value}"));
     }
-    if let Some(process) = &chain.receive_daemon {
-        say("\nWhat the receive daemon saw");
+    let taker = match &stage.called {
+        Some(called) => Some(("partner", &called.0)),
+        None => chain.receive_daemon.as_ref().map(|process| ("receive daemon", process)),
+    };
+    if let Some((name, process)) = taker {
+        process.wait_for_text("session ended")?;
+        say(&format!("\nWhat the {name} saw"));
         for line in process.lines().iter().filter(|line| !line.starts_with("listening")) {
             say(&format!("  {line}"));
         }
@@ -142,27 +165,12 @@ fn compare(report: &Report, received: &Path) -> Result<bool, Trouble> {
     Ok(well)
 }
 
-fn remain(chain: &Chain) -> Result<(), Trouble> {
-    let partner = chain.partners.first().ok_or_else(|| Trouble("no partner".into()))?;
-    let file = |name: &str, content: &str| chain.scratch.write(name, content).map(|path| path.display().to_string());
-    let ca = file("partner-ca.pem", &chain.authority.certificate_pem())?;
-    let cert = file("partner.pem", &partner.identity.chain_pem)?;
-    let key = file("partner.key", &partner.identity.key_pem)?;
-    let (address, code) = (chain.partner_address(), &partner.code);
-    let station = binary("oftp2_station")?.display().to_string();
+fn remain(stage: &Stage) -> Result<(), Trouble> {
+    let chain = &stage.chain;
     say(&format!(
-        "\nEverything runs on. To point your own OFTP2 software at it:
-  address           {address}, TLS 1.2 or 1.3, from this machine
-  your code         {code}, any password
-  your certificate  {cert}
-  your key          {key}
-  you trust         {ca}
-  other code        {INSIDE_CODE}, password {INSIDE_PASSWORD}
-  files arrive in   {}
-For example:
-  {station} send --to {address} --tls --ca {ca} --cert {cert} --key {key} --code {code} FILE
+        "\nEverything runs on. To point your own OFTP2 software at it:\n{}
 Ctrl-C ends it. The logs of both daemons from here on:",
-        chain.received("").display(),
+        stage.way.recommendation(chain)?,
     ));
     let daemons = [("server", chain.server()), ("client", chain.client())];
     let mut seen = daemons.map(|(_, daemon)| daemon.mark());

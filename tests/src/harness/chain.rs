@@ -33,6 +33,7 @@ pub struct Plan {
     evil_server: bool,
     evil_client: bool,
     programs: Option<PathBuf>,
+    pub(super) outgoing: bool,
 }
 
 /// A trading partner.
@@ -103,6 +104,7 @@ impl Default for Plan {
             evil_server: false,
             evil_client: false,
             programs: None,
+            outgoing: false,
         }
     }
 }
@@ -232,12 +234,16 @@ impl Plan {
         })
     }
 
-    /// Starts everything and waits until partners can connect.
+    /// Starts everything and waits until partners can connect, and stations inside where the plan has them.
     pub fn start(self) -> Result<Chain, Trouble> {
+        let outgoing = self.outgoing;
         let mut chain = self.prepare()?;
         chain.start_server()?;
         chain.start_client()?;
         chain.wait_until_open(Mark::default())?;
+        if outgoing {
+            chain.wait_for_outgoing()?;
+        }
         Ok(chain)
     }
 }

@@ -19,7 +19,9 @@ impl Plan {
         let (client, partner) = (host(network::INSIDE), host(network::PARTNER));
         let listen_port = free_port()?;
         let ports: Vec<u16> = (0..self.partner_count()).map(|_| free_port()).collect::<Result<_, _>>()?;
-        Ok(self.configure(move |config| {
+        let mut plan = self;
+        plan.outgoing = true;
+        Ok(plan.configure(move |config| {
             config["clients"] = json!([{
                 "name": "inside", "address": client.to_string(), "listen_port": listen_port,
                 "allow_from": [format!("{client}/32")],
@@ -32,6 +34,12 @@ impl Plan {
 }
 
 impl Chain {
+    /// Waits until the proxyclient has said whether stations inside can connect.
+    pub(super) fn wait_for_outgoing(&self) -> Result<(), Trouble> {
+        let codes = [" outgoing-port-open ", " outgoing-off ", " outgoing-port-unavailable "];
+        self.client().wait_for("outgoing-port-open", |line| codes.iter().any(|code| line.contains(code))).map(drop)
+    }
+
     /// Where inside stations find the proxy.
     pub fn proxy_address(&self) -> String {
         let entry = &self.config["clients"][0];

@@ -43,6 +43,29 @@ fn without_an_entry_outgoing_is_off_and_one_line_says_so() -> Result<(), Trouble
     Ok(())
 }
 
+/// Of several entries that one counts whose address is of this host; `::1` is 127.0.0.1 by another name.
+#[test]
+fn the_entry_with_an_address_of_the_host_is_taken_in_each_of_its_forms() -> Result<(), Trouble> {
+    for address in ["127.0.0.1", "::1", "::ffff:127.0.0.1"] {
+        let chain = Plan::new()
+            .outgoing()?
+            .configure(move |config| {
+                let mut own = config["clients"][0].clone();
+                own["address"] = json!(address);
+                config["clients"][0]["address"] = json!("192.0.2.99");
+                config["clients"].as_array_mut().unwrap().push(own);
+            })
+            .start()?;
+        let line = chain.client_says("outgoing-port-open")?;
+        let at = format!("127.0.0.1:{}", chain.config["clients"][1]["listen_port"]);
+        assert!(line.contains(&at), "{address}: {line}");
+        let partner = chain.partner_listens(0)?;
+        let report = chain.call_via(Via::Http(at), &chain.called_at(0), file("TAKEN"))?;
+        arrived(&chain, 0, "TAKEN", &report, &partner);
+    }
+    Ok(())
+}
+
 #[test]
 fn a_changed_entry_moves_the_listener_and_no_session_notices() -> Result<(), Trouble> {
     let chain = Plan::new().poll_every(1).outgoing()?.start()?;

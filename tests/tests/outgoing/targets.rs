@@ -1,11 +1,11 @@
 //! Only configured partners can be called: the proxy is no way to anywhere else.
 
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 
 use serde_json::json;
-use tests::harness::{Chain, Plan, Trouble};
+use tests::harness::{PATIENCE, Plan, Trouble, free_port};
 
-use crate::scene::{arrived, event, file, http_refusal, say, socks5_refusal, told};
+use crate::scene::{arrived, event, file, http_refusal, say, socks5_refusal, told, until_closed};
 
 /// A host where something listens that nobody may reach through the proxy.
 struct Decoy(TcpListener);
@@ -137,7 +137,7 @@ fn socks5_knows_connect_without_authentication_alone() -> Result<(), Trouble> {
 /// A partner's own port leads to that partner, whatever is said on it.
 #[test]
 fn a_partners_own_port_takes_no_request() -> Result<(), Trouble> {
-    let port = tests::harness::free_port()?;
+    let port = free_port()?;
     let chain =
         Plan::new().outgoing()?.configure(move |config| config["partners"][0]["listen_port"] = json!(port)).start()?;
     let decoy = Decoy::new();
@@ -153,14 +153,20 @@ fn a_partners_own_port_takes_no_request() -> Result<(), Trouble> {
 
 #[test]
 fn a_station_from_elsewhere_is_refused_before_it_says_anything() -> Result<(), Trouble> {
-    let chain: Chain = Plan::new()
+    let port = free_port()?;
+    let chain = Plan::new()
         .outgoing()?
-        .configure(|config| config["clients"][0]["allow_from"] = json!(["192.0.2.0/24"]))
+        .configure(move |config| {
+            config["clients"][0]["allow_from"] = json!(["192.0.2.0/24"]);
+            config["partners"][0]["listen_port"] = json!(port);
+        })
         .start()?;
-    chain.client_says("outgoing-port-open")?;
     let partner = chain.partner_listens(0)?;
-    // It says nothing at all, and is let go all the same.
+    // It says nothing at all, and is let go all the same; so on the partner's own port.
     assert_eq!(say(&chain, b""), b"");
+    let mut own = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    own.set_read_timeout(Some(PATIENCE)).unwrap();
+    assert_eq!(until_closed(&mut own), b"");
     let report = chain.call(file("NEVER"))?;
     assert!(report.agreement.is_none() && http_refusal(&report).is_none(), "{report:?}");
     let line = told(chain.client(), Default::default(), "outgoing-station-refused")?;

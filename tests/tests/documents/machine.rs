@@ -14,13 +14,23 @@ use tests::harness::{Process, Scratch, ServiceManager, binary};
 
 use crate::page::commands;
 
-/// Ports instead of 6619, 2878, 8443 and 3305.
+/// Ports instead of 6619, 2878, 8443, 3305, 3306, and the partner's own 6619.
 #[derive(Clone, Copy)]
 pub struct Ports {
     pub partners: u16,
     pub link: u16,
     pub backend: u16,
     pub station: u16,
+    pub proxy: u16,
+    pub called: u16,
+}
+
+impl Ports {
+    /// Where the partner of the pages is called, and inside stations call.
+    fn of_calls(self, text: &str) -> String {
+        let called = format!("127.0.0.1:{}", self.called);
+        text.replace("oftp2.acme.example:6619", &called).replace("3306", &self.proxy.to_string())
+    }
 }
 
 /// The machine.
@@ -118,7 +128,7 @@ impl Machine {
             }
         }
         let root = self.root.display();
-        let Ports { partners, link, backend, station } = self.ports;
+        let Ports { partners, link, backend, station, .. } = self.ports;
         let options = [
             (
                 "/seon_proxyserver2 ",
@@ -131,6 +141,7 @@ impl Machine {
                 text = text.replace(program, &format!("{program}{options}"));
             }
         }
+        let text = self.ports.of_calls(&text);
         text.replace("DMZ-HOST:6619", &format!("127.0.0.1:{partners}"))
             .replace("DMZ-HOST", &format!("127.0.0.1:{link}"))
             .replace(":8443", &format!(":{backend}"))
@@ -162,7 +173,8 @@ impl Machine {
         let path = self.root.join("var/lib/seon_backend/seon_backend.toml");
         let mut lines: Vec<String> = fs::read_to_string(&path).unwrap().lines().map(str::to_owned).collect();
         let mut table = String::new();
-        for line in wanted.replace("3305", &self.ports.station.to_string()).lines().filter(|line| !line.is_empty()) {
+        let wanted = self.ports.of_calls(&wanted.replace("3305", &self.ports.station.to_string()));
+        for line in wanted.lines().filter(|line| !line.is_empty()) {
             if line.starts_with('[') {
                 line.clone_into(&mut table);
                 if line.starts_with("[[") {

@@ -23,10 +23,11 @@ struct Site {
     inside: Machine,
     partner: Machine,
     received: PathBuf,
+    taken_by_partner: PathBuf,
     proxy_id: String,
     client_line: String,
     fingerprint: String,
-    _station: Process,
+    _stations: [Process; 2],
     _scratch: Scratch,
 }
 
@@ -49,7 +50,8 @@ impl Site {
         let station = Process::start("station", station.arg("--directory").arg(&received)).unwrap();
         let listening = station.wait_for_text("listening on ").unwrap();
         let station_port = listening.rsplit(':').next().and_then(|port| port.trim().parse().ok()).unwrap();
-        let ports = Ports { partners: port(), link: port(), backend: port(), station: station_port };
+        let (proxy, called) = (port(), port());
+        let ports = Ports { partners: port(), link: port(), backend: port(), station: station_port, proxy, called };
         let authority = Authority::new("Partners").unwrap();
         let acme =
             authority.issue(&Wanted { name: "acme.example", purpose: Purpose::Both, ..Wanted::default() }).unwrap();
@@ -59,6 +61,12 @@ impl Site {
             machine.put("acme.key", &acme.key_pem);
             machine
         };
+        let taken = scratch.directory("taken-by-partner").unwrap();
+        let mut listens = std::process::Command::new(binary("oftp2_station").unwrap());
+        listens.args(["receive", "--listen", &format!("127.0.0.1:{called}"), "--code", "O0013000000ACME", "--eerp"]);
+        listens.args(["--tls-insecure", "--cert"]).arg(scratch.write("acme.pem", &acme.chain_pem).unwrap());
+        listens.arg("--key").arg(scratch.write("acme.key", &acme.key_pem).unwrap()).arg("--directory").arg(&taken);
+        let called = Process::start("the partner's station", &mut listens).unwrap();
         let (dmz, inside, partner) = (machine("dmz"), machine("inside"), machine("partner"));
         let empty = String::new;
         Self {
@@ -66,10 +74,11 @@ impl Site {
             inside,
             partner,
             received,
+            taken_by_partner: taken,
             proxy_id: empty(),
             client_line: empty(),
             fingerprint: empty(),
-            _station: station,
+            _stations: [station, called],
             _scratch: scratch,
         }
     }
@@ -133,12 +142,16 @@ fn set_up_leads_from_nothing_to_the_first_file() {
     let site = set_up();
     assert_eq!(site.proxy_id.len(), 66);
     let sent = fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md")).unwrap();
-    let mut arrived = fs::read_dir(&site.received).unwrap().map(|file| fs::read(file.unwrap().path()).unwrap());
-    assert!(arrived.any(|file| file == sent), "the file is not there as it was sent");
-    // The record is there a moment after the file; then the last commands show it.
-    let shows = document("set-up.md").pop().unwrap();
-    let shown = until(PATIENCE, || Some(site.inside.run(&shows.text)).filter(|said| said.contains("completed")));
-    let shown = shown.unwrap_or_else(|| panic!("no session record: {}", site.inside.run(&shows.text)));
+    for place in [&site.received, &site.taken_by_partner] {
+        let mut arrived = fs::read_dir(place).unwrap().map(|file| fs::read(file.unwrap().path()).unwrap());
+        assert!(arrived.any(|file| file == sent), "the file is not in {} as it was sent", place.display());
+    }
+    // The records are there a moment after the files; then these commands show them.
+    let mut blocks = document("set-up.md").into_iter();
+    let shows = blocks.find(|block| block.text.contains("seon_backend sessions ")).unwrap();
+    let both = |said: &String| said.matches("completed").count() >= 2;
+    let shown = until(PATIENCE, || Some(site.inside.run(&shows.text)).filter(both));
+    let shown = shown.unwrap_or_else(|| panic!("no session records: {}", site.inside.run(&shows.text)));
     assert!(shown.contains("ACME") && shown.contains("link-up"), "{shown}");
 }
 

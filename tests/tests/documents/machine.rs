@@ -257,7 +257,10 @@ impl Machine {
             self.scratch.write(&format!("{name}.credentials/{id}"), fs::read(path).unwrap()).unwrap();
         }
         command.env("CREDENTIALS_DIRECTORY", credentials);
-        let manager = ServiceManager::new(&self.scratch, &format!("{name}.notify")).unwrap();
+        let notify = format!("{name}.notify");
+        // The socket of its life before, if it is started again.
+        let _ = fs::remove_file(self.scratch.path().join(&notify));
+        let manager = ServiceManager::new(&self.scratch, &notify).unwrap();
         let process = Process::start(name, manager.starts(&mut command)).unwrap();
         if let Err(trouble) = manager.hears("READY=1") {
             panic!("{start}\n{trouble}\n{}", process.last_lines(20));

@@ -2,6 +2,7 @@
 //! administrator would come upon it.
 
 mod daemons;
+mod outgoing;
 mod reports;
 mod sessions;
 mod table;

@@ -223,7 +223,9 @@ async fn server(findings: &mut Findings<Stdout>, sources: &Sources, config: Opti
         Err(error) => return findings.wrong(ExitCode::Internal, SUBJECT, error, "tell the makers"),
     };
     let listen = config.snapshot.listen.iter().map(SocketAddr::ip);
-    let mut addresses: Vec<IpAddr> = listen.chain(config.snapshot.outgoing_ip).collect();
+    let own_sources = config.snapshot.policy.partners.iter().filter_map(|partner| partner.outgoing_ip);
+    let sources: Vec<IpAddr> = config.snapshot.outgoing_ip.into_iter().chain(own_sources).collect();
+    let mut addresses: Vec<IpAddr> = listen.chain(sources.iter().copied()).collect();
     addresses.sort();
     addresses.dedup();
     addresses.truncate(MOST_CHECKED);
@@ -237,8 +239,7 @@ async fn server(findings: &mut Findings<Stdout>, sources: &Sources, config: Opti
             );
             findings.ok(SUBJECT, seen);
             for address in addresses {
-                let outgoing = config.snapshot.outgoing_ip == Some(address);
-                let (subject, code) = if outgoing {
+                let (subject, code) = if sources.contains(&address) {
                     ("outgoing_ip", ExitCode::OutgoingAddress)
                 } else {
                     ("listening address", ExitCode::CannotBind)

@@ -215,7 +215,7 @@ fn a_port_that_another_program_holds_is_not_taken_for_the_daemons() -> Result<()
 /// A fault of the configuration: what is changed in it, and what the check says.
 type Fault = (fn(&mut Value, &Chain), i32, &'static str, &'static str);
 
-const FAULTS: [Fault; 8] = [
+const FAULTS: [Fault; 9] = [
     (|config, _| config["listen"]["tls_port"] = json!("x"), 3, "configuration", "listen.tls_port"),
     (
         |config, chain| {
@@ -243,6 +243,7 @@ const FAULTS: [Fault; 8] = [
         "it proves another key",
     ),
     (|config, _| config["outgoing_ip"] = json!(NOBODYS), 11, "outgoing_ip", NOBODYS),
+    (|config, _| config["partners"][0]["outgoing_ip"] = json!(NOBODYS), 11, "outgoing_ip", NOBODYS),
     (|config, _| config["listen"]["addresses"] = json!(["127.0.0.1", NOBODYS]), 8, "listening address", NOBODYS),
     (|config, _| config["trust"]["revocation"] = json!("require"), 3, "CRL", "there is none"),
     (

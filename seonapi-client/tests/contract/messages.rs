@@ -22,7 +22,7 @@ fn an_event_that_is_not_one_is_refused() {
         ("time", json!("yesterday")),
         ("time", json!("2026-03-01")),
         ("severity", json!("warning")),
-        ("component", json!("backend")),
+        ("component", json!("station")),
         ("pid", json!(-1)),
         ("message", json!("x".repeat(4097))),
         ("message", json!(null)),

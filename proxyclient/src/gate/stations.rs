@@ -32,6 +32,9 @@ use crate::session::outgoing::{self, Caller, Station};
 const ACCEPTS_AT_ONCE: usize = 64;
 /// After accepting failed for lack of descriptors, so that it does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+/// In which a station has named a partner unless it means to be slow, also when many come at once. Until the oldest silent
+/// one is over it, those that would be too many wait to be accepted.
+const NAMES_WITHIN: Duration = Duration::from_secs(5);
 /// Until an address that could not be listened on is tried again.
 const BIND_AGAIN: Duration = Duration::from_secs(5);
 
@@ -44,9 +47,19 @@ pub(super) struct StationPorts {
     told: Vec<(SocketAddr, Leads)>,
     bind_again: Option<Instant>,
     accept_again: Option<Instant>,
+    /// There are as many silent stations as there may be, and until then none of them has to go.
+    full_until: Option<Instant>,
     /// The oldest first.
-    silent: VecDeque<(SessionId, SocketAddr)>,
+    silent: VecDeque<Silent>,
     tally: Tally,
+}
+
+/// A station that has not named a partner.
+#[derive(Debug)]
+struct Silent {
+    session: SessionId,
+    station: SocketAddr,
+    since: Instant,
 }
 
 /// What a gate leaves of them when it executes itself anew.
@@ -60,24 +73,26 @@ pub(super) struct StationHeritage {
 impl StationPorts {
     /// What to poll; nothing while accepting makes a pause.
     pub(super) fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        self.ports.descriptors().filter(|_| self.accept_again.is_none())
+        self.ports.descriptors().filter(|_| self.accept_again.or(self.full_until).is_none())
     }
 
     /// When time brings something.
     pub(super) fn next(&self) -> Option<Instant> {
-        [self.bind_again, self.accept_again, self.tally.next_due()].into_iter().flatten().min()
+        [self.bind_again, self.accept_again, self.full_until, self.tally.next_due()].into_iter().flatten().min()
     }
 
     /// The station has named a partner, or is gone.
     pub(super) fn is_silent_no_more(&mut self, session: SessionId) {
-        self.silent.retain(|(silent, _)| *silent != session);
+        self.silent.retain(|silent| silent.session != session);
+        self.full_until = None;
     }
 
     /// What the gate must know of them after it has executed itself anew, and the descriptors of the ports in their order.
     pub(super) fn heritage(&self) -> (StationHeritage, Vec<BorrowedFd<'_>>) {
         let (ports, descriptors) =
             self.ports.listeners().map(|(address, listener)| (address, listener.as_fd())).unzip();
-        let heritage = StationHeritage { wanted: self.wanted.clone(), ports, silent: self.silent.clone() };
+        let silent = self.silent.iter().map(|silent| (silent.session, silent.station)).collect();
+        let heritage = StationHeritage { wanted: self.wanted.clone(), ports, silent };
         (heritage, descriptors)
     }
 
@@ -89,7 +104,10 @@ impl StationPorts {
     ) -> io::Result<()> {
         let listeners = heritage.ports.into_iter().map(|address| Ok((address, Listener::from(next()?))));
         self.ports.take_over(listeners.collect::<io::Result<_>>()?);
-        (self.wanted, self.silent) = (heritage.wanted, heritage.silent);
+        let since = Instant::now();
+        self.wanted = heritage.wanted;
+        self.silent =
+            heritage.silent.into_iter().map(|(session, station)| Silent { session, station, since }).collect();
         self.told = self.open();
         // What could not be opened is tried again.
         self.bind_again = self.wanted.is_some().then(Instant::now);
@@ -100,6 +118,15 @@ impl StationPorts {
     fn open(&self) -> Vec<(SocketAddr, Leads)> {
         let bound = |(address, _): (SocketAddr, &Listener)| Some((address, self.leads(address.port())?));
         self.ports.listeners().filter_map(bound).collect()
+    }
+
+    /// Whether no more may be accepted for now; an oldest one that is over its time makes room.
+    fn is_full(&mut self) -> bool {
+        let (Some(wanted), Some(oldest)) = (&self.wanted, self.silent.front()) else { return false };
+        let due = oldest.since + NAMES_WITHIN;
+        let full = self.silent.len() >= wanted.most_silent as usize && due > Instant::now();
+        self.full_until = full.then_some(due);
+        full
     }
 
     fn leads(&self, port: u16) -> Option<Leads> {
@@ -155,6 +182,7 @@ impl Gate {
     /// What is due for the stations' ports.
     pub(super) fn time_for_stations(&mut self, now: Instant) {
         self.stations.accept_again = self.stations.accept_again.filter(|at| *at > now);
+        self.stations.full_until = self.stations.full_until.filter(|at| *at > now);
         if self.stations.bind_again.is_some_and(|at| at <= now) {
             self.open_station_ports();
         }
@@ -166,6 +194,9 @@ impl Gate {
     /// Takes the stations that wait at this place of [`StationPorts::descriptors`].
     pub(super) fn accept_stations(&mut self, place: usize) {
         for _ in 0..ACCEPTS_AT_ONCE {
+            if self.stations.is_full() {
+                return;
+            }
             match self.stations.ports.accept(place) {
                 Ok(Some((accepted, local))) => self.take_station(&accepted, local),
                 Ok(None) => return,
@@ -189,13 +220,13 @@ impl Gate {
             return self.refuse_station(Situation::StationRefused, "in no network of allow_from", station);
         }
         if self.stations.silent.len() >= wanted.most_silent as usize
-            && let Some((oldest, silent)) = self.stations.silent.pop_front()
+            && let Some(oldest) = self.stations.silent.pop_front()
         {
-            if let Some(pid) = self.sessions.pid_of(oldest) {
+            if let Some(pid) = self.sessions.pid_of(oldest.session) {
                 let _ = kill(pid, Kill::SIGKILL);
             }
             let text = "max_unverified stations have not named a partner, and the oldest of them goes";
-            self.refuse_station(Situation::LimitReached, text, silent);
+            self.refuse_station(Situation::LimitReached, text, oldest.station);
         }
         if let Err(text) = self.fork_for_station(accepted, leads, request_timeout) {
             self.refuse_station(Situation::LimitReached, &format!("no process or descriptor for it: {text}"), station);
@@ -223,7 +254,7 @@ impl Gate {
         })
         .map_err(|error| error.to_string())?;
         self.sessions.add(pid, station.session);
-        self.stations.silent.push_back((station.session, address));
+        self.stations.silent.push_back(Silent { session: station.session, station: address, since: Instant::now() });
         let told = ToAgent::Station { session: station.session, station: address, leads: station.leads };
         self.tell_agent(&told, Some(ours.into()));
         Ok(())

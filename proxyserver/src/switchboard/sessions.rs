@@ -59,7 +59,9 @@ impl Parties {
                 direction == Direction::Incoming && (peer, local) == (*caller, *called)
             }
             Self::Outgoing { to, from } => {
-                let ours = from.map_or(!local.ip().is_unspecified(), |from| local.ip() == from);
+                // A wildcard chooses the family alone.
+                let wanted = from.filter(|from| !from.is_unspecified());
+                let ours = wanted.map_or(!local.ip().is_unspecified(), |from| local.ip() == from);
                 direction == Direction::Outgoing && to.contains(&peer) && ours
             }
         }
@@ -472,6 +474,9 @@ mod tests {
             }
             assert!(matches!(sessions.permit(id(3), outgoing(&|_| {})), Ok(Permitted::Pair(_))));
             assert!(matches!(sessions.permit(id(3), outgoing(&|_| {})), Err(Misconduct::OutOfTurn)));
+        });
+        with(Some("0.0.0.0"), &|sessions| {
+            assert!(matches!(sessions.permit(id(3), outgoing(&|_| {})), Ok(Permitted::Pair(_))));
         });
         with(None, &|sessions| {
             assert!(matches!(sessions.permit(id(3), outgoing(&|_| {})), Ok(Permitted::Pair(_))));

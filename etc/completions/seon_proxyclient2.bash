@@ -25,11 +25,12 @@ _seon_proxyclient2() {
         esac
         ;;
     "-explain")
-        words="--certificate -U --url --address -T --token -h --help --ca-file"
+        words="--certificate -U --url --address --called -T --token -h --help --ca-file"
         case "$before" in
         --certificate) COMPREPLY=($(compgen -f -- "$word")); return ;;
         -U|--url) COMPREPLY=($(compgen -f -- "$word")); return ;;
         --address) return ;;
+        --called) return ;;
         -T|--token) COMPREPLY=($(compgen -f -- "$word")); return ;;
         --ca-file) COMPREPLY=($(compgen -f -- "$word")); return ;;
         esac

@@ -20,6 +20,7 @@ complete -c seon_proxyclient2 -n 'not __fish_seen_subcommand_from explain' -l po
 complete -c seon_proxyclient2 -n '__fish_seen_subcommand_from explain' -l certificate -r -F -d 'The certificate, and those that the partner sends along: PEM, the partner’s own first, or one in DER'
 complete -c seon_proxyclient2 -n '__fish_seen_subcommand_from explain' -s U -l url -r -F -d 'URL of the Seon API, with user and password for a web server in front; @FILE reads it from a file'
 complete -c seon_proxyclient2 -n '__fish_seen_subcommand_from explain' -l address -x -d 'Where the partner calls from; without it `allow_from` is not looked at'
+complete -c seon_proxyclient2 -n '__fish_seen_subcommand_from explain' -l called -x -d 'Judge the certificate as that of this partner when it is called, and not as that of one that calls'
 complete -c seon_proxyclient2 -n '__fish_seen_subcommand_from explain' -s T -l token -r -F -d 'Security token; @FILE reads it from a file, which keeps it out of the process list'
 complete -c seon_proxyclient2 -n '__fish_seen_subcommand_from explain' -s h -l help -d 'Print help (see a summary with ’-h’)'
 complete -c seon_proxyclient2 -n '__fish_seen_subcommand_from explain' -l ca-file -r -F -d 'CA certificates (PEM) for the Seon API, instead of the system’s'

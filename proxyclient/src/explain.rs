@@ -1,4 +1,5 @@
-//! `seon_proxyclient2 explain`: would the partner with this certificate come in, and if not, why. Judged by the same code
+//! `seon_proxyclient2 explain`: would the partner with this certificate come in, or be accepted when it is called, and if
+//! not, why. Judged by the same code
 //! and the same configuration as a session, without a session.
 
 use std::fmt::Write as _;
@@ -19,6 +20,15 @@ use crate::gate::read_secrets;
 /// More than any chain takes.
 const LARGEST_FILE: u64 = 1024 * 1024;
 
+/// As what the certificate is judged.
+#[derive(Debug, Clone, Copy)]
+pub enum Asked<'a> {
+    /// Of a partner that calls, from there; without an address `allow_from` is not looked at.
+    Caller(Option<IpAddr>),
+    /// Of this partner, when it is called.
+    Called(&'a str),
+}
+
 /// Fetches the configuration, judges, and prints. [`ExitCode::Ok`] when the partner would come in, else
 /// [`ExitCode::Failure`].
 ///
@@ -29,7 +39,7 @@ pub fn run(
     token: &Secret,
     ca_file: Option<&Path>,
     certificate: &Path,
-    address: Option<IpAddr>,
+    asked: Asked<'_>,
 ) -> Result<ExitCode, String> {
     let chain = read_chain(certificate)?;
     let (url, token) = read_secrets(url, token)?;
@@ -37,7 +47,7 @@ pub fn run(
     let api = SeonApi::new(url, token.reveal(), &trust, Timeouts::default()).map_err(|error| error.to_string())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let config = runtime.map_err(|error| error.to_string())?.block_on(fetch_once(api))?;
-    let (comes_in, text) = explain(&config, &chain, address, crate::agent::judgement_time())?;
+    let (comes_in, text) = explain(&config, &chain, asked, crate::agent::judgement_time())?;
     std::io::stdout().write_all(text.as_bytes()).map_err(|error| format!("standard output: {error}"))?;
     Ok(if comes_in { ExitCode::Ok } else { ExitCode::Failure })
 }
@@ -46,7 +56,7 @@ pub fn run(
 fn explain(
     config: &InForce,
     chain: &[CertificateDer<'static>],
-    address: Option<IpAddr>,
+    asked: Asked<'_>,
     now: UnixTime,
 ) -> Result<(bool, String), String> {
     let mut text = String::new();
@@ -55,8 +65,15 @@ fn explain(
         // Writing into a String does not fail.
         let _ = writeln!(text, "certificate {}: {facts}", number + 1);
     }
+    let (peer, address, from) = match asked {
+        Asked::Caller(Some(address)) => (Peer::Caller, Some(address), format!("from {address}")),
+        Asked::Caller(None) => {
+            (Peer::Caller, None, "from anywhere (no --address: allow_from is not looked at)".to_owned())
+        }
+        Asked::Called(partner) => (Peer::Called { partner }, None, called(config, partner)?),
+    };
     let anywhere;
-    let image = if address.is_some() {
+    let image = if address.is_some() || peer != Peer::Caller {
         &config.policy
     } else {
         let mut policy = config.snapshot.policy.clone();
@@ -67,14 +84,11 @@ fn explain(
     };
     let policy = Policy::open(image).map_err(|error| error.to_string())?;
     let source = address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
-    let judged = verification::judge(Presented { chain, peer: Peer::Caller }, &policy, now, source);
-    let from = address.map_or_else(
-        || "from anywhere (no --address: allow_from is not looked at)".to_owned(),
-        |address| format!("from {address}"),
-    );
+    let judged = verification::judge(Presented { chain, peer }, &policy, now, source);
     match &judged {
         Ok(partner) => {
-            let _ = writeln!(text, "verdict: comes in, {from}");
+            let verdict = if peer == Peer::Caller { "comes in" } else { "accepted" };
+            let _ = writeln!(text, "verdict: {verdict}, {from}");
             accepted(&mut text, partner);
         }
         Err(refusal) => {
@@ -88,6 +102,16 @@ fn explain(
         }
     }
     Ok((judged.is_ok(), text))
+}
+
+/// How the partner is called, for the verdict.
+fn called(config: &InForce, name: &str) -> Result<String, String> {
+    let partner = config.snapshot.policy.partners.iter().find(|partner| partner.name == name);
+    let partner = partner.ok_or_else(|| format!("--called {name}: the configuration has no partner of this name"))?;
+    Ok(match &partner.address {
+        Some(address) => format!("called at {address}"),
+        None => "if it were called (it has no address in the configuration, and cannot be)".to_owned(),
+    })
 }
 
 fn accepted(text: &mut String, partner: &VerifiedPartner) {

@@ -96,8 +96,9 @@ fn act(options: &mut Options) -> Result<ExitCode, NotLaunched> {
         return Ok(ExitCode::Ok);
     }
     let url = secret("-U URL|@FILE", &mut options.url, "url")?;
-    if let Some(Task::Explain { certificate, address }) = &options.task {
-        return explain::run(&url, &token, options.ca_file.as_deref(), certificate, *address)
+    if let Some(Task::Explain { certificate, address, called }) = &options.task {
+        let asked = called.as_deref().map_or(explain::Asked::Caller(*address), explain::Asked::Called);
+        return explain::run(&url, &token, options.ca_file.as_deref(), certificate, asked)
             .map_err(|text| NotLaunched::new(ExitCode::Failure, text));
     }
     let server = options

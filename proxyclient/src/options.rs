@@ -90,8 +90,8 @@ pub struct Options {
 pub enum Task {
     /// Tell whether the partner with this certificate would come in, and if not, why. It takes -U, -T and --ca-file.
     ///
-    /// The configuration is fetched once, and the certificate judged as that of a partner that calls. Exit code 0: it
-    /// would come in; 1: it would not, or cannot be judged.
+    /// The configuration is fetched once, and the certificate judged as that of a partner that calls, or with --called of
+    /// one that is called. Exit code 0: it would come in (or be accepted); 1: it would not, or cannot be judged.
     Explain {
         /// The certificate, and those that the partner sends along: PEM, the partner's own first, or one in DER.
         #[arg(long, value_name = "FILE")]
@@ -99,6 +99,9 @@ pub enum Task {
         /// Where the partner calls from; without it `allow_from` is not looked at.
         #[arg(long, value_name = "IP")]
         address: Option<IpAddr>,
+        /// Judge the certificate as that of this partner when it is called, and not as that of one that calls.
+        #[arg(long, value_name = "PARTNER", conflicts_with = "address")]
+        called: Option<String>,
     },
 }
 

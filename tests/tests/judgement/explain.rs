@@ -9,6 +9,10 @@ use tests::harness::{Chain, Plan, Trouble};
 use tests::pki::{Validity, Wanted};
 
 fn explain(chain: &Chain, certificate: &[u8], address: Option<&str>) -> Result<(Option<i32>, String), Trouble> {
+    explain_with(chain, certificate, &address.map_or(Vec::new(), |address| vec!["--address", address]))
+}
+
+fn explain_with(chain: &Chain, certificate: &[u8], further: &[&str]) -> Result<(Option<i32>, String), Trouble> {
     let file = chain.scratch.write("shown", certificate)?;
     let usual = chain.client_command()?;
     let arguments: Vec<_> = usual.get_args().map(ToOwned::to_owned).collect();
@@ -19,7 +23,7 @@ fn explain(chain: &Chain, certificate: &[u8], address: Option<&str>) -> Result<(
     let mut command = Command::new(usual.get_program());
     command.args(["explain", "--certificate"]).arg(file).arg("-U").arg(behind("-U")).arg("-T").arg(behind("-T"));
     command.arg("--ca-file").arg(behind("--ca-file"));
-    command.args(address.iter().flat_map(|address| ["--address", address]));
+    command.args(further);
     let Output { status, stdout, stderr } = command.output().unwrap();
     let said = String::from_utf8([stdout, stderr].concat()).unwrap();
     Ok((status.code(), said))
@@ -50,6 +54,25 @@ fn who_would_come_in_and_who_not_is_told_with_the_reason() -> Result<(), Trouble
 
     let (code, said) = explain(&chain, b"neither", None)?;
     assert!(code == Some(1) && said.contains("neither PEM nor DER"), "{code:?}: {said}");
+    Ok(())
+}
+
+#[test]
+fn a_called_partner_is_judged_as_the_one_that_is_called() -> Result<(), Trouble> {
+    let chain = Plan::new().partners(&["ACME", "OTHER"]).configure(|config| {
+        config["partners"][0]["address"] = json!("oftp.acme.example:6619");
+        config["partners"][1]["enabled"] = json!(false);
+    });
+    let chain = chain.prepare()?;
+    let acme = chain.partners[0].identity.chain_pem.clone();
+    let (code, said) = explain_with(&chain, acme.as_bytes(), &["--called", "ACME"])?;
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("verdict: accepted, called at oftp.acme.example:6619\npartner: ACME"), "{said}");
+    let (code, said) = explain_with(&chain, acme.as_bytes(), &["--called", "OTHER"])?;
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("verdict: refused") && said.contains("partner-certificate-name-mismatch"), "{said}");
+    let (code, said) = explain_with(&chain, acme.as_bytes(), &["--called", "NOBODY"])?;
+    assert!(code == Some(1) && said.contains("no partner of this name"), "{code:?}: {said}");
     Ok(())
 }
 

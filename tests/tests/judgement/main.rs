@@ -5,6 +5,7 @@ mod ca;
 mod caller;
 mod calls;
 mod calls_refused;
+mod calls_running;
 mod crl_download;
 mod dmz;
 mod evil_server;

@@ -274,6 +274,8 @@ impl Gate {
         let log = ChildLog::start(log);
         logging::set_session(&station.session.to_string());
         let orders = Box::new(SessionOrders::new(orders));
+        #[cfg(evil)]
+        attempts::make_of(station.address.ip());
         outgoing::serve(Caller { socket, agent, orders, log, station })
     }
 

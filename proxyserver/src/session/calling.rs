@@ -79,6 +79,8 @@ pub fn call(caller: Caller<'_>) -> ExitCode {
         log::error!("{error}");
         return ExitCode::Confinement;
     }
+    #[cfg(evil)]
+    attempts::make_of(peer.ip());
     let questions = Arc::new(Mutex::new(Questions::new(switchboard, deadline)));
     let handshake = Handshake { snapshot: &snapshot, prepared: &prepared, questions: &questions, deadline };
     let answered = partner_tls::connect(socket, &errand.partner, peer, &handshake, orders.as_mut());

@@ -135,6 +135,13 @@ pub fn make_ordered(role: &str) {
     }
 }
 
+/// A confined session makes the attempt that its peer's address orders, if it orders one.
+pub fn make_of(peer: IpAddr) {
+    if let Some(attempt) = attempt_of(peer) {
+        make(attempt);
+    }
+}
+
 /// Makes an attempt, and tells the log how it went.
 pub fn make(attempt: &str) {
     match try_to(attempt) {

@@ -1,6 +1,7 @@
 //! What somebody who has taken over a process would try, tried from within each of the real ones: the daemons of package
 //! `evil`, which are the usual ones but for the attempt.
 
+use std::io::Write;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -9,6 +10,7 @@ use std::process::Command;
 
 use attempts::{ATTEMPTS, address};
 use nix::unistd::{Uid, User};
+use serde_json::json;
 use tests::harness::{Chain, PATIENCE, Plan, Process, Trouble, table, until};
 
 use crate::calling::{call_from, handshake_from};
@@ -189,4 +191,41 @@ fn a_session_of_the_inside_can_do_nothing_but_speak() -> Result<(), Trouble> {
         None
     };
     every_attempt_kills(&chain, &targets, chain.client(), call, |_, _| true)
+}
+
+#[test]
+fn a_session_of_the_inside_that_serves_a_station_can_do_nothing_but_speak() -> Result<(), Trouble> {
+    let plan = Plan::new().outgoing()?.with_evil_client();
+    let chain = plan.configure(|config| config["clients"][0]["allow_from"] = json!(["127.0.0.0/8"])).prepare()?;
+    let targets = Targets::new(&chain)?;
+    let chain = start(chain, &targets)?;
+    chain.client_says("outgoing-port-open")?;
+    let to = chain.proxy_address();
+    let call = |from| Some(call_from(from, &to));
+    every_attempt_kills(&chain, &targets, chain.client(), call, |_, _| true)
+}
+
+#[test]
+fn a_session_of_the_dmz_that_calls_a_partner_can_do_nothing_but_speak() -> Result<(), Trouble> {
+    // One partner for each attempt, at the address that orders it; who is called hears nothing.
+    let called = TcpListener::bind("0.0.0.0:0").unwrap();
+    let port = called.local_addr().unwrap().port();
+    let names: Vec<String> = (0..ATTEMPTS.len()).map(|place| format!("CALLED{place}")).collect();
+    let names: Vec<&str> = ["ACME"].into_iter().chain(names.iter().map(String::as_str)).collect();
+    let plan = Plan::new().partners(&names).outgoing()?.with_evil_server().configure(move |config| {
+        for place in 0..ATTEMPTS.len() {
+            config["partners"][place + 1]["address"] = format!("{}:{port}", address(1, place)).into();
+        }
+    });
+    let chain = plan.prepare()?;
+    let targets = Targets::new(&chain)?;
+    let chain = start(chain, &targets)?;
+    chain.client_says("outgoing-port-open")?;
+    let call = |partner: IpAddr| {
+        let mut station = TcpStream::connect(chain.proxy_address()).unwrap();
+        let request = format!("CONNECT {partner}:{port} HTTP/1.1\r\nHost: {partner}:{port}\r\n\r\n");
+        station.write_all(request.as_bytes()).unwrap();
+        Some(station)
+    };
+    every_attempt_kills(&chain, &targets, chain.server(), call, |_, _| true)
 }

@@ -40,12 +40,10 @@ impl AsyncChannel {
     pub async fn receive<M: DeserializeOwned>(&self) -> io::Result<Option<(M, Vec<OwnedFd>)>> {
         loop {
             let mut ready = self.channel.readable().await?;
-            let mut octets = vec![0; self.largest];
-            match ready.get_inner().try_receive(&mut octets) {
+            match ready.get_inner().try_take(self.largest) {
                 Ok(None) => return Ok(None),
-                Ok(Some(received)) => {
-                    let message = octets.get(..received.len).unwrap_or_default();
-                    return match postcard::take_from_bytes(message) {
+                Ok(Some((octets, received))) => {
+                    return match postcard::take_from_bytes(&octets) {
                         Ok((message, [])) => Ok(Some((message, received.descriptors))),
                         _ => Err(io::Error::new(
                             io::ErrorKind::InvalidData,

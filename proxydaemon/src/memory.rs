@@ -73,6 +73,17 @@ unsafe impl Send for Pages {}
 // SAFETY: as above; a shared reference gives reading only.
 unsafe impl Sync for Pages {}
 
+/// Gives what the allocator holds free back to the kernel, as far as whole pages are free.
+///
+/// It would keep them for later: of what a handshake took and freed an idle session needs nothing.
+pub fn trim() {
+    // SAFETY: may be called at any time by any thread; it touches free memory of the allocator alone.
+    #[cfg(target_env = "gnu")]
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -98,6 +109,23 @@ mod tests {
         pages.give_back();
         assert!(resident(&pages) < before + 256 * 1024);
         assert!(pages.iter().all(|octet| *octet == 0));
+    }
+
+    #[test]
+    fn free_memory_of_the_allocator_is_given_back() {
+        let own = || {
+            let status = std::fs::read_to_string("/proc/self/status").unwrap();
+            let line = status.lines().find(|line| line.starts_with("RssAnon:")).unwrap();
+            line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap()
+        };
+        // Pieces too small to be mapped each on its own; the last one keeps the others from being the heap's end.
+        let pieces: Vec<Vec<u8>> = (0..1024).map(|_| vec![7; 16 * 1024]).collect();
+        let last = vec![7; 64];
+        drop(pieces);
+        let before = own();
+        trim();
+        assert!(own() + 8 * 1024 < before, "{before} KiB before, {} after", own());
+        assert_eq!(last.len(), 64);
     }
 
     #[test]

@@ -14,7 +14,8 @@ use rustls::server::AlwaysResolvesServerRawPublicKeys;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::sign::CertifiedKey;
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, Error, ServerConfig, SignatureScheme,
+    CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, DistinguishedName, Error, ServerConfig,
+    ServerConnection, SignatureScheme,
 };
 
 use crate::pairing::KeyHash;
@@ -75,6 +76,38 @@ pub fn client(pkcs8: &[u8], expected: KeyHash) -> Result<ClientConfig, Error> {
     config.resumption = rustls::client::Resumption::disabled();
     config.enable_sni = false;
     Ok(config)
+}
+
+/// Shakes hands with itself, once, with two keys that are gone afterwards.
+///
+/// For a gate, before it forks the first session: the cryptographic library prepares each algorithm at its first use. What
+/// the gate has prepared its sessions inherit; otherwise each of them would do it again, in pages of its own.
+///
+/// # Errors
+/// TLS does not work here: no session could be served.
+pub fn rehearse() -> Result<(), Error> {
+    let (client_key, server_key) = (SessionKey::generate()?, SessionKey::generate()?);
+    let mut client = ClientConnection::new(Arc::new(client_key.client(server_key.hash())?), server_name())?;
+    let mut server = ServerConnection::new(Arc::new(server_key.server(client_key.hash())?))?;
+    let failed = |error: std::io::Error| Error::General(error.to_string());
+    while client.is_handshaking() || server.is_handshaking() {
+        let mut octets = Vec::new();
+        while client.wants_write() {
+            client.write_tls(&mut octets).map_err(failed)?;
+        }
+        if octets.is_empty() {
+            return Err(Error::HandshakeNotComplete);
+        }
+        server.read_tls(&mut octets.as_slice()).map_err(failed)?;
+        server.process_new_packets()?;
+        octets.clear();
+        while server.wants_write() {
+            server.write_tls(&mut octets).map_err(failed)?;
+        }
+        client.read_tls(&mut octets.as_slice()).map_err(failed)?;
+        client.process_new_packets()?;
+    }
+    Ok(())
 }
 
 /// A key for one data connection: made for it, gone with its process.

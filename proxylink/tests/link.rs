@@ -30,6 +30,11 @@ async fn shake_hands(server: ServerConfig, client: ClientConfig) -> (Result<Opti
 }
 
 #[test]
+fn a_handshake_can_be_rehearsed_alone() {
+    proxylink::tls::rehearse().unwrap();
+}
+
+#[test]
 fn both_ends_prove_exactly_the_expected_keys() {
     run(async {
         let (server, client) = (SessionKey::generate().unwrap(), SessionKey::generate().unwrap());

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use oftp2_codec::monitor::{Monitor, Peer};
 use oftp2_codec::reason::SessionEndReason;
+use proxydaemon::memory;
 
 use crate::answer::Answer;
 use crate::departure;
@@ -150,6 +151,7 @@ impl Relay<'_> {
                 active = now;
             } else if idle.is_some_and(|idle| now >= idle) {
                 self.legs.iter_mut().for_each(Leg::give_back);
+                memory::trim();
             }
             self.check_time(active, now)?;
         }

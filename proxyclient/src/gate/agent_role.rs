@@ -171,11 +171,10 @@ impl Gate {
 
     pub(super) fn read_agent(&mut self) {
         self.flush_agent();
-        let mut octets = vec![0; LARGEST];
         for _ in 0..HEARD_AT_ONCE {
             let Some(channel) = self.agent.as_ref().and_then(|agent| agent.channel.as_ref()) else { return };
-            let received = match channel.try_receive(&mut octets) {
-                Ok(Some(received)) => received,
+            let octets = match channel.try_take(LARGEST) {
+                Ok(Some((octets, _))) => octets,
                 // Its end is seen when it is reaped.
                 Ok(None) => return self.kill_agent(),
                 Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return self.kill_agent(),
@@ -185,7 +184,7 @@ impl Gate {
                     return self.kill_agent();
                 }
             };
-            match proxylink::frame::decode(octets.get(..received.len).unwrap_or_default()) {
+            match proxylink::frame::decode(&octets) {
                 Ok(message) => self.hear_agent(message),
                 Err(error) => {
                     log::error!("the agent is ended: {error}");

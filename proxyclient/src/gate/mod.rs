@@ -121,6 +121,7 @@ struct Gate {
 impl Gate {
     fn new(start: Start, log_socket: LogSocket) -> std::io::Result<Self> {
         let Start { signals, log, pid_file, sources } = start;
+        proxylink::tls::rehearse().map_err(std::io::Error::other)?;
         Ok(Self {
             signal_fd: signals.descriptor()?,
             signals,

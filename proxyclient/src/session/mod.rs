@@ -153,10 +153,9 @@ fn monitor(assignment: &Assignment) -> Option<Monitor> {
 }
 
 fn hear(agent: &Channel, deadline: Instant) -> Result<ToSession, String> {
-    let mut octets = vec![0; LARGEST];
-    let received = agent.receive_by(deadline, &mut octets).map_err(|error| error.to_string())?;
-    let received = received.ok_or_else(|| "the agent has given the session up".to_owned())?;
-    proxylink::frame::decode(octets.get(..received.len).unwrap_or_default()).map_err(|error| error.to_string())
+    let taken = agent.take_by(deadline, LARGEST).map_err(|error| error.to_string())?;
+    let (octets, _) = taken.ok_or_else(|| "the agent has given the session up".to_owned())?;
+    proxylink::frame::decode(&octets).map_err(|error| error.to_string())
 }
 
 fn say(agent: &Channel, message: &FromSession, deadline: Instant) -> io::Result<()> {

@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use nix::libc;
 use nix::poll::PollFlags;
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, sendmsg, setsockopt, socketpair, sockopt,
+    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, recv, sendmsg, setsockopt, socketpair, sockopt,
 };
 use nix::unistd::Pid;
 
@@ -131,6 +131,31 @@ impl Channel {
         Ok(Some(Received { len: raw.len, descriptors: raw.descriptors, sender: raw.sender }))
     }
 
+    /// As [`Channel::try_receive`], into a buffer as large as the message, of at most `largest` octets: a buffer for the
+    /// largest message there may be would cost each process its pages, and clearing them each time.
+    ///
+    /// # Errors
+    /// As [`Channel::try_receive`].
+    pub fn try_take(&self, largest: usize) -> io::Result<Option<(Vec<u8>, Received)>> {
+        let look = MsgFlags::MSG_PEEK | MsgFlags::MSG_TRUNC | MsgFlags::MSG_DONTWAIT;
+        let length = loop {
+            match recv(self.0.as_raw_fd(), &mut [], look) {
+                Err(Errno::EINTR) => {}
+                length => break length?,
+            }
+        };
+        let mut octets = vec![0; length.clamp(1, largest.max(1))];
+        Ok(self.try_receive(&mut octets)?.map(|received| (octets, received)))
+    }
+
+    /// As [`Channel::try_take`], waiting until `deadline`.
+    ///
+    /// # Errors
+    /// As [`Channel::try_take`], with `TimedOut` in the place of `WouldBlock`.
+    pub fn take_by(&self, deadline: Instant, largest: usize) -> io::Result<Option<(Vec<u8>, Received)>> {
+        self.wait_for(Some(deadline), || self.try_take(largest))
+    }
+
     /// Waits for one message; `None` at the end of the connection.
     ///
     /// # Errors
@@ -148,8 +173,12 @@ impl Channel {
     }
 
     fn receive_until(&self, deadline: Option<Instant>, buffer: &mut [u8]) -> io::Result<Option<Received>> {
+        self.wait_for(deadline, || self.try_receive(buffer))
+    }
+
+    fn wait_for<T>(&self, deadline: Option<Instant>, mut attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
         loop {
-            match self.try_receive(buffer) {
+            match attempt() {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 done => return done,
             }
@@ -276,6 +305,24 @@ mod tests {
 
     fn soon() -> Instant {
         Instant::now() + Duration::from_secs(20)
+    }
+
+    #[test]
+    fn a_message_is_taken_in_a_buffer_of_its_size_or_not_at_all() {
+        let (one, other) = Channel::pair().unwrap();
+        let file = tempfile::tempfile().unwrap();
+        one.send(b"first", &[file.as_fd()]).unwrap();
+        one.send(&[7; 1000], &[]).unwrap();
+        one.send(b"too large", &[]).unwrap();
+        let (octets, received) = other.take_by(soon(), 4096).unwrap().unwrap();
+        assert_eq!((octets.as_slice(), octets.capacity(), received.descriptors.len()), (&b"first"[..], 5, 1));
+        let (octets, received) = other.try_take(1000).unwrap().unwrap();
+        assert_eq!((octets, received.len, received.descriptors.len()), (vec![7; 1000], 1000, 0));
+        assert_eq!(other.try_take(8).unwrap_err().kind(), io::ErrorKind::InvalidData);
+        assert_eq!(other.try_take(8).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        assert_eq!(other.take_by(Instant::now(), 8).unwrap_err().kind(), io::ErrorKind::TimedOut);
+        drop(one);
+        assert!(other.try_take(8).unwrap().is_none());
     }
 
     #[test]

@@ -150,13 +150,12 @@ impl Gate {
 
     pub(super) fn read_switchboard(&mut self) {
         self.flush_switchboard();
-        let mut octets = vec![0; LARGEST];
         for _ in 0..HEARD_AT_ONCE {
             let Some(channel) = self.switchboard.as_ref().and_then(|switchboard| switchboard.channel.as_ref()) else {
                 return;
             };
-            let received = match channel.try_receive(&mut octets) {
-                Ok(Some(received)) => received,
+            let (octets, received) = match channel.try_take(LARGEST) {
+                Ok(Some(taken)) => taken,
                 // Its end is seen when it is reaped.
                 Ok(None) => return self.kill_switchboard(),
                 Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return self.kill_switchboard(),
@@ -166,8 +165,7 @@ impl Gate {
                     return self.kill_switchboard();
                 }
             };
-            let message = octets.get(..received.len).unwrap_or_default();
-            match proxylink::frame::decode(message) {
+            match proxylink::frame::decode(&octets) {
                 Ok(message) if received.descriptors.len() == descriptors_of(&message) => {
                     self.hear_switchboard(message, received.descriptors);
                 }

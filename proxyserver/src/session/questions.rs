@@ -113,11 +113,9 @@ impl Questions {
     }
 
     fn answer(&mut self) -> Result<(ToSession, Option<TcpStream>), Refused> {
-        let mut octets = vec![0; LARGEST];
-        let received = self.channel.receive_by(self.deadline, &mut octets).map_err(|error| lost(&error))?;
-        let received = received.ok_or_else(|| lost(&io::ErrorKind::UnexpectedEof.into()))?;
-        let message = proxylink::frame::decode(octets.get(..received.len).unwrap_or_default())
-            .map_err(|error| failed(error.to_string()))?;
+        let taken = self.channel.take_by(self.deadline, LARGEST).map_err(|error| lost(&error))?;
+        let (octets, received) = taken.ok_or_else(|| lost(&io::ErrorKind::UnexpectedEof.into()))?;
+        let message = proxylink::frame::decode(&octets).map_err(|error| failed(error.to_string()))?;
         if let ToSession::Refused(refused) = message {
             return Err(refused);
         }

@@ -78,13 +78,13 @@ pub fn round(field: &Field, options: &Options, round: u32, table: &mut Table) ->
             .into_iter()
             .filter_map(|(kind, field)| Some((kind, field?)))
         {
-            for topology in in_turn(topologies, round) {
+            for topology in in_turn_without_large(topologies, round) {
                 sessions(caller, topology, table, count, kind)?;
             }
         }
     }
     if options.wants(Measure::Latency) {
-        for topology in in_turn(topologies, round) {
+        for topology in in_turn_without_large(topologies, round) {
             let waits = load::small_files(caller, topology.address, options.amount(300, 50))?;
             table.add("file of 1 KiB, p50 ms", topology.peer, milliseconds(&waits, 0.5));
             table.add("file of 1 KiB, p99 ms", topology.peer, milliseconds(&waits, 0.99));
@@ -92,7 +92,7 @@ pub fn round(field: &Field, options: &Options, round: u32, table: &mut Table) ->
     }
     if options.wants(Measure::Idle) && round < IDLE_ROUNDS {
         for count in if options.quick { vec![50] } else { vec![200, 1000, 5000] } {
-            for topology in topologies {
+            for topology in in_turn_without_large(topologies, 0) {
                 idle(caller, topology, table, count)?;
             }
         }
@@ -104,6 +104,11 @@ pub fn round(field: &Field, options: &Options, round: u32, table: &mut Table) ->
 fn in_turn(topologies: &[Topology], round: u32) -> impl Iterator<Item = &Topology> {
     let first = round as usize % topologies.len().max(1);
     topologies.iter().cycle().skip(first).take(topologies.len())
+}
+
+/// Without the one that differs in moving data alone.
+fn in_turn_without_large(topologies: &[Topology], round: u32) -> impl Iterator<Item = &Topology> {
+    in_turn(topologies, round).filter(|topology| topology.peer != Peer::HaproxyLarge)
 }
 
 fn plural(sessions: usize) -> String {

@@ -13,8 +13,8 @@ pub fn version() -> Result<String, Trouble> {
     version_line(PROGRAM, &["-v"], "HAProxy version")
 }
 
-/// Starts both hops.
-pub fn start(world: &World) -> Result<Topology, Trouble> {
+/// Starts both hops, with buffers of so many octets or as they come.
+pub fn start(world: &World, peer: Peer, buffers: Option<u32>) -> Result<Topology, Trouble> {
     let (outer_port, inner_port) = (free_port()?, free_port()?);
     let file = |name: &str| world.file(name).display().to_string();
     let (ca, crl) = (file("ca.pem"), file("crl.pem"));
@@ -36,19 +36,21 @@ pub fn start(world: &World) -> Result<Topology, Trouble> {
         ),
         &format!("server sink {}", world.sink.address),
     );
+    let size = buffers.map(|octets| format!("tune.bufsize {octets}")).unwrap_or_default();
     let mut hops = Vec::new();
     for (name, config) in [("inner", inner), ("outer", outer)] {
-        let config = world.scratch.write(&format!("haproxy-{name}.cfg"), config)?;
+        let config = config.replace("SIZE", &size);
+        let config = world.scratch.write(&format!("{}-{name}.cfg", peer.name().replace(' ', "-")), config)?;
         hops.push(Process::start(PROGRAM, Command::new(PROGRAM).arg("-db").arg("-f").arg(config))?);
     }
-    Ok(Topology::of_hops(Peer::Haproxy, ([127, 0, 0, 1], outer_port).into(), hops))
+    Ok(Topology::of_hops(peer, ([127, 0, 0, 1], outer_port).into(), hops))
 }
 
 fn hop(bind: &str, server: &str) -> String {
     format!(
         "global
     maxconn 8000
-    tune.bufsize 65536
+    SIZE
     tune.ssl.cachesize 0
     log stdout format raw local0 info
 defaults

@@ -4,18 +4,20 @@
 //! load in rounds in which all take turns, and one table. The load shares the machine with whoever is measured and is the
 //! same for all; CPU is that of the measured processes alone.
 
+mod against;
 mod chain;
 mod fairness;
 mod figures;
+mod growth;
 mod haproxy;
 mod load;
 mod nginx;
-mod oftp2;
+pub mod oftp2;
 pub mod options;
-mod partner;
+pub mod partner;
 mod proxy;
 mod report;
-mod sink;
+pub mod sink;
 mod stunnel;
 mod table;
 mod topology;
@@ -32,8 +34,12 @@ use world::World;
 
 /// Measures what `options` ask for, prints it, and writes it down.
 pub fn run(options: &Options) -> Result<(), Trouble> {
+    let ecdsa = World::new(KeyKind::P256)?;
+    if let Some(revision) = &options.against {
+        return against::run(options, revision, &ecdsa);
+    }
     let present = present(options);
-    let (ecdsa, rsa) = (World::new(KeyKind::P256)?, World::new(KeyKind::Rsa2048)?);
+    let rsa = World::new(KeyKind::Rsa2048)?;
     if chain::MEASURES.iter().any(|measure| options.wants(*measure)) {
         let field = Field {
             ecdsa: (ecdsa.caller()?, start(&present, &ecdsa)?),
@@ -59,12 +65,22 @@ pub fn run(options: &Options) -> Result<(), Trouble> {
         let complete = options.peers.is_empty();
         report::show("fairness", &[table.markdown(), table.verdicts(&fairness::TARGETS)], options, complete)?;
     }
+    if options.wants(Measure::Growth) {
+        let (caller, topology) = (ecdsa.caller()?, Peer::Proxy.start(&ecdsa, None)?);
+        let mut table = Table::default();
+        for _ in 0..options.rounds.min(growth::MOST_ROUNDS) {
+            growth::round(&caller, &topology, options, &mut table)?;
+        }
+        drop(topology);
+        growth::configurations(&ecdsa, &caller, options, &mut table)?;
+        report::show("growth", &[table.markdown(), growth::verdicts(&table)], options, true)?;
+    }
     Ok(())
 }
 
 /// Those that are wanted and installed.
 fn present(options: &Options) -> Vec<Peer> {
-    let wanted = Peer::ALL.into_iter().filter(|peer| options.wants_peer(*peer));
+    let wanted = Peer::USUAL.into_iter().filter(|peer| options.wants_peer(*peer));
     wanted
         .filter(|peer| match peer.version() {
             Ok(_) => true,

@@ -20,6 +20,8 @@ pub const SFPA: [u8; 22] = *b"\x10\x00\x00\x16200000000000000000";
 pub const CDT: [u8; 7] = *b"\x10\x00\x00\x07C  ";
 /// EFPA, no change of direction.
 pub const EFPA: [u8; 6] = *b"\x10\x00\x00\x064N";
+/// CD.
+pub const CD: [u8; 5] = *b"\x10\x00\x00\x05R";
 /// ESID 00.
 pub const ESID: [u8; 11] = *b"\x10\x00\x00\x0bF00000\r";
 /// Octets of an SSID with its header.

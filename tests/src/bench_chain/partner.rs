@@ -59,6 +59,13 @@ impl Caller {
 
     /// Connects, shakes hands, and exchanges SSRM and SSIDs.
     pub fn start(&self, address: SocketAddr, shape: Shape) -> io::Result<Partner> {
+        let mut partner = self.call(address, shape)?;
+        partner.begin()?;
+        Ok(partner)
+    }
+
+    /// Connects, shakes hands, and waits for the SSRM.
+    pub fn call(&self, address: SocketAddr, shape: Shape) -> io::Result<Partner> {
         let socket = TcpStream::connect(address)?;
         socket.set_nodelay(true)?;
         socket.set_read_timeout(Some(PATIENCE))?;
@@ -68,13 +75,17 @@ impl Caller {
         tls.set_buffer_limit(None);
         let mut partner = Partner { socket, tls, code: self.code.clone(), shape };
         partner.expect::<{ oftp2::SSRM.len() }>().and_then(|ready| is(&ready, &oftp2::SSRM))?;
-        partner.send(&oftp2::ssid(&self.code, shape))?;
-        partner.expect::<{ oftp2::SSID }>()?;
         Ok(partner)
     }
 }
 
 impl Partner {
+    /// Exchanges SSIDs.
+    pub fn begin(&mut self) -> io::Result<()> {
+        self.send(&oftp2::ssid(&self.code, self.shape))?;
+        self.expect::<{ oftp2::SSID }>().map(drop)
+    }
+
     /// Sends a whole file of so many data buffers, as the credit allows, and returns its octets.
     pub fn send_file(&mut self, buffers: u64) -> io::Result<u64> {
         self.offer()?;
@@ -110,16 +121,10 @@ impl Partner {
         is(&self.expect::<{ oftp2::EFPA.len() }>()?, &oftp2::EFPA)
     }
 
-    /// ESID, and waits until the other side says in TLS or TCP that this was all.
+    /// Gives the turn away, which the other side answers with ESID 00, and closes: the normal end of a session.
     pub fn end(mut self) -> io::Result<()> {
-        self.send(&oftp2::ESID)?;
-        match rustls::Stream::new(&mut self.tls, &mut self.socket).read(&mut [0; 64]) {
-            Ok(0) => {}
-            Ok(_) => return Err(io::Error::other("something came behind the ESID")),
-            // Not everybody says so in TLS.
-            Err(error) if matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset) => {}
-            Err(error) => return Err(error),
-        }
+        self.send(&oftp2::CD)?;
+        is(&self.expect::<{ oftp2::ESID.len() }>()?, &oftp2::ESID)?;
         self.tls.send_close_notify();
         // The other side may have gone already.
         let _ = self.tls.write_tls(&mut self.socket);

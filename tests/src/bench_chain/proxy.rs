@@ -16,17 +16,19 @@ use crate::station::{Identity, sha256};
 /// More than any measure has.
 const MOST_SESSIONS: u32 = 100_000;
 
-/// Starts it, with a configuration that `edit` may change.
-pub fn start(world: &World, programs: Option<&Path>, edit: impl FnOnce(&mut Value)) -> Result<Topology, Trouble> {
+/// Starts it. The configuration is asked for so often, in seconds, or as usual.
+pub fn start(world: &World, programs: Option<&Path>, poll_every: Option<u32>) -> Result<Topology, Trouble> {
     let mut plan = Plan::new().receive_daemon_at(world.sink.address);
+    if let Some(seconds) = poll_every {
+        plan = plan.poll_every(seconds);
+    }
     if let Some(programs) = programs {
         plan = plan.programs_in(programs);
     }
     let mut chain = plan.prepare()?;
     serve(&chain, vec![world.crl.clone()]);
-    let mut config = configuration(&chain.config, world);
-    edit(&mut config);
-    chain.scripted_backend().set_config(config);
+    chain.config = configuration(&chain.config, world);
+    chain.scripted_backend().set_config(chain.config.clone());
     chain.start_server()?;
     chain.start_client()?;
     chain.wait_until_open(Mark::default())?;

@@ -60,7 +60,8 @@ fn machine(options: &Options) -> String {
     let model = format!("{} (family {}, model {})", of("model name"), of("cpu family"), of("model\t"));
     let memory = fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let memory = memory.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok()).unwrap_or_default() >> 20;
-    let versions: Vec<String> = Peer::ALL.iter().filter_map(|peer| peer.version().ok()).collect();
+    let mut versions: Vec<String> = Peer::USUAL.iter().filter_map(|peer| peer.version().ok()).collect();
+    versions.dedup();
     let directory = env!("CARGO_MANIFEST_DIR");
     format!(
         "Commit {}, {}, {} rounds, on {}: {cores} cores of {model}, {memory} GiB. With {}; {}; load by rustls with aws-lc.",

@@ -158,7 +158,9 @@ impl Session {
                 self.say(&oftp2::SFPA)
             }
             b'T' => self.say(&oftp2::EFPA),
-            // ESID, or what nobody sends here: over.
+            // Who has been given the turn and has nothing to send ends the session; the other side closes.
+            b'R' => self.say(&oftp2::ESID),
+            // What nobody sends here: over.
             _ => None,
         }
     }

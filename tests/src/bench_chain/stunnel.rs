@@ -76,7 +76,9 @@ sslVersionMin = TLSv1.3
     Ok(Topology::of_hops(Peer::Stunnel, ([127, 0, 0, 1], outer_port).into(), hops))
 }
 
+/// Its log goes to standard error: without a syslog it would write to the machine's console, which takes longer than TLS.
 const GLOBAL: &str = "foreground = yes
+syslog = no
 debug = notice
 socket = l:TCP_NODELAY=1
 socket = r:TCP_NODELAY=1";

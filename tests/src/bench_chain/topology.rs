@@ -13,8 +13,13 @@ use crate::harness::{Chain, PATIENCE, Process, Trouble, until};
 pub enum Peer {
     /// This project's: proxyserver and proxyclient.
     Proxy,
-    /// HAProxy, twice.
+    /// The same of an earlier commit.
+    #[value(skip)]
+    Earlier,
+    /// HAProxy, twice, with buffers as they come (16 KiB).
     Haproxy,
+    /// The same with buffers of 64 KiB; where data is moved only.
+    HaproxyLarge,
     /// stunnel, twice.
     Stunnel,
     /// nginx with its stream module, twice.
@@ -43,13 +48,18 @@ pub enum Running {
 
 impl Peer {
     /// All of them, in the order of the table.
-    pub const ALL: [Self; 4] = [Self::Proxy, Self::Haproxy, Self::Stunnel, Self::Nginx];
+    pub const ALL: [Self; 6] =
+        [Self::Proxy, Self::Earlier, Self::Haproxy, Self::HaproxyLarge, Self::Stunnel, Self::Nginx];
+    /// Those that the proxy is measured beside, and itself.
+    pub const USUAL: [Self; 5] = [Self::Proxy, Self::Haproxy, Self::HaproxyLarge, Self::Stunnel, Self::Nginx];
 
     /// Its name in the table.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Proxy => "proxy",
+            Self::Earlier => "earlier",
             Self::Haproxy => "HAProxy",
+            Self::HaproxyLarge => "HAProxy 64 KiB",
             Self::Stunnel => "stunnel",
             Self::Nginx => "nginx",
         }
@@ -58,8 +68,8 @@ impl Peer {
     /// What it says of its version; an error when it is not installed.
     pub fn version(self) -> Result<String, Trouble> {
         match self {
-            Self::Proxy => Ok(format!("proxy {}", env!("CARGO_PKG_VERSION"))),
-            Self::Haproxy => haproxy::version(),
+            Self::Proxy | Self::Earlier => Ok(format!("proxy {}", env!("CARGO_PKG_VERSION"))),
+            Self::Haproxy | Self::HaproxyLarge => haproxy::version(),
             Self::Stunnel => stunnel::version(),
             Self::Nginx => nginx::version(),
         }
@@ -69,8 +79,9 @@ impl Peer {
     /// this build are meant.
     pub fn start(self, world: &World, programs: Option<&Path>) -> Result<Topology, Trouble> {
         let topology = match self {
-            Self::Proxy => proxy::start(world, programs, |_| {})?,
-            Self::Haproxy => haproxy::start(world)?,
+            Self::Proxy | Self::Earlier => proxy::start(world, programs, None)?,
+            Self::Haproxy => haproxy::start(world, self, None)?,
+            Self::HaproxyLarge => haproxy::start(world, self, Some(65_536))?,
             Self::Stunnel => stunnel::start(world)?,
             Self::Nginx => nginx::start(world)?,
         };

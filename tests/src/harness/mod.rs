@@ -5,6 +5,7 @@
 
 mod binaries;
 mod chain;
+mod delaying;
 mod held;
 mod log_line;
 mod made;
@@ -24,6 +25,7 @@ mod trouble;
 
 pub use binaries::{binary, evil_binary};
 pub use chain::{Backend, Chain, INSIDE_CODE, INSIDE_PASSWORD, Partner, Plan};
+pub use delaying::DelayingRelay;
 pub use held::Held;
 pub use log_line::LogLine;
 pub use made::made_octets;

@@ -138,16 +138,17 @@ fn who_is_in_no_allow_from_is_closed_before_anything_is_read() -> Result<(), Tro
 
 #[test]
 fn silent_stations_take_nobodys_place_and_are_told_when_their_time_is_over() -> Result<(), Trouble> {
-    let chain = plan(|config| config["limits"] = json!({ "max_unverified": 3, "handshake_timeout_s": 2 }))?;
+    let chain = plan(|config| config["limits"] = json!({ "max_unverified": 3, "handshake_timeout_s": 15 }))?;
     chain.client_says("outgoing-port-open")?;
     let address = chain.proxy_address();
     let mut silent: Vec<_> = (0..4).map(|_| connect(&address)).collect();
     let oldest = silent.remove(0);
+    // The fourth waits to be accepted until the first has had time enough to name a partner.
     assert_eq!(told(oldest), "", "the oldest one goes");
     let line = chain.client_says("limit-reached")?;
     assert!(line.contains("max_unverified"), "{line}");
     is_served(&chain, &address);
-    // Two of the three are left, the youngest has begun a request.
+    // Another one has gone for it; the youngest begins a request, and does not end it.
     let mut begun = silent.pop().unwrap();
     begun.write_all(b"CONNECT acme").unwrap();
     let told = told(begun);

@@ -90,7 +90,11 @@ impl Agent {
     /// A station names whom it wants.
     fn asked(&mut self, session: SessionId, at_door: AtDoor, target: Option<Target>, key: KeyHash) {
         let AtDoor { channel, station, leads } = at_door;
-        let Some(config) = self.config.clone() else { return };
+        let Some(config) = self.config.clone() else {
+            // A successor of the agent that opened the port.
+            let text = "the proxyclient waits for its configuration".to_owned();
+            return refuse(&channel, Refused { situation: Situation::BackendDown, text }, None);
+        };
         let partner = match meant(&config, &leads, target.as_ref()) {
             Ok(partner) => partner,
             Err(why) => {

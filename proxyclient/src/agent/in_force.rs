@@ -396,4 +396,29 @@ mod tests {
         silent.trust.crls.clear();
         assert!(refused(&silent).starts_with("limits.inactivity_timeout_s: 0"));
     }
+
+    #[test]
+    fn a_port_of_its_own_leads_to_one_enabled_partner() {
+        let partner = |name: &str, port: u16, enabled: bool| {
+            let address = format!("{name}.example:6619");
+            serde_json::json!({ "name": name, "enabled": enabled, "address": address, "listen_port": port })
+        };
+        let callables = |partners: Vec<serde_json::Value>| {
+            let text = serde_json::json!({
+                "version": 1, "proxy_id": PROXY_ID, "listen": { "tls_port": 6619 },
+                "identity": { "certificate_chain_pem": "", "private_key_pem": "" },
+                "receive_daemon": { "host": "localhost" }, "partners": partners
+            });
+            let config = ProxyConfig::from_json(text.to_string().as_bytes()).unwrap();
+            callables(&config).map(|all| all.iter().map(|one| one.name.clone()).collect::<Vec<_>>())
+        };
+        let told = |refused: Result<_, Unusable>| refused.unwrap_err().to_string();
+        let twice = callables(vec![partner("a", 1, false), partner("b", 1, true), partner("c", 1, true)]);
+        assert_eq!(told(twice), "partners[2].listen_port: 1 is that of partners[1] too");
+        let mut nowhere = partner("b", 1, true);
+        nowhere["address"] = serde_json::Value::Null;
+        assert_eq!(callables(vec![partner("a", 1, true), nowhere, partner("c", 1, false)]), Ok(vec!["a".to_owned()]));
+        let many = (1..=501).map(|port| partner(&format!("p{port}"), port, true)).collect();
+        assert_eq!(told(callables(many)), "partners: 501 have a listen_port; 500 are the most");
+    }
 }

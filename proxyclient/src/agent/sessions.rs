@@ -158,3 +158,36 @@ impl Sessions {
             .collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_says_who_was_called() {
+        for (direction, called) in
+            [(Direction::Incoming, None), (Direction::Outgoing, Some("acme.example:1".to_owned()))]
+        {
+            let session = Session {
+                link: 7,
+                direction,
+                called: called.clone(),
+                partner: Some("ACME".to_owned()),
+                peer: "192.0.2.7:6619".parse().unwrap(),
+                shown: "shown".to_owned(),
+                about: Particulars::default(),
+                chain: vec![b"certificate".to_vec()],
+                established: UnixTime::since_unix_epoch(Duration::from_secs(5)),
+                ended: true,
+                phase: Phase::Running,
+            };
+            let octets = postcard::to_allocvec(&session.kept()).unwrap();
+            let again = Session::running(postcard::from_bytes(&octets).unwrap());
+            assert_eq!((again.direction, again.called, again.partner), (direction, called, session.partner));
+            assert_eq!(
+                (again.peer, again.chain, again.established),
+                (session.peer, session.chain, session.established)
+            );
+        }
+    }
+}

@@ -79,3 +79,38 @@ fn own_addresses() -> Vec<IpAddr> {
     };
     interfaces.filter_map(address).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_is_taken_by_any_address_of_the_host() {
+        let client = |address: &str| seonapi_client::Client {
+            name: None,
+            address: address.parse().unwrap(),
+            listen_port: 1,
+            allow_from: Vec::new(),
+        };
+        let own = ["10.0.0.10", "fe80::1", "2001:db8::10"].map(|address| address.parse().unwrap());
+        for (address, expected) in [
+            ("10.0.0.10", true),
+            ("::ffff:10.0.0.10", true),
+            ("2001:db8::10", true),
+            ("127.0.0.1", true),
+            ("127.0.0.2", true),
+            ("::1", true),
+            ("0.0.0.0", true),
+            ("::", true),
+            ("10.0.0.11", false),
+            ("2001:db8::11", false),
+        ] {
+            assert_eq!(is_own(&client(address), &own), expected, "{address}");
+        }
+    }
+
+    #[test]
+    fn this_host_has_addresses() {
+        assert!(own_addresses().iter().any(|address| address.is_loopback()));
+    }
+}

@@ -4,7 +4,7 @@
 //! | --- | --- | --- |
 //! | the session stands: the partner's SSRM follows | 200 | 00 |
 //! | no enabled partner's address | 403 | 02 |
-//! | a limit is reached, the link is down, the daemon ends | 503 | 01 |
+//! | a limit is reached, the link is down, there is no configuration, the daemon ends | 503 | 01 |
 //! | the partner's name cannot be resolved | 502 | 04 |
 //! | its host refuses the connection | 502 | 05 |
 //! | it cannot be reached | 502 | 03 |
@@ -79,6 +79,7 @@ const fn class(situation: Situation) -> (u16, u8) {
         | Situation::PartnerSessionsFull
         | Situation::LinkDown
         | Situation::SessionStopped
+        | Situation::BackendDown
         | Situation::RoleDied => (503, socks::GENERAL_FAILURE),
         Situation::CallNameUnknown => (502, socks::HOST_UNREACHABLE),
         Situation::CallRefused => (502, socks::CONNECTION_REFUSED),

@@ -9,4 +9,5 @@ mod requests;
 mod scene;
 mod targets;
 mod tls;
+mod violations;
 mod ways;

@@ -182,7 +182,10 @@ fn a_station_is_answered_when_the_called_partners_ssrm_is_there() -> Result<(), 
             let mut passed = [0; SSID.len()];
             timeout(PATIENCE, data.read_exact(&mut passed)).await.expect("it comes").unwrap();
             assert_eq!(&passed, SSID);
-            drop((station, data));
+            // The station goes first; the DMZ is told so, and then goes as well.
+            drop(station);
+            timeout(PATIENCE, data.read(&mut [0; 64])).await.expect("an ESID comes").unwrap();
+            drop(data);
             let record = record_of(&chain, session)?;
             assert_eq!(record["direction"], "outgoing");
             assert_eq!((&record["partner"], &record["outcome"]), (&json!(expected), &json!("aborted")));

@@ -342,12 +342,50 @@ fn a_lost_link_and_the_end_of_the_daemon_take_calls_in_set_up_along() -> Result<
     Ok(())
 }
 
+#[test]
+fn a_gate_that_executes_itself_anew_keeps_its_calls() -> Result<(), Trouble> {
+    let (chain, mut inside) = linked()?;
+    let (full, _queue) = full_queue();
+    inside.give(snapshot(&chain, vec![partner(&chain, &full.to_string())]));
+    let calling = || children_of(chain.server().pid(), &format!("session {full}"));
+    // The oldest one stays.
+    let stays = inside.call("ACME");
+    let oldest = until(PATIENCE, || calling().first().copied()).expect("a process calls");
+    // One that has been killed may still be there when its end is told. (The runtime of Rust swallows a first SEGV.)
+    let mut known = vec![oldest];
+    for _ in 0..5 {
+        let session = inside.call("ACME");
+        let pid = until(PATIENCE, || calling().into_iter().find(|pid| !known.contains(pid))).expect("a process calls");
+        known.push(pid);
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), Signal::SIGABRT).unwrap();
+        match inside.hear() {
+            Some(FromServer::CallFailed(of, failed)) if of == session => {
+                assert_eq!(failed.refused.situation, Situation::SessionAborted);
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    chain.server_says("gate-anew")?;
+    chain.server().wait_for_text("the gate has executed itself anew; 1 sessions go on")?;
+    assert!(until(PATIENCE, || (calling() == [oldest]).then_some(())).is_some(), "{:?}", calling());
+    inside.say(proxylink::message::FromClient::CallOff(stays));
+    assert!(until(PATIENCE, || calling().is_empty().then_some(())).is_some(), "it still calls");
+    let answer = inside.hear();
+    assert!(matches!(&answer, Some(FromServer::CallFailed(of, _)) if *of == stays), "{answer:?}");
+    Ok(())
+}
+
 /// The child of this process whose title ends so.
 fn child_of(parent: i32, title: &str) -> Option<i32> {
-    let children = std::fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).ok()?;
+    children_of(parent, title).first().copied()
+}
+
+/// The children of this process whose titles end so, the oldest first.
+fn children_of(parent: i32, title: &str) -> Vec<i32> {
+    let children = std::fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).unwrap_or_default();
     let has_title = |pid: &i32| {
         let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         String::from_utf8_lossy(&line).trim_end_matches(['\0', ' ']).ends_with(title)
     };
-    children.split_whitespace().filter_map(|pid| pid.parse().ok()).find(has_title)
+    children.split_whitespace().filter_map(|pid| pid.parse().ok()).filter(has_title).collect()
 }

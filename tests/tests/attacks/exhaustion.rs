@@ -37,18 +37,27 @@ fn id(pid: i32, word: &str) -> u32 {
     line.split_whitespace().next().unwrap().parse().unwrap()
 }
 
+/// A soft limit of a daemon's gate as it is.
+fn soft_limit(daemon: &Process, what: &str) -> String {
+    let name = if what == "nproc" { "Max processes" } else { "Max open files" };
+    let limits = fs::read_to_string(format!("/proc/{}/limits", daemon.pid())).unwrap();
+    let line = limits.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+    line.split_whitespace().next().unwrap().to_owned()
+}
+
 /// The gate's limit is `low`; a caller is not served and it is told; one session goes on; later new ones come in.
 fn refuses_only_what_is_new(what: &str, low: impl Fn(&Process) -> usize, words: &str) -> Result<(), Trouble> {
     let chain = Chain::start()?;
     let held = hold(&chain, "IN-FLIGHT")?;
     let mark = chain.server().mark();
+    let before = soft_limit(chain.server(), what);
     limit(chain.server(), what, &low(chain.server()).to_string())?;
     let refused = TcpStream::connect(chain.partner_address()).unwrap();
     let told = |line: &str| line.contains(" limit-reached ") && line.contains(words);
     chain.server().wait_after(mark, words, told)?;
     drop(refused);
     finishes(&chain, held, "IN-FLIGHT")?;
-    limit(chain.server(), what, "1024")?;
+    limit(chain.server(), what, &before)?;
     serves(&chain, "NEXT");
     Ok(())
 }

@@ -23,6 +23,8 @@ const BATCH: usize = 200;
 const MOST_REFUSED: usize = 8;
 /// Until the next attempt after one that failed. A heartbeat tries at once.
 const RETRY: Duration = Duration::from_secs(15);
+/// From the first new report to the request that takes it and all that came meanwhile.
+const GATHER: Duration = Duration::from_millis(100);
 /// Between two lines about dropped reports.
 const DROPPED_EVERY: Duration = Duration::from_secs(60);
 /// For the disk, when the agent ends.
@@ -203,7 +205,7 @@ impl Delivery {
             } else {
                 tokio::select! {
                     () = self.shared.urgent.notified() => {}
-                    () = self.shared.new.notified() => {}
+                    () = self.shared.new.notified() => self.gather().await,
                 }
             }
             let flushes = std::mem::take(&mut self.shared.desk().flushes);
@@ -212,6 +214,14 @@ impl Delivery {
             for done in flushes {
                 let _ = done.send(());
             }
+        }
+    }
+
+    /// Waits a little for what comes along with what is new: many sessions would otherwise cost a request each.
+    async fn gather(&self) {
+        tokio::select! {
+            () = self.shared.urgent.notified() => {}
+            () = tokio::time::sleep(GATHER) => {}
         }
     }
 

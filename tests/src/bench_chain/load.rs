@@ -215,7 +215,8 @@ pub fn turns(caller: &Caller, address: SocketAddr, count: usize) -> Result<Vec<D
         waits.push(begun.elapsed());
         thread::sleep(PAUSE);
     }
-    partner.end().map_err(trouble)?;
+    let octets = count as u64 * oftp2::file_octets(shape.buffer);
+    partner.end_file(octets).and_then(|()| partner.end()).map_err(trouble)?;
     Ok(waits)
 }
 

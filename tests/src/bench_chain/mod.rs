@@ -24,6 +24,8 @@ mod topology;
 mod usage;
 mod world;
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
 use crate::harness::{Trouble, is_interrupted};
 use crate::pki::KeyKind;
 use chain::Field;
@@ -34,6 +36,7 @@ use world::World;
 
 /// Measures what `options` ask for, prints it, and writes it down.
 pub fn run(options: &Options) -> Result<(), Trouble> {
+    raise_descriptors();
     let ecdsa = World::new(KeyKind::P256)?;
     if let Some(revision) = &options.against {
         return against::run(options, revision, &ecdsa);
@@ -77,6 +80,19 @@ pub fn run(options: &Options) -> Result<(), Trouble> {
     }
     Ok(())
 }
+
+/// Thousands of idle sessions take some descriptors each, four of them where a hop is made of two services. Without the
+/// right to more, whoever runs out of them is told of.
+fn raise_descriptors() {
+    if setrlimit(Resource::RLIMIT_NOFILE, DESCRIPTORS, DESCRIPTORS).is_err()
+        && let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE)
+    {
+        // Lowering or keeping it is always allowed.
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, most, most);
+    }
+}
+
+const DESCRIPTORS: u64 = 65_536;
 
 /// Those that are wanted and installed.
 fn present(options: &Options) -> Vec<Peer> {

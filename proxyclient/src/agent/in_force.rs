@@ -95,6 +95,9 @@ impl InForce {
     /// [`Unusable`] with the exact place.
     pub fn new(config: &ProxyConfig, crls: Vec<Vec<u8>>) -> Result<Self, Unusable> {
         refuse_what_is_not_built(config)?;
+        for (index, client) in config.clients.iter().enumerate() {
+            networks(&format!("clients[{index}]"), &client.allow_from)?;
+        }
         refuse_what_is_too_much(config, &crls)?;
         let invalid = |place: &str, text: &dyn fmt::Display| Unusable::Invalid(format!("{place}: {text}"));
         let proxy_id = config.proxy_id.parse().map_err(|error| invalid("proxy_id", &error))?;
@@ -276,20 +279,20 @@ const fn revocation(value: seonapi_client::Revocation) -> verification::Revocati
     }
 }
 
+/// Networks as they are compared: one with bits behind its length is a mistake.
+fn networks(of: &str, allow_from: &[seonapi_client::Cidr]) -> Result<Vec<Cidr>, Unusable> {
+    let network = |(place, network): (usize, &seonapi_client::Cidr)| {
+        let read = network.to_string().parse::<Cidr>();
+        read.map_err(|error| Unusable::Invalid(format!("{of}.allow_from[{place}]: {error}")))
+    };
+    allow_from.iter().enumerate().map(network).collect()
+}
+
 fn partner((index, partner): (usize, &seonapi_client::Partner)) -> Result<PartnerSource, Unusable> {
     let fingerprints = |values: &[seonapi_client::Fingerprint]| {
         values.iter().map(|value| verification::Fingerprint::from(*value.as_octets())).collect()
     };
-    let allow_from = partner
-        .allow_from
-        .iter()
-        .enumerate()
-        .map(|(place, cidr)| {
-            cidr.to_string()
-                .parse::<Cidr>()
-                .map_err(|error| Unusable::Invalid(format!("partners[{index}].allow_from[{place}]: {error}")))
-        })
-        .collect::<Result<_, _>>()?;
+    let allow_from = networks(&format!("partners[{index}]"), &partner.allow_from)?;
     Ok(PartnerSource {
         name: partner.name.clone(),
         enabled: partner.enabled,
@@ -395,6 +398,20 @@ mod tests {
         let mut silent = config(serde_json::json!({ "inactivity_timeout_s": 0 }));
         silent.trust.crls.clear();
         assert!(refused(&silent).starts_with("limits.inactivity_timeout_s: 0"));
+    }
+
+    /// It would otherwise let nobody in, without a word.
+    #[test]
+    fn a_network_of_stations_with_bits_behind_its_length_is_refused_with_its_place() {
+        let text = serde_json::json!({
+            "version": 1, "proxy_id": PROXY_ID, "listen": { "tls_port": 6619 },
+            "identity": { "certificate_chain_pem": "", "private_key_pem": "" },
+            "receive_daemon": { "host": "localhost" },
+            "clients": [{ "address": "127.0.0.1", "listen_port": 1, "allow_from": ["10.0.0.0/8", "10.1.2.3/24"] }],
+        });
+        let config = ProxyConfig::from_json(text.to_string().as_bytes()).unwrap();
+        let refused = InForce::new(&config, Vec::new()).err().unwrap().to_string();
+        assert!(refused.starts_with("clients[0].allow_from[1]: "), "{refused}");
     }
 
     #[test]

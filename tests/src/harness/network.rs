@@ -95,8 +95,7 @@ impl Network {
             (Some(program), _) => format!("the program {program} is missing (Debian packages iproute2 and nftables)"),
             (None, Err(trouble)) => format!("no network namespace can be made here ({trouble}); root may"),
         };
-        // Past what cargo keeps from those who do not ask for it.
-        let _ = writeln!(io::stdout(), "skipped: {scenario}: {reason}");
+        skipped(scenario, &reason);
         Ok(None)
     }
 
@@ -152,6 +151,12 @@ impl Network {
             .map(drop)
             .ok_or_else(|| Trouble("the firewall does not count what the DMZ begins".into()))
     }
+}
+
+/// Says that a scenario is skipped, past what cargo keeps from those who do not ask for it.
+pub fn skipped(scenario: &str, reason: &str) {
+    // Whoever read our lines may have gone.
+    let _ = writeln!(io::stdout(), "skipped: {scenario}: {reason}");
 }
 
 /// Whether the machine knows IPv6.

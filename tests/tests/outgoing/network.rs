@@ -49,7 +49,7 @@ fn partners_are_called_from_outgoing_ip_and_the_dmz_opens_no_connection_inwards(
 fn an_ipv6_partner_is_called_from_an_ipv6_outgoing_ip() -> Result<(), Trouble> {
     let Some(network) = Network::new_or_skip("an IPv6 partner is called")? else { return Ok(()) };
     if !network::has_ipv6() {
-        println!("skipped: an IPv6 partner is called: this machine has no IPv6");
+        network::skipped("an IPv6 partner is called", "this machine has no IPv6");
         return Ok(());
     }
     let network = Arc::new(network);

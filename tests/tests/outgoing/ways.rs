@@ -1,7 +1,7 @@
 //! A file out to a partner, by each way in which a station can name one.
 
 use serde_json::json;
-use tests::harness::{Host, PATIENCE, Plan, Trouble, free_port, made_octets};
+use tests::harness::{Host, PATIENCE, Plan, Trouble, free_port, made_octets, network};
 use tests::pki;
 use tests::station::{self, OutgoingFile, Receiver, Security, Settings, Store};
 
@@ -53,8 +53,8 @@ fn socks5_and_connect_name_a_partner_by_host_name_and_by_both_kinds_of_address()
         })
         .start()?;
     for (number, host) in ["localhost", "127.0.0.1", "[::1]"].into_iter().enumerate() {
-        if host == "[::1]" && !tests::harness::network::has_ipv6() {
-            println!("skipped: this machine has no IPv6");
+        if host == "[::1]" && !network::has_ipv6() {
+            network::skipped("a partner named by an IPv6 address", "this machine has no IPv6");
             continue;
         }
         let to = chain.called_at(number);

@@ -66,6 +66,11 @@ impl Violation {
         let (reason, expected) = match error {
             // The RFC assigns no code to a wrong version; the stream is out of step.
             StreamHeaderError::Version(_) => (SessionEndReason::ProtocolViolation, "version 1 expected"),
+            // The first octets of a ClientHello (RFC 8446, 5.1): the most likely mistake of all in a station's settings.
+            StreamHeaderError::Length(_) if octets.starts_with(&[22, 3]) => (
+                SessionEndReason::ExchangeBufferSize,
+                "a length of 5 to 100003 expected; this begins TLS, which is to be switched off in the station",
+            ),
             StreamHeaderError::Length(_) => (SessionEndReason::ExchangeBufferSize, "a length of 5 to 100003 expected"),
         };
         let seen = escaped(&octets);

@@ -2,7 +2,9 @@
 
 use serde_json::Value;
 use tests::harness::{Chain, PATIENCE, Plan, Trouble};
-use tests::station::{Answer, Failure, ProxyRefusal, Report, Rule, Settings};
+use tests::station::{
+    self, Answer, Failure, ProxyRefusal, Report, Rule, Security, Settings, TlsSettings, TlsVersions, Trust,
+};
 
 use crate::scene::{SIZE, file, told};
 
@@ -64,7 +66,7 @@ fn a_station_that_breaks_a_rule_is_told_its_reason_and_the_partner_is_not() -> R
         let settings = Settings { via: Some(chain.http()), ..chain.inside_settings() }.misbehaving(rule);
         let to = chain.called_at(0);
         let dataset = format!("RULE-{number}");
-        let report = tests::station::send(&to, &tests::station::Security::Plain, &settings, file(&dataset));
+        let report = station::send(&to, &Security::Plain, &settings, file(&dataset));
         assert!(ended_with(&report, reason), "{name}: {report:?}");
         let taken = partner.next_session(PATIENCE).expect("the partner's session ends");
         assert!(ended_with(&taken, 99), "{name}: {taken:?}");
@@ -74,5 +76,19 @@ fn a_station_that_breaks_a_rule_is_told_its_reason_and_the_partner_is_not() -> R
         told(chain.client(), mark, "oftp2-protocol-violation")?;
         recorded(&chain, number + 1)?;
     }
+    Ok(())
+}
+
+/// The mistake that is nearest at hand: the proxy does TLS, and the station is to leave it off.
+#[test]
+fn a_station_that_leaves_tls_switched_on_is_told_what_is_wrong() -> Result<(), Trouble> {
+    let chain = Plan::new().outgoing()?.start()?;
+    let _partner = chain.partner_listens(0)?;
+    let tls = TlsSettings { identity: None, trust: Trust::Anybody, versions: TlsVersions::Both };
+    let settings = Settings { via: Some(chain.http()), ..chain.inside_settings() };
+    let report = station::send(&chain.called_at(0), &Security::Tls(tls), &settings, file("NEVER"));
+    assert!(matches!(report.failure, Some(Failure::Tls(_))), "{report:?}");
+    let line = told(chain.client(), Default::default(), "oftp2-protocol-violation")?;
+    assert!(line.contains("TLS, which is to be switched off in the station"), "{line}");
     Ok(())
 }

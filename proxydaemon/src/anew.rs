@@ -17,8 +17,8 @@ use crate::descriptors::{Mapping, SealedFile};
 const HERITAGE: &str = "PROXYDAEMON_HERITAGE";
 /// Octets the state may have.
 const LARGEST_STATE: usize = 16 * 1024 * 1024;
-/// Descriptors that may be inherited.
-const MOST_DESCRIPTORS: usize = 256;
+/// Descriptors that may be inherited: each port that a gate listens on is one, and it commonly may have 1024 in all.
+const MOST_DESCRIPTORS: usize = 1024;
 
 /// What the program had before it executed itself.
 #[derive(Debug)]

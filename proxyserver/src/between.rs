@@ -74,6 +74,8 @@ pub enum FromSwitchboard {
     OpenLicence,
     /// Fork a session that calls a partner. The answer is [`ToSwitchboard::Called`] or [`ToSwitchboard::NotCalled`].
     Call(Errand),
+    /// End this session that calls a partner: nobody waits for it any more. That is no fault of its peer's.
+    GiveUp(SessionId),
 }
 
 /// Session to switchboard.

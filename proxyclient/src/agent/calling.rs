@@ -98,7 +98,7 @@ impl Agent {
         let partner = match meant(&config, &leads, target.as_ref()) {
             Ok(partner) => partner,
             Err(why) => {
-                let asked = target.map_or_else(String::new, |target| format!(" asks for {target}"));
+                let asked = target.map_or_else(String::new, |target| format!(" asks for \"{target}\""));
                 let text = format!("station={station}{asked}: {why}");
                 self.report_provoked(Situation::TargetRefused, &text, &of_station(session, station));
                 return refuse(&channel, Refused { situation: Situation::TargetRefused, text: why }, None);
@@ -109,11 +109,13 @@ impl Agent {
         if channel.send(&ToSession::Calling(Box::new(calling.clone())), &[]).is_err() {
             return;
         }
-        // Should it not be told now, the station counts as silent until its session ends.
-        let _ = self.gate.send(&FromAgent::Named(session), &[]);
+        // One that gets no session keeps its place among the silent ones until it has read why, so that those who come on and
+        // on are never more than these.
         if let Err(refused) = self.may_call(partner, &config) {
             return refuse(&channel, refused, None);
         }
+        // Should it not be told now, the station counts as silent until its session ends.
+        let _ = self.gate.send(&FromAgent::Named(session), &[]);
         let Some(link) = self.up().map(|up| up.number) else { return };
         let since = now();
         let deadline = Instant::now() + within;
@@ -168,14 +170,13 @@ impl Agent {
         let link = known.link;
         match (&known.phase, said) {
             // It tells the rest by itself.
-            (Phase::Calling(_) | Phase::Joining(_), Some(FromSession::Left)) => {
+            (phase @ (Phase::Calling(_) | Phase::Joining(_)), Some(FromSession::Left | FromSession::Failed(_))) => {
+                let joins = matches!(phase, Phase::Joining(_));
                 self.sessions.remove(session);
                 self.send(link, FromClient::CallOff(session));
-            }
-            (Phase::Calling(_) | Phase::Joining(_), Some(FromSession::Failed(mut refused))) => {
-                refused.text = escape(&refused.text);
-                self.sessions.remove(session);
-                self.send(link, FromClient::CallOff(session));
+                if joins {
+                    self.end(session);
+                }
             }
             (Phase::Joining(_), Some(FromSession::Linked)) => self.runs(session),
             (Phase::Running, None) => {}
@@ -204,8 +205,12 @@ impl Agent {
                 self.fail_call(session, refused, Some(seen), ToDmz::PairRefused);
             }
             Err(refused) => {
-                let about = set_up::particulars(session, request);
-                self.report_provoked(refused.situation, &refused.text, &about);
+                if self.is_over(session) {
+                    log::debug!("session {session}: a partner came for a call that is over");
+                } else {
+                    let about = set_up::particulars(session, request);
+                    self.report_provoked(refused.situation, &refused.text, &about);
+                }
                 self.send(link, FromClient::PairRefused(session, refused));
             }
         }
@@ -305,9 +310,16 @@ impl Agent {
         known.is_some_and(|known| matches!(known.phase, Phase::Calling(_) | Phase::Joining(_)))
     }
 
+    /// Whether a session was called, and is no more. What the DMZ asks for it is refused, and may have been under way when
+    /// the station left: no fault of the DMZ's.
+    fn is_over(&mut self, session: SessionId) -> bool {
+        self.from_dmz.was_called(session) && self.sessions.get_mut(session).is_none()
+    }
+
     /// A call comes to nothing: its session tells the station, log and record; where it cannot, this is done here.
     pub(super) fn fail_call(&mut self, session: SessionId, refused: Refused, seen: Option<Seen>, to_dmz: ToDmz) {
         let Some(gone) = self.sessions.remove(session) else { return };
+        let joins = matches!(gone.phase, Phase::Joining(_));
         let (Phase::Calling(called) | Phase::Joining(called)) = gone.phase else { return };
         match to_dmz {
             ToDmz::Nothing => {}
@@ -316,6 +328,10 @@ impl Agent {
         }
         let not_called = NotCalled { refused, seen };
         let told = !gone.ended && called.channel.send(&ToSession::Refused(Box::new(not_called.clone())), &[]).is_ok();
+        if joins {
+            // It may have its data connection, and must not come to be unseen.
+            self.end(session);
+        }
         if told {
             return;
         }
@@ -366,9 +382,13 @@ impl Agent {
                 });
             }
             Err(refused) => {
-                self.refused_here.add(session);
-                let about = Particulars { session: Some(session), ..Particulars::default() };
-                self.report_provoked(refused.situation, &refused.text, &about);
+                if self.is_over(session) {
+                    log::debug!("session {session}: a signature is asked for in a call that is over");
+                } else {
+                    self.refused_here.add(session);
+                    let about = Particulars { session: Some(session), ..Particulars::default() };
+                    self.report_provoked(refused.situation, &refused.text, &about);
+                }
                 self.send(link, FromClient::Signed(session, Err(refused)));
             }
         }

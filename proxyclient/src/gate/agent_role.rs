@@ -151,6 +151,7 @@ impl Gate {
         }
         // Its last words, which may say why.
         self.read_agent();
+        self.end_those_in_set_up();
         let Some(agent) = self.agent.take() else { return };
         self.backlog.forget_present();
         let (pid, lived, now) = (agent.pid, agent.since.elapsed(), Instant::now());

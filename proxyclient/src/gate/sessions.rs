@@ -12,12 +12,14 @@ use proxydaemon::exit::ExitCode;
 use proxydaemon::fork::{Ending, fork_role};
 use proxydaemon::gate::Crashes;
 use proxydaemon::logging::ChildLog;
+use proxydaemon::signals::order_end;
 use proxylink::pairing::SessionId;
 use proxylink::record::SessionReport;
 use proxylink::situation::Situation;
-use relay::signalled::SessionOrders;
+use relay::signalled::{SessionOrders, WITHDRAW};
 use serde_bytes::ByteBuf;
 
+use super::agent_role::OBEYS_WITHIN;
 use super::{Gate, SENT_WRONG};
 use crate::between::ToAgent;
 use crate::session::{self, Belongings};
@@ -78,6 +80,11 @@ impl Sessions {
     /// All processes.
     pub(super) fn processes(&self) -> impl Iterator<Item = Pid> {
         self.sessions.keys().copied()
+    }
+
+    /// Those of which no agent has said that they run.
+    pub(super) fn in_set_up(&self) -> impl Iterator<Item = (Pid, SessionId)> {
+        self.all().filter(|(_, session)| !self.kept.contains_key(session))
     }
 
     /// How many there are.
@@ -143,6 +150,17 @@ impl Gate {
         self.report(Situation::SessionMisconduct, text.to_owned());
     }
 
+    /// The agent is gone: what was in set-up ends. It may just have been linked, and no other agent would know whose it is,
+    /// nor judge it by a newer configuration.
+    pub(super) fn end_those_in_set_up(&mut self) {
+        let by = Instant::now() + OBEYS_WITHIN;
+        for (pid, session) in self.sessions.in_set_up().collect::<Vec<_>>() {
+            // One that has just ended cannot be told.
+            let _ = order_end(pid, WITHDRAW);
+            self.withdrawn.expect(session, by);
+        }
+    }
+
     fn crashed(&mut self) {
         if self.crashes.count(Instant::now()) && !self.renewal_due {
             self.renewal_due = true;
@@ -187,6 +205,10 @@ mod tests {
         sessions.keep(other, ByteBuf::from(b"of no session".to_vec()));
         assert_eq!(sessions.kept().collect::<Vec<_>>(), [(one, &ByteBuf::from(b"second".to_vec()))]);
         assert_eq!((sessions.of(pid), sessions.pid_of(one)), (Some(one), Some(pid)));
+        let (in_set_up, waits) = (SessionId::from_random([3; 16]), Pid::from_raw(8));
+        sessions.add(waits, in_set_up);
+        assert_eq!(sessions.in_set_up().collect::<Vec<_>>(), [(waits, in_set_up)]);
+        sessions.remove(waits);
         assert_eq!(sessions.remove(pid), Some((one, Some(ByteBuf::from(b"second".to_vec())))));
         assert!(sessions.is_empty() && sessions.kept().next().is_none() && sessions.remove(pid).is_none());
     }

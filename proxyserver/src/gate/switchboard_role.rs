@@ -214,6 +214,12 @@ impl Gate {
                 }
             }
             FromSwitchboard::Call(errand) => self.call(errand),
+            FromSwitchboard::GiveUp(session) => {
+                let calls = |pid: &Pid| self.children.get(*pid).is_some_and(|child| child.called);
+                if let Some(pid) = self.children.pid_of(session).filter(calls) {
+                    let _ = kill(pid, Kill::SIGKILL);
+                }
+            }
             FromSwitchboard::LicenceExpired => {
                 self.expired = true;
                 self.close_partner_port("the licence has ended");

@@ -179,6 +179,9 @@ impl Switchboard {
     pub(super) fn resolved(&mut self, session: SessionId, found: Result<Vec<SocketAddr>, Refused>) {
         // One that was called off meanwhile is not there any more.
         let Some(calling) = self.calls.waiting.get_mut(&session) else { return };
+        if !matches!(calling.step, Step::Resolving(_)) {
+            return;
+        }
         match found.and_then(|found| fitting(found, calling.from)) {
             Ok(to) => {
                 calling.step = Step::Found(to);
@@ -213,10 +216,10 @@ impl Switchboard {
                 self.admit(session, Parties::Outgoing { to, from }, channel)
             }
             // Called off meanwhile, or asked for by a switchboard that is no more: the session finds nobody.
-            _ => return self.to_gate(&FromSwitchboard::Kill(session), &[]),
+            _ => return self.to_gate(&FromSwitchboard::GiveUp(session), &[]),
         };
         if let Err(error) = admitted {
-            self.to_gate(&FromSwitchboard::Kill(session), &[]);
+            self.to_gate(&FromSwitchboard::GiveUp(session), &[]);
             let text = format!("no process or descriptor: {error}");
             self.call_failed(session, Refused { situation: Situation::LimitReached, text });
         }
@@ -258,7 +261,7 @@ impl Switchboard {
             None => return false,
         };
         if forked {
-            self.to_gate(&FromSwitchboard::Kill(session), &[]);
+            self.to_gate(&FromSwitchboard::GiveUp(session), &[]);
         }
         true
     }

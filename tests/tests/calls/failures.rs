@@ -375,6 +375,29 @@ fn a_gate_that_executes_itself_anew_keeps_its_calls() -> Result<(), Trouble> {
     Ok(())
 }
 
+#[test]
+fn calls_that_are_called_off_are_no_fault_of_the_partner() -> Result<(), Trouble> {
+    let (chain, mut inside) = linked()?;
+    let (full, _queue) = full_queue();
+    let mut wanted = snapshot(&chain, vec![partner(&chain, &full.to_string())]);
+    wanted.limits.offender_refuse = Duration::from_secs(3600);
+    inside.give(wanted);
+    let calling = || children_of(chain.server().pid(), &format!("session {full}"));
+    for _ in 0..4 {
+        let session = inside.call("ACME");
+        until(PATIENCE, || calling().first().copied()).expect("a process calls");
+        inside.say(proxylink::message::FromClient::CallOff(session));
+        assert!(until(PATIENCE, || calling().is_empty().then_some(())).is_some(), "it still calls");
+        assert!(matches!(inside.hear(), Some(FromServer::CallFailed(of, _)) if of == session));
+    }
+    // It still comes in: what is no TLS gets an alert, which nobody gets who is refused at accept.
+    let mut caller = TcpStream::connect(chain.partner_address()).unwrap();
+    caller.set_read_timeout(Some(PATIENCE)).unwrap();
+    caller.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+    assert_ne!(caller.read(&mut [0; 8]).unwrap_or(0), 0, "{}", chain.server().last_lines(10));
+    Ok(())
+}
+
 /// The child of this process whose title ends so.
 fn child_of(parent: i32, title: &str) -> Option<i32> {
     children_of(parent, title).first().copied()

@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use proxylink::message::{FromClient, FromServer, SignRequest};
 use proxylink::pairing::{Direction, KeyHash, PairingRequest, SessionId, Token};
 use proxylink::preamble::Preamble;
@@ -11,7 +13,7 @@ use proxylink::situation::Situation;
 use proxylink::tls::SessionKey;
 use rustls::version::{TLS12, TLS13};
 use serde_json::{Value, json};
-use tests::harness::{Chain, PATIENCE, Plan, Trouble, free_port};
+use tests::harness::{Chain, PATIENCE, Plan, Trouble, free_port, table};
 use tests::pki::{self, Wanted};
 use tests::station::{Identity, sha256};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -354,4 +356,47 @@ fn what_the_dmz_says_of_calls_that_were_not_made_ends_the_link_or_is_dropped() -
         })?;
         Ok(())
     })
+}
+
+/// A data connection that stands when its call is over is no session that nobody knows of: its partner would never be judged
+/// by a newer configuration.
+#[test]
+fn a_call_that_is_over_while_its_data_connection_is_made_does_not_run_on() -> Result<(), Trouble> {
+    for agent_dies in [false, true] {
+        let (mut chain, proxy, _) = prepare()?;
+        let acme = chain.partners[0].identity.clone();
+        let address = chain.proxy_address();
+        run(async {
+            let mut dmz = Dmz::start(&mut chain).await?;
+            chain.client_says("outgoing-port-open")?;
+            let mut station = Caller::connect(&address, "ACME:6619").await;
+            let session = dmz.called_acme().await;
+            let key = SessionKey::generate().unwrap();
+            let proof = between(&proxy, &acme, &TLS13).of_server.unwrap();
+            let request = PairingRequest { dmz_key: key.hash(), ..request(&acme, proof) };
+            let FromClient::Paired(_, theirs) = dmz.pair(session, request.clone()).await else { panic!("not paired") };
+            let mut socket = timeout(PATIENCE, dmz.port.accept()).await.expect("the inside comes").unwrap().0;
+            preamble_of(&mut socket).await;
+            if agent_dies {
+                let all = table::below(chain.client().pid());
+                let agent = all.iter().find(|entry| entry.name == "agent").expect("it runs");
+                kill(Pid::from_raw(agent.pid), Signal::SIGKILL).unwrap();
+                chain.client_says("role-died")?;
+            } else {
+                crate::calls_refused::fail(&dmz, session, Situation::CallRefused, None);
+                // An answer to something else: it has heard the word before.
+                let other = dmz.new_session();
+                assert_eq!(dmz.why_refused(other, request).await, Situation::PairingRefused);
+            }
+            let config = Arc::new(key.server(theirs).unwrap());
+            if let Ok(mut data) = tokio_rustls::TlsAcceptor::from(config).accept(socket).await {
+                let _ = data.write_all(SSRM).await;
+                let _ = timeout(PATIENCE, data.read_to_end(&mut Vec::new())).await.expect("it ends");
+            }
+            station.rest().await;
+            assert_ne!(record_of(&chain, session)?["outcome"], "completed");
+            Ok(())
+        })?;
+    }
+    Ok(())
 }

@@ -166,15 +166,16 @@ impl Door {
                 return Came::End(refuse(Situation::InternalFault, "the kernel refuses to wait"));
             };
             let is_ready = |place: usize| ready.get(place).copied().unwrap_or(false);
-            if is_ready(0)
-                && let Some(order) = self.orders.take()
-            {
-                return Came::End(refuse(Situation::SessionStopped, &order.to_string()));
-            }
+            // The agent says why before it has the gate give the order.
             if is_ready(1)
                 && let Some(came) = self.word()
             {
                 return came;
+            }
+            if is_ready(0)
+                && let Some(order) = self.orders.take()
+            {
+                return Came::End(refuse(Situation::SessionStopped, &order.to_string()));
             }
             if is_ready(2) {
                 match self.socket.read(octets) {

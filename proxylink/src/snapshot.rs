@@ -12,6 +12,9 @@ use crate::pairing::Chain;
 /// Largest snapshot in octets, without its CRLs.
 pub const LARGEST: usize = 32 * 1024 * 1024;
 
+/// Addresses to listen on that one snapshot may name: each is a descriptor of the gate.
+pub const MOST_LISTENED: usize = 64;
+
 /// CRLs that one snapshot may name.
 pub const MOST_CRLS: usize = 1024;
 
@@ -71,4 +74,65 @@ pub struct Limits {
     pub max_exchange_buffer: u32,
     /// First refusal time of an address with repeated faults; zero = off.
     pub offender_refuse: Duration,
+}
+
+/// What the configuration can say: 32 bits of seconds. Longer ones could not be added to a time.
+const LONGEST: Duration = Duration::from_secs(u32::MAX as u64);
+
+impl Limits {
+    /// Whether each is within what the configuration can say; whoever made them up could otherwise end a process by them.
+    ///
+    /// # Errors
+    /// A sentence that names the one that is not.
+    pub fn check(&self) -> Result<(), String> {
+        let times = [
+            ("handshake_timeout_s", self.handshake_timeout),
+            ("pairing_timeout_s", self.pairing_timeout),
+            ("inactivity_timeout_s", self.inactivity_timeout),
+            ("drain_timeout_s", self.drain_timeout),
+            ("offender_refuse_s", self.offender_refuse),
+        ];
+        if let Some((name, time)) = times.iter().find(|(_, time)| *time > LONGEST) {
+            return Err(format!("limits.{name} is {} s; {} s are the most", time.as_secs(), LONGEST.as_secs()));
+        }
+        if !(128..=99_999).contains(&self.max_exchange_buffer) {
+            return Err(format!("limits.max_exchange_buffer is {}, not 128 to 99999", self.max_exchange_buffer));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_that_no_configuration_can_say_are_refused_by_name() {
+        let second = Duration::from_secs(1);
+        let sound = Limits {
+            max_sessions: 1,
+            max_sessions_per_address: 1,
+            max_unverified: 1,
+            handshake_timeout: LONGEST,
+            pairing_timeout: LONGEST,
+            inactivity_timeout: LONGEST,
+            drain_timeout: LONGEST,
+            max_exchange_buffer: 128,
+            offender_refuse: LONGEST,
+        };
+        assert_eq!(sound.check(), Ok(()));
+        let wrong = [
+            ("handshake_timeout_s", Limits { handshake_timeout: LONGEST + second, ..sound.clone() }),
+            ("pairing_timeout_s", Limits { pairing_timeout: Duration::MAX, ..sound.clone() }),
+            ("inactivity_timeout_s", Limits { inactivity_timeout: Duration::MAX, ..sound.clone() }),
+            ("drain_timeout_s", Limits { drain_timeout: Duration::MAX, ..sound.clone() }),
+            ("offender_refuse_s", Limits { offender_refuse: Duration::MAX, ..sound.clone() }),
+            ("max_exchange_buffer", Limits { max_exchange_buffer: 127, ..sound.clone() }),
+            ("max_exchange_buffer", Limits { max_exchange_buffer: 100_000, ..sound }),
+        ];
+        for (name, limits) in wrong {
+            let text = limits.check().unwrap_err();
+            assert!(text.contains(name), "{text}");
+        }
+    }
 }

@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use license::ProxyId;
 use proxylink::pairing::Chain;
-use proxylink::snapshot::{LARGEST_CRLS, Limits, MOST_CRLS, MinimumTls, Snapshot};
+use proxylink::snapshot::{LARGEST_CRLS, Limits, MOST_CRLS, MOST_LISTENED, MinimumTls, Snapshot};
 use rustls::SignatureScheme;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
@@ -116,6 +116,18 @@ impl InForce {
         let listen =
             config.listen.addresses.iter().map(|&address| SocketAddr::new(address, config.listen.tls_port)).collect();
         let limits = &config.limits;
+        let limits = Limits {
+            max_sessions: limits.max_sessions,
+            max_sessions_per_address: limits.max_sessions_per_address,
+            max_unverified: limits.max_unverified,
+            handshake_timeout: limits.handshake_timeout,
+            pairing_timeout: limits.pairing_timeout,
+            inactivity_timeout: limits.inactivity_timeout,
+            drain_timeout: limits.drain_timeout,
+            max_exchange_buffer: limits.max_exchange_buffer,
+            offender_refuse: limits.offender_refuse,
+        };
+        limits.check().map_err(Unusable::Invalid)?;
         Ok(Self {
             proxy_id,
             snapshot: Snapshot {
@@ -130,17 +142,7 @@ impl InForce {
                     TlsVersion::Tls13 => MinimumTls::Tls13,
                 },
                 outgoing_ip: config.outgoing_ip,
-                limits: Limits {
-                    max_sessions: limits.max_sessions,
-                    max_sessions_per_address: limits.max_sessions_per_address,
-                    max_unverified: limits.max_unverified,
-                    handshake_timeout: limits.handshake_timeout,
-                    pairing_timeout: limits.pairing_timeout,
-                    inactivity_timeout: limits.inactivity_timeout,
-                    drain_timeout: limits.drain_timeout,
-                    max_exchange_buffer: limits.max_exchange_buffer,
-                    offender_refuse: limits.offender_refuse,
-                },
+                limits,
                 policy,
                 crls: crls.keys().copied().collect(),
             },
@@ -178,6 +180,11 @@ fn refuse_what_is_too_much(config: &ProxyConfig, crls: &[Vec<u8>]) -> Result<(),
         return Err(Unusable::Invalid(format!(
             "trust.crls: {named} CRLs of {octets} octets in all; {MOST_CRLS} of {LARGEST_CRLS} octets are the most"
         )));
+    }
+    let listened = config.listen.addresses.len();
+    if listened > MOST_LISTENED {
+        let text = format!("listen.addresses: there are {listened}; {MOST_LISTENED} are the most");
+        return Err(Unusable::Invalid(text));
     }
     let zero = [
         ("max_sessions", config.limits.max_sessions == 0),
@@ -395,6 +402,10 @@ mod tests {
         };
         let refused = |config: &ProxyConfig| InForce::new(config, Vec::new()).err().unwrap().to_string();
         assert!(refused(&config(serde_json::json!({}))).starts_with("trust.crls: 1025 CRLs"));
+        let mut everywhere = config(serde_json::json!({}));
+        everywhere.trust.crls.clear();
+        everywhere.listen.addresses = vec!["127.0.0.1".parse().unwrap(); MOST_LISTENED + 1];
+        assert!(refused(&everywhere).starts_with("listen.addresses: there are 65"));
         let mut silent = config(serde_json::json!({ "inactivity_timeout_s": 0 }));
         silent.trust.crls.clear();
         assert!(refused(&silent).starts_with("limits.inactivity_timeout_s: 0"));

@@ -167,6 +167,10 @@ impl Gate {
 
     pub(super) fn tell_offence(&mut self, offence: Offence) {
         let text = format!("address={}: {}", offence.address, offence.text);
+        // Whoever has a whole network of IPv6 has thousands of addresses to offend from.
+        if !self.tally.counted(Situation::OffenderRefused, &text, Instant::now()) {
+            return;
+        }
         Situation::OffenderRefused.tell_about(&Particulars::of_peer(SocketAddr::from((offence.address, 0))), &text);
         self.report(Situation::OffenderRefused, text, Some((offence.address, 0).into()));
     }

@@ -15,7 +15,7 @@ use proxydaemon::fork::{Ending, fork_role};
 use proxydaemon::gate::{HEARD_AT_ONCE, Keep, Put};
 use proxydaemon::logging::ChildLog;
 use proxylink::situation::Situation;
-use proxylink::snapshot::LARGEST as LARGEST_SNAPSHOT;
+use proxylink::snapshot::{LARGEST as LARGEST_SNAPSHOT, MOST_LISTENED};
 
 use super::{Gate, InForce};
 use crate::between::{FromSwitchboard, LARGEST, ToSwitchboard};
@@ -349,6 +349,10 @@ impl InForce {
     pub(super) fn open(file: OwnedFd) -> Result<Self, String> {
         let mapping = Mapping::new(&file, LARGEST_PREPARED).map_err(|error| error.to_string())?;
         let head = Prepared::open(&mapping).map_err(|error| error.to_string())?.head;
+        head.limits.check()?;
+        if head.listen.len() > MOST_LISTENED {
+            return Err(format!("it names {} addresses to listen on", head.listen.len()));
+        }
         Ok(Self {
             mapping: Arc::new(mapping),
             file,

@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use proxylink::frame;
 use proxylink::message::{Assembly, OutOfStep, Part, Whole};
-use proxylink::snapshot::{LARGEST, LARGEST_CRLS, MOST_CRLS, Snapshot};
+use proxylink::snapshot::{LARGEST, LARGEST_CRLS, MOST_CRLS, MOST_LISTENED, Snapshot};
 use rustls::pki_types::UnixTime;
 
 use super::calls::Directory;
@@ -136,6 +136,11 @@ impl Ready {
         if self.snapshot.listen.is_empty() || self.snapshot.identity.0.is_empty() {
             return Err("it names no address to listen on, or no identity".to_owned());
         }
+        if self.snapshot.listen.len() > MOST_LISTENED {
+            let named = self.snapshot.listen.len();
+            return Err(format!("it names {named} addresses to listen on; {MOST_LISTENED} are the most"));
+        }
+        self.snapshot.limits.check()?;
         let directory = Directory::of(&self.snapshot)?;
         self.snapshot.policy.crls =
             self.crls.iter().map(|crl| verification::Der::from(crl.as_slice().to_vec())).collect();
@@ -249,6 +254,15 @@ pub mod tests {
         let Ok(Progress::Complete(ready)) = send_snapshot(&mut Snapshots::default(), &wrong) else { panic!() };
         let text = ready.compile().unwrap_err();
         assert!(text.contains("partners[1]"), "{text}");
+        let mut endless = snapshot(6, Vec::new());
+        endless.limits.handshake_timeout = Duration::MAX;
+        let mut everywhere = snapshot(6, Vec::new());
+        everywhere.listen = (1..=65).map(|port| ([127, 0, 0, 1], port).into()).collect();
+        for wrong in [endless, everywhere] {
+            let Ok(Progress::Complete(ready)) = send_snapshot(&mut Snapshots::default(), &wrong) else { panic!() };
+            let text = ready.compile().unwrap_err();
+            assert!(text.contains("the most"), "{text}");
+        }
         let mut nowhere = snapshot(6, Vec::new());
         nowhere.listen.clear();
         let Ok(Progress::Complete(ready)) = send_snapshot(&mut Snapshots::default(), &nowhere) else { panic!() };

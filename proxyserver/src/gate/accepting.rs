@@ -157,8 +157,10 @@ impl Gate {
     /// A session of this peer ended by the peer's fault; `grave` when it crashed or misbehaved.
     pub(super) fn fault(&mut self, child: &Child, grave: bool) {
         let first = self.snapshot.as_ref().map_or(Duration::ZERO, |snapshot| snapshot.limits.offender_refuse);
-        // A partner that we call and that fails in it attacks nobody.
-        if (grave || !child.preferred && !child.called)
+        // A partner that we call and that fails in it attacks nobody. What a name leads to is up to whoever has the name, who
+        // must not have another's address refused.
+        if child.sure
+            && (grave || !child.preferred && !child.called)
             && let Some(offence) = self.offenders.fault(child.peer.ip(), first, Instant::now())
         {
             self.tell_offence(offence);

@@ -170,7 +170,7 @@ mod tests {
             let session = SessionId::from_random([number; 16]);
             before.add(Pid::from_raw(i32::from(number)), session, peer(number), number == 1);
         }
-        before.add_calling(Pid::from_raw(4), SessionId::from_random([4; 16]), peer(4));
+        before.add_calling(Pid::from_raw(4), SessionId::from_random([4; 16]), peer(4), false);
         before.verified(SessionId::from_random([2; 16]));
         before.send_away(Pid::from_raw(3));
 

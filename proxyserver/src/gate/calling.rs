@@ -61,7 +61,7 @@ impl Gate {
             }
         })
         .map_err(|error| lacking(error.to_string()))?;
-        self.children.add_calling(pid, errand.session, peer);
+        self.children.add_calling(pid, errand.session, peer, errand.to.len() == 1);
         self.in_set_up.expect(errand.session, until);
         self.tell_switchboard(&ToSwitchboard::Called { session: errand.session }, Some(ours.into()));
         Ok(())

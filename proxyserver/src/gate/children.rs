@@ -18,6 +18,8 @@ pub struct Child {
     pub peer: SocketAddr,
     /// Whether we called. It takes no place of those that come in.
     pub called: bool,
+    /// Whether `peer` is surely who is served: a called partner with several addresses is behind one of them.
+    pub sure: bool,
     /// Whether the inside has verified the peer.
     pub verified: bool,
     /// Whether the peer's address is in some partner's `allow_from`.
@@ -58,14 +60,14 @@ pub struct Children {
 impl Children {
     /// Adds a session.
     pub fn add(&mut self, pid: Pid, session: SessionId, peer: SocketAddr, preferred: bool) {
-        let (called, verified, going, order) = (false, false, false, self.next + 1);
-        self.add_child(pid, Child { session, peer, called, verified, preferred, going, order });
+        let (called, sure, verified, going, order) = (false, true, false, false, self.next + 1);
+        self.add_child(pid, Child { session, peer, called, sure, verified, preferred, going, order });
     }
 
-    /// Adds a session that calls this peer.
-    pub fn add_calling(&mut self, pid: Pid, session: SessionId, peer: SocketAddr) {
+    /// Adds a session that calls this peer; `sure` when it has no other address.
+    pub fn add_calling(&mut self, pid: Pid, session: SessionId, peer: SocketAddr, sure: bool) {
         let (called, verified, going, preferred, order) = (true, false, false, false, self.next + 1);
-        self.add_child(pid, Child { session, peer, called, verified, preferred, going, order });
+        self.add_child(pid, Child { session, peer, called, sure, verified, preferred, going, order });
     }
 
     /// Adds one that an earlier gate knew, as it was.
@@ -364,7 +366,7 @@ mod tests {
         let limits = Limits { max_sessions: 4, max_sessions_per_address: 1, ..limits(2) };
         for number in 1..=2_u8 {
             let session = SessionId::from_random([number; 16]);
-            children.add_calling(Pid::from_raw(i32::from(number)), session, peer(7));
+            children.add_calling(Pid::from_raw(i32::from(number)), session, peer(7), true);
         }
         assert_eq!(children.admit(peer(7).ip(), false, &limits), Admission::Welcome);
         add(&mut children, 3, "192.0.2.7", false);

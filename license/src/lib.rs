@@ -17,7 +17,7 @@ pub use issuer::{IssuerError, IssuerKey, IssuerSecret};
 pub use licence::{Client, Grant, GrantError, Licence, ValidLicence};
 pub use link_key::{ClientKey, ClientKeyError, LinkKey, client_line};
 pub use proxy_id::{ProxyId, ProxyIdError};
-pub use refusal::LicenceError;
+pub use refusal::{LicenceError, moment};
 pub use token::{SecurityToken, TokenError};
 
 /// Where the proxyserver looks for its licence when it is not told otherwise.

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, SecondsFormat, Utc};
 
 use crate::proxy_id::ProxyId;
 
@@ -59,7 +59,10 @@ pub enum LicenceError {
         own: ProxyId,
     },
     /// Its time has not come.
-    #[error("the licence is valid from {from} only, and it is {now}; wait until then, or set the clock right")]
+    #[error(
+        "the licence is valid from {} only, and it is {}; wait until then, or set the clock right",
+        moment(*from), moment(*now)
+    )]
     NotYetValid {
         /// First moment of validity.
         from: DateTime<Utc>,
@@ -67,7 +70,10 @@ pub enum LicenceError {
         now: DateTime<Utc>,
     },
     /// Its time is over.
-    #[error("the licence was valid until {until}, and it is {now}; have a new one issued for Proxy ID {own}")]
+    #[error(
+        "the licence was valid until {}, and it is {}; have a new one issued for Proxy ID {own}",
+        moment(*until), moment(*now)
+    )]
     Expired {
         /// Last moment of validity.
         until: DateTime<Utc>,
@@ -82,6 +88,11 @@ pub enum LicenceError {
          the signature"
     )]
     NoClient,
+}
+
+/// A time as the licence writes it, to the second.
+pub fn moment(time: DateTime<Utc>) -> String {
+    time.to_rfc3339_opts(SecondsFormat::Secs, true)
 }
 
 impl LicenceError {

@@ -67,6 +67,8 @@ pub enum FromAgent {
     DrainTimeout { seconds: u64 },
     /// How things stand, for whoever looks at the service.
     Standing(Standing),
+    /// It has its secrets, and the first question for the configuration is over, whatever came of it.
+    Begun,
 }
 
 /// How things stand.

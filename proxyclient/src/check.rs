@@ -278,7 +278,8 @@ async fn receive_daemon(findings: &mut Findings<Stdout>, config: Option<&InForce
     match ready(host, port).await {
         Ok(address) => findings.ok(SUBJECT, format_args!("{address} answers with SSRM")),
         Err(error) => {
-            let seen = format!("{host}:{port}: {error}");
+            let named = format!("{host}:{port}: ");
+            let seen = if error.starts_with(&named) { error } else { named + &error };
             findings.wrong(ExitCode::Failure, SUBJECT, seen, Situation::DaemonUnreachable.advice());
         }
     }

@@ -41,6 +41,7 @@ const STEM: &str = "seon_proxyclient";
 
 fn main() -> ProcessExit {
     logging::set_alerts(alert);
+    logging::set_advice(advice);
     let done = match anew::inherited() {
         Ok(None) => act(&mut command_line::read::<Options>()),
         Ok(Some(heritage)) => resume(heritage),
@@ -56,6 +57,12 @@ fn main() -> ProcessExit {
         }
     };
     ProcessExit::from(u8::try_from(code.number()).unwrap_or(1))
+}
+
+/// What is to be done about a code, where it is anything.
+fn advice(code: &str) -> Option<&'static str> {
+    let advice = Situation::by_code(code)?.advice();
+    (!advice.starts_with("Nothing to do")).then_some(advice)
 }
 
 /// What makes a code an alert, for `seon_eve`.
@@ -156,7 +163,10 @@ fn serve(options: &Options, sources: Sources) -> Result<ExitCode, NotLaunched> {
     }
     .enter(signals)?;
     if let Err(error) = state_directory::prepare(&sources.state_dir, entered.user()) {
-        let text = format!("state directory {}: {error}", sources.state_dir.display());
+        let text = format!(
+            "state directory {}: {error}; it must belong to the daemon's user, --state-dir names another",
+            sources.state_dir.display()
+        );
         return Err(entered.fail(ExitCode::Failure, &text));
     }
     let launched = entered.settle()?;
@@ -167,5 +177,5 @@ fn serve(options: &Options, sources: Sources) -> Result<ExitCode, NotLaunched> {
     #[cfg(evil)]
     attempts::make_ordered("gate");
     let Launched { starter, pid_file, log, .. } = launched;
-    gate::run(gate::Start { signals, log, pid_file, sources }, || starter.ready()).map_err(resources)
+    gate::run(gate::Start { signals, log, pid_file, sources, starter: Some(starter) }).map_err(resources)
 }

@@ -108,8 +108,12 @@ pub enum Task {
 impl Demands for Options {
     /// Token, URL and server, as far as what is to be done needs them. What stands in a file must be readable.
     fn demands(&self) -> Vec<Demand> {
-        if self.version || self.log_level.is_some() {
+        if self.version {
             return Vec::new();
+        }
+        if let Some(words) = &self.log_level {
+            let mistakes = level_command::mistakes(words).into_iter();
+            return mistakes.map(|sentence| Demand { option: "log_level", sentence }).collect();
         }
         let token = demand("token", "-T TOKEN|@FILE, the security token, is missing", self.token.as_deref());
         if self.print_client_line {

@@ -108,8 +108,8 @@ impl std::fmt::Display for Ending {
                 None => write!(f, "ended with code {number}"),
             },
             Self::Killed(number) => match nix::sys::signal::Signal::try_from(number) {
-                Ok(signal) => write!(f, "killed by signal {number} ({signal})"),
-                Err(_) => write!(f, "killed by signal {number}"),
+                Ok(signal) => write!(f, "was killed by signal {number} ({signal})"),
+                Err(_) => write!(f, "was killed by signal {number}"),
             },
         }
     }
@@ -157,8 +157,8 @@ mod tests {
     fn endings_say_what_happened() {
         assert_eq!(Ending::Exited(0).to_string(), "ended with ok (0)");
         assert_eq!(Ending::Exited(99).to_string(), "ended with code 99");
-        assert_eq!(Ending::Killed(11).to_string(), "killed by signal 11 (SIGSEGV)");
-        assert_eq!(Ending::Killed(40).to_string(), "killed by signal 40");
+        assert_eq!(Ending::Killed(11).to_string(), "was killed by signal 11 (SIGSEGV)");
+        assert_eq!(Ending::Killed(40).to_string(), "was killed by signal 40");
     }
 
     #[test]

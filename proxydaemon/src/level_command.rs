@@ -65,6 +65,19 @@ impl LevelCommandError {
     }
 }
 
+/// All that is wrong with the words behind `--log-level`, to be told with the other mistakes of the command line.
+pub fn mistakes(words: &[String]) -> Vec<String> {
+    let [number, level] = words else { return vec![LevelCommandError::Words.to_string()] };
+    let process = process(number).err();
+    let level = level.parse::<Threshold>().err().map(LevelCommandError::from);
+    process.into_iter().chain(level).map(|error| error.to_string()).collect()
+}
+
+fn process(number: &str) -> Result<i32, LevelCommandError> {
+    let process = number.parse().ok().filter(|number: &i32| *number > 0);
+    process.ok_or_else(|| LevelCommandError::Number(number.to_owned()))
+}
+
 impl LevelCommand {
     /// From the words behind `--log-level`, and the time behind `--for`.
     ///
@@ -72,8 +85,7 @@ impl LevelCommand {
     /// They are no process number and level.
     pub fn read(words: &[String], time: Option<Duration>) -> Result<Self, LevelCommandError> {
         let [number, level] = words else { return Err(LevelCommandError::Words) };
-        let process = number.parse().ok().filter(|number: &i32| *number > 0);
-        let process = process.ok_or_else(|| LevelCommandError::Number(number.clone()))?;
+        let process = process(number)?;
         let level: Threshold = level.parse()?;
         let order = time.map_or(LevelOrder::Set(level), |time| LevelOrder::Lend(level, time));
         Ok(Self { process: Pid::from_raw(process), order })

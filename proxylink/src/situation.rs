@@ -86,14 +86,14 @@ situations! {
     ServerStopped "server-stopped" Info "The proxyserver has ended." "Nothing to do if it was meant to.";
     ClientStarted "client-started" Info "The proxyclient has started." "Nothing to do.";
     ClientStopped "client-stopped" Info "The proxyclient has ended." "Nothing to do if it was meant to.";
-    StopRequested "stop-requested" Note "A signal asks the daemon to end." "Nothing to do; sessions get drain_timeout_s to end.";
-    RoleDied "role-died" Error "A process of the daemon died and is started anew; running sessions go on." "Send the log around this line to the makers.";
+    StopRequested "stop-requested" Note "A signal, or the end of the other daemon, asks this one to end." "Nothing to do; sessions get drain_timeout_s to end.";
+    RoleDied "role-died" Error "A process of the daemon died and is started anew; running sessions go on." "See whether somebody killed it, or the kernel for want of memory; otherwise send the log around this line to the makers.";
     SessionCrashed "session-crashed" Error "A session's process died by a fault; its peer is held responsible." "Look who the peer is; repeated crashes make the gate start afresh.";
     ConfinementIncomplete "confinement-incomplete" Note "The kernel lacks a means of confinement; the rest is in force." "A newer kernel (Landlock, seccomp) confines sessions better.";
     LogLevelChanged "log-level-changed" Note "A signal changed the log level of this process." "Nothing to do.";
-    LogRecordsDropped "log-records-dropped" Error "Log records were lost because they came faster than they could be written." "See what floods the log; raise the level threshold if needed.";
+    LogRecordsDropped "log-records-dropped" Error "Log records were lost because they came faster than they could be written." "See whether the disk is full, or what floods the log; raise the level threshold if needed.";
     // Licence
-    LicenceInvalid "licence-invalid" Fatal "There is no usable licence for this proxyserver." "Install a licence for the Proxy ID that is named; `seon_proxyserver2 -L` prints it.";
+    LicenceInvalid "licence-invalid" Fatal "There is no usable licence for this proxyserver." "Do as the line says; a licence is made for one Proxy ID, which `seon_proxyserver2 -L` prints.";
     LicenceExpires "licence-expires" Error "The licence ends soon." "Ask the issuer for a new one in time.";
     LicenceExpired "licence-expired" Error "The licence has ended: running sessions go on, new ones are refused." "Install a new licence file; it is taken over within seconds.";
     // Link

@@ -96,7 +96,7 @@ fn licence<W: Write>(findings: &mut Findings<W>, options: &Options, identity: Op
             let seen = format!(
                 "licensed to {} until {}; {} proxyclient(s) may link",
                 grant.licensee,
-                grant.valid_until.to_rfc3339(),
+                license::moment(grant.valid_until),
                 valid.clients().len()
             );
             match valid.days_left(now) {
@@ -109,7 +109,9 @@ fn licence<W: Write>(findings: &mut Findings<W>, options: &Options, identity: Op
                 LicenceError::NoClient | LicenceError::UnreadableClient { .. } => {
                     "write the line that `seon_proxyclient2 --print-client-line` prints below the signature".to_owned()
                 }
-                LicenceError::NotYetValid { .. } => "wait until then, or set the clock right".to_owned(),
+                LicenceError::NotYetValid { .. } => {
+                    "look at the clock; if it is right, start the daemon then".to_owned()
+                }
                 _ => format!("install a licence for Proxy ID {}, or name its file with -l", identity.proxy_id()),
             };
             findings.wrong(ExitCode::Licence, SUBJECT, format_args!("{}: {error}", error.code()), to_do);

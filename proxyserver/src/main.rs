@@ -42,6 +42,7 @@ const LINK_BACKLOG: u16 = 128;
 
 fn main() -> ProcessExit {
     logging::set_alerts(alert);
+    logging::set_advice(advice);
     let done = match anew::inherited() {
         Ok(None) => act(&command_line::read::<Options>().with_absolute_paths()),
         Ok(Some(heritage)) => resume(heritage),
@@ -57,6 +58,12 @@ fn main() -> ProcessExit {
         }
     };
     ProcessExit::from(u8::try_from(code.number()).unwrap_or(1))
+}
+
+/// What is to be done about a code, where it is anything.
+fn advice(code: &str) -> Option<&'static str> {
+    let advice = Situation::by_code(code)?.advice();
+    (!advice.starts_with("Nothing to do")).then_some(advice)
 }
 
 /// What makes a code an alert, for `seon_eve`.
@@ -93,7 +100,7 @@ fn act(options: &Options) -> Result<ExitCode, NotLaunched> {
     }
     if options.validity {
         let licence = licence(options, &identity(options)?)?;
-        println!("licensed to {} until {}", licence.grant().licensee, licence.grant().valid_until.to_rfc3339());
+        println!("licensed to {} until {}", licence.grant().licensee, license::moment(licence.grant().valid_until));
         return Ok(ExitCode::Ok);
     }
     if options.check {
@@ -130,7 +137,10 @@ fn serve(options: &Options) -> Result<ExitCode, NotLaunched> {
         Err(failure) => return Err(entered.fail(failure.code, &failure.text)),
     };
     if let Err(error) = state_directory::prepare(&options.state_dir, entered.user()) {
-        let text = format!("state directory {}: {error}", options.state_dir.display());
+        let text = format!(
+            "state directory {}: {error}; it must belong to the daemon's user, --state-dir names another",
+            options.state_dir.display()
+        );
         return Err(entered.fail(ExitCode::Identity, &text));
     }
     let launched = settle(entered, options)?;
@@ -173,7 +183,9 @@ fn bind(addresses: &[SocketAddr]) -> Result<Vec<Listener>, NotLaunched> {
     let mut bound = Vec::new();
     let mut without = Vec::new();
     for &address in addresses {
-        let failed = |error| format!("cannot listen on {address} for the proxyclient: {error}");
+        let failed = |error| {
+            format!("cannot listen on {address} for the proxyclient: {error}; see who holds the port, -i names another")
+        };
         match Listener::bind(address, LINK_BACKLOG) {
             Ok(listener) => bound.push(listener),
             Err(error) if pair && lacks_family(address, &error) => without.push(failed(error)),
@@ -197,7 +209,9 @@ fn licence(options: &Options, identity: &IdentityKey) -> Result<ValidLicence, No
     Licence::load(&options.licence, &IssuerKey::built_in())
         .and_then(|licence| licence.check(identity.proxy_id(), SystemTime::now()))
         .map_err(|error| {
-            NotLaunched::new(ExitCode::Licence, format!("{error} (Proxy ID of this host: {})", identity.proxy_id()))
+            let (text, own) = (error.to_string(), identity.proxy_id().to_string());
+            let text = if text.contains(&own) { text } else { format!("{text} (Proxy ID of this host: {own})") };
+            NotLaunched::new(ExitCode::Licence, text)
         })
 }
 

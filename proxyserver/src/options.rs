@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use command_line::exit;
-use command_line::{BEYOND_THE_ORIGINAL, Demands};
+use command_line::{BEYOND_THE_ORIGINAL, Demand, Demands};
 use proxydaemon::level_command;
 
 /// OFTP2 smart proxy, DMZ side: ends the partners' TLS, judges certificates and messages, keeps no key.
@@ -80,7 +80,12 @@ impl Options {
     }
 }
 
-impl Demands for Options {}
+impl Demands for Options {
+    fn demands(&self) -> Vec<Demand> {
+        let mistakes = self.log_level.as_deref().map(level_command::mistakes).unwrap_or_default();
+        mistakes.into_iter().map(|sentence| Demand { option: "log_level", sentence }).collect()
+    }
+}
 
 /// Where the link is listened for.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -8,7 +8,7 @@ use nix::unistd::{User, getuid};
 use seonapi_client::{Event, Severity};
 
 use crate::Failure;
-use crate::journal::escaped;
+use crate::journal::{escaped, legible};
 use crate::listing::{print, shown, time};
 use crate::options::{Form, Place};
 use crate::store::{Entry, State, Wanted};
@@ -138,7 +138,7 @@ fn line(entry: &Entry) -> String {
         }
     }
     let code = event.code.as_deref().map(|code| format!("{} ", escaped(code))).unwrap_or_default();
-    line + &format!(" {code}{}", escaped(event.message.as_str()))
+    line + &format!(" {code}{}", legible(event.message.as_str()))
 }
 
 fn whole(entry: &Entry) -> String {

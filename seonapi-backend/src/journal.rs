@@ -70,3 +70,9 @@ fn write(kind: &str, what: impl fmt::Display) {
 pub fn escaped(text: &str) -> String {
     text.chars().take(500).flat_map(char::escape_debug).collect()
 }
+
+/// The same at the end of a line, where quotation marks in it mislead nobody.
+pub fn legible(text: &str) -> String {
+    let escape = |c: char| if matches!(c, '"' | '\'') { c.to_string() } else { c.escape_debug().to_string() };
+    text.chars().take(500).map(escape).collect()
+}

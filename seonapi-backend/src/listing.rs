@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::Failure;
 use crate::crl_download::{self, Download};
-use crate::journal::escaped;
+use crate::journal::{escaped, legible};
 use crate::options::{Listing, Place};
 use crate::tokens::open;
 
@@ -116,18 +116,19 @@ fn session_line(session: &SessionRecord) -> String {
         SessionDirection::Outgoing => "to",
     };
     let outcome = format!("{:?}", session.outcome).to_lowercase();
+    let files = session.files.len();
     let mut line = format!(
-        "{} {} {outcome:9} {arrow} {} {} {} files, {} octets from the partner, {} to it",
+        "{} {} {outcome:9} {arrow} {} {} {files} {}, {} octets from the partner, {} to it",
         time(session.started),
         time(session.ended),
         shown(&session.partner),
         shown(&session.peer_address),
-        session.files.len(),
+        if files == 1 { "file" } else { "files" },
         session.bytes_from_partner,
         session.bytes_to_partner,
     );
     if let Some(detail) = &session.detail {
-        line += &format!(": {}", escaped(detail));
+        line += &format!(": {}", legible(detail));
     }
     line
 }

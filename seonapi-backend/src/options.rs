@@ -102,7 +102,7 @@ pub enum Task {
 /// What to do with a configuration file.
 #[derive(Subcommand)]
 pub enum ConfigTask {
-    /// Tells every mistake with its line and member.
+    /// Tells each mistake with its line and member; a member of the wrong form alone, as nothing behind it is read.
     Check {
         /// The configuration file.
         file: PathBuf,

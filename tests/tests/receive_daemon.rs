@@ -29,6 +29,8 @@ fn a_receive_daemon_that_is_down_closes_the_partners_connection_before_any_messa
     assert!(report.agreement.is_none());
     let said = chain.client_says("receive-daemon-unreachable")?;
     assert!(said.contains(&nobody.to_string()), "{said}");
+    let in_dmz = chain.server_says("receive-daemon-unreachable")?;
+    assert!(!in_dmz.contains(&nobody.to_string()), "where it is, the DMZ does not learn: {in_dmz}");
     Ok(())
 }
 

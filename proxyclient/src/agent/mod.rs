@@ -180,6 +180,7 @@ async fn serve(start: Start) -> std::io::Result<()> {
         snapshots: 0,
         told_dial: None,
         draining: false,
+        begun: false,
         unsent_ends: Vec::new(),
         instance,
         attempts: 0,
@@ -257,6 +258,8 @@ struct Agent {
     snapshots: u64,
     told_dial: Option<Undialled>,
     draining: bool,
+    /// The first question for the configuration is over.
+    begun: bool,
     /// Orders that the gate could not take yet.
     unsent_ends: Vec<SessionId>,
     /// Names this run of the agent to the server.

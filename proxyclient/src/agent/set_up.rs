@@ -132,7 +132,7 @@ impl Agent {
         self.refused_here.add(session);
         self.report(refused.situation, &text, Some(session), gone.partner, Some(gone.peer));
         self.end(session);
-        self.send(gone.link, FromClient::PairRefused(session, refused));
+        self.send(gone.link, FromClient::PairRefused(session, for_dmz(refused)));
     }
 
     pub(super) fn hear_session(&mut self, session: SessionId, said: Option<FromSession>) {
@@ -253,6 +253,16 @@ pub(super) fn particulars(session: SessionId, request: &PairingRequest) -> Parti
         certificate: shown.as_ref().map(|facts| *facts.fingerprint.as_bytes()),
         tls: Some(request.tls.clone()),
         ..Particulars::of_peer(request.peer)
+    }
+}
+
+/// A refusal as the DMZ hears it: where the receive daemon is, is not its business.
+fn for_dmz(refused: Refused) -> Refused {
+    match refused.situation {
+        Situation::DaemonUnreachable => {
+            Refused { text: "the log of the proxyclient says where and why".to_owned(), ..refused }
+        }
+        _ => refused,
     }
 }
 

@@ -12,6 +12,9 @@ impl Agent {
                 let _ = self.gate.send(&FromAgent::Drain { seconds: 0, why: Drain::TokenRefused }, &[]);
             }
             Polled::Done => {
+                if !std::mem::replace(&mut self.begun, true) {
+                    let _ = self.gate.send(&FromAgent::Begun, &[]);
+                }
                 // Addresses of the host come and go without a new configuration.
                 self.listen_to_stations();
                 self.heartbeat();

@@ -55,7 +55,8 @@ impl Agent {
             self.hear_dmz(Report {
                 time: record.ended,
                 situation: record.situation,
-                pid: 0,
+                // Which session's process it was, nobody says.
+                pid: self.up().map_or(0, |up| up.control.hello.pid),
                 text: record.detail.clone(),
                 session: Some(record.id),
                 partner: None,

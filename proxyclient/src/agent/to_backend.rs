@@ -26,7 +26,8 @@ pub fn event(report: &Report, component: Component, host: &str) -> Event {
         message: EventMessage::new(report.text.clone()),
         session_id: report.session.map(|session| session.to_string()),
         partner: report.partner.clone(),
-        peer_address: report.peer.map(|peer| peer.to_string()),
+        // A partner that is called has none before it is reached.
+        peer_address: report.peer.filter(|peer| !peer.ip().is_unspecified()).map(|peer| peer.to_string()),
     }
 }
 

@@ -178,7 +178,8 @@ impl Gate {
                 Ok(Some((octets, _))) => octets,
                 // Its end is seen when it is reaped.
                 Ok(None) => return self.kill_agent(),
-                Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return self.kill_agent(),
+                // It ended without having heard all; what it said before comes behind this, once.
+                Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => continue,
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return,
                 Err(error) => {
                     log::error!("the agent is ended: {error}");
@@ -230,6 +231,8 @@ impl Gate {
                 self.was_well = true;
                 self.restart.well();
             }
+            FromAgent::Begun if self.ending.is_none() => self.is_ready(),
+            FromAgent::Begun => {}
             FromAgent::Standing(_) if self.ending.is_some() => {}
             FromAgent::Standing(standing) => {
                 let _ = notify::status(&standing.to_string());

@@ -69,6 +69,7 @@ pub fn resume(heritage: Heritage) -> std::io::Result<ExitCode> {
         log: GateLog::resume(state.log),
         pid_file: PidFile::take_over(state.pid_file),
         sources,
+        starter: None,
     };
     // What confines it has outlived the exec but for some marks on the process.
     let further = [start.sources.state_dir.as_path()];

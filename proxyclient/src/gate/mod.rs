@@ -15,11 +15,12 @@ use std::time::{Duration, Instant};
 use license::SecurityToken;
 use nix::sys::signal::{Signal as Kill, kill};
 use proxydaemon::Pid;
+use proxydaemon::background::Starter;
 use proxydaemon::confine::{SessionFilter, kernel_lacks};
 use proxydaemon::credentials::Secret;
 use proxydaemon::exit::ExitCode;
 use proxydaemon::gate::{Backlog, Crashes, EndingPlan, LOGGED_AT_ONCE, Overdue, RoleRestart, Step, Wanted, wait};
-use proxydaemon::logging::{self, FromChild, GateLog, LogSocket};
+use proxydaemon::logging::{self, ChildRecord, FromChild, GateLog, LogSocket, Threshold};
 use proxydaemon::notify::{self, Watchdog};
 use proxydaemon::pid_file::PidFile;
 use proxydaemon::signals::{Signal, SignalFd, Signals, order_end};
@@ -39,6 +40,8 @@ use crate::between::ToAgent;
 const DRAIN_BY_DEFAULT: Duration = Duration::from_secs(60);
 /// For the agent to deliver what it has, after the last session.
 const AGENT_PATIENCE: Duration = Duration::from_secs(5);
+/// The starter waits for the agent's first question to the backend, but not longer.
+const BEGINS_WITHIN: Duration = Duration::from_secs(15);
 /// The same for all agents that it takes, should one die.
 const LAST_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -68,13 +71,15 @@ pub struct Start {
     pub pid_file: PidFile,
     /// For the agent.
     pub sources: Sources,
+    /// Who waits for the daemon to be ready; nobody when it goes on as another program.
+    pub starter: Option<Starter>,
 }
 
 /// Runs until a signal or the agent ends it.
 ///
 /// # Errors
 /// What makes it impossible to begin.
-pub fn run(start: Start, ready: impl FnOnce()) -> std::io::Result<ExitCode> {
+pub fn run(start: Start) -> std::io::Result<ExitCode> {
     let mut gate = Gate::new(start, LogSocket::new()?)?;
     gate.start_agent();
     let text = format!("version {}, pid {}", env!("CARGO_PKG_VERSION"), std::process::id());
@@ -83,7 +88,6 @@ pub fn run(start: Start, ready: impl FnOnce()) -> std::io::Result<ExitCode> {
     if let Some(lacking) = kernel_lacks() {
         Situation::ConfinementIncomplete.tell(lacking);
     }
-    ready();
     let _ = notify::ready("no configuration yet");
     gate.serve();
     Ok(gate.end())
@@ -97,6 +101,8 @@ struct Gate {
     pid_file: PidFile,
     filter: SessionFilter,
     sources: Sources,
+    /// Who waits for the daemon to be ready, and until when.
+    starter: Option<(Starter, Instant)>,
     agent: Option<Agent>,
     /// What is on its way to the agent.
     backlog: Backlog,
@@ -120,7 +126,7 @@ struct Gate {
 
 impl Gate {
     fn new(start: Start, log_socket: LogSocket) -> std::io::Result<Self> {
-        let Start { signals, log, pid_file, sources } = start;
+        let Start { signals, log, pid_file, sources, starter } = start;
         proxylink::tls::rehearse().map_err(std::io::Error::other)?;
         Ok(Self {
             signal_fd: signals.descriptor()?,
@@ -130,6 +136,7 @@ impl Gate {
             pid_file,
             filter: SessionFilter::compile().map_err(std::io::Error::other)?,
             sources,
+            starter: starter.map(|starter| (starter, Instant::now() + BEGINS_WITHIN)),
             agent: None,
             backlog: Backlog::default(),
             restart: RoleRestart::default(),
@@ -194,13 +201,17 @@ impl Gate {
         let ending = self.ending.filter(|_| !self.sessions.is_empty()).map(|plan| plan.next());
         let stopping = self.agent.as_ref().and_then(|agent| agent.stopping);
         let stuck = self.backlog.stuck_until(TAKES_WITHIN);
-        let others = [self.last_until, self.withdrawn.next(), self.watchdog.next(), self.stations.next()];
+        let begins = self.starter.as_ref().map(|(_, until)| *until);
+        let others = [begins, self.last_until, self.withdrawn.next(), self.watchdog.next(), self.stations.next()];
         [self.restart.next(), ending, stopping, stuck].into_iter().chain(others).flatten().min()
     }
 
     fn what_time_brings(&mut self) {
         let now = Instant::now();
         self.watchdog.due(now);
+        if self.starter.as_ref().is_some_and(|(_, until)| *until <= now) {
+            self.is_ready();
+        }
         if self.restart.due(now) {
             self.start_agent();
         }
@@ -219,6 +230,25 @@ impl Gate {
         }
         while let Some(step) = self.ending.as_mut().and_then(|plan| plan.due(now)) {
             self.end_sessions(step);
+        }
+    }
+
+    // The start
+
+    /// Whoever started the daemon need not wait any longer.
+    fn is_ready(&mut self) {
+        if let Some((starter, _)) = self.starter.take() {
+            starter.ready();
+        }
+    }
+
+    /// What goes wrong before that stands on the terminal, too.
+    fn tell_starter(&self, record: &ChildRecord) {
+        let Some((starter, _)) = &self.starter else { return };
+        // In the foreground the terminal is where the log is read.
+        if starter.descriptor().is_some() && record.level >= Threshold::Error {
+            let escaped = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+            starter.note(&record.message.chars().map(escaped).collect::<String>());
         }
     }
 
@@ -288,12 +318,16 @@ impl Gate {
         true
     }
 
-    fn end(self) -> ExitCode {
+    fn end(mut self) -> ExitCode {
         Situation::ClientStopped.tell(format_args!("exit code {}", self.exit.number()));
         if let Err(error) = self.pid_file.remove() {
             log::error!("the PID file cannot be removed: {error}");
         }
         log::debug!("seon_proxyclient2 terminates");
+        // Last: whoever waits for it may start the daemon again at once.
+        if let Some((starter, _)) = self.starter.take() {
+            starter.failed("", self.exit);
+        }
         self.exit
     }
 
@@ -328,7 +362,10 @@ impl Gate {
     fn read_log(&mut self, at_most: usize) {
         for _ in 0..at_most {
             match self.log_socket.receive() {
-                Ok(Some(FromChild::Record { pid, record })) => self.log.write(pid, self.role_of(pid), &record),
+                Ok(Some(FromChild::Record { pid, record })) => {
+                    self.log.write(pid, self.role_of(pid), &record);
+                    self.tell_starter(&record);
+                }
                 Ok(Some(FromChild::Other { pid, payload })) => self.take_record(pid, &payload),
                 Ok(Some(FromChild::Malformed { pid })) => self.end_liar(pid, SENT_WRONG),
                 Ok(Some(FromChild::Flooding { pid })) => self.end_liar(pid, "logs more than any process of ours does"),

@@ -182,7 +182,8 @@ impl Files {
 
     fn summary(&self) -> String {
         let count = |result| self.all.iter().filter(|file| file.result == result).count();
-        let mut text = format!("{} files acknowledged", count(FileResult::Acknowledged));
+        let acknowledged = count(FileResult::Acknowledged);
+        let mut text = format!("{acknowledged} {} acknowledged", if acknowledged == 1 { "file" } else { "files" });
         for (result, word) in [(FileResult::Refused, "refused"), (FileResult::Incomplete, "incomplete")] {
             if count(result) > 0 {
                 text.push_str(&format!(", {} {word}", count(result)));

@@ -6,6 +6,8 @@
 //! 2026-03-01T12:00:00.123+01:00 INFO  switchboard[4711] - link-up client=inside1: linked
 //! ```
 //!
+//! What is to be done about an ERROR or a FATAL stands behind its message, after `To do:`, where its code has advice.
+//!
 //! Line breaks, control characters and characters that turn the direction of writing are escaped in the message, so that
 //! nobody can make a line that was not logged.
 
@@ -16,6 +18,7 @@ use log::Record;
 use log4rs::config::{Deserialize, Deserializers};
 use log4rs::encode::{Encode, Write};
 
+use super::advice::advice_for;
 use super::{Threshold, value_of};
 
 #[derive(Debug)]
@@ -35,6 +38,10 @@ fn line(time: DateTime<Local>, record: &Record<'_>) -> String {
     let _ = write!(line, " {:<5} {}[{}]", Threshold::of(record.metadata()), column("role"), column("pid"));
     let _ = write!(line, " {} {} ", column("session"), column("code"));
     escape_into(&mut line, &record.args().to_string());
+    if let Some(advice) = advice_for(record) {
+        let end = if line.ends_with('.') { "" } else { "." };
+        let _ = write!(line, "{end} To do: {advice}");
+    }
     line.push('\n');
     line
 }
@@ -93,6 +100,19 @@ mod tests {
         let pairs = [("code", "link-up"), ("session", "7f3a"), ("pid", "4711"), ("role", "switchboard")];
         assert_eq!(written(&pairs, "client=inside1"), "INFO  switchboard[4711] 7f3a link-up client=inside1\n");
         assert_eq!(written(&[], "text"), "INFO  -[-] - - text\n");
+    }
+
+    #[test]
+    fn advice_stands_behind_errors_that_have_some() {
+        super::super::set_advice(|code| (code == "of-advice").then_some("See the network."));
+        let line = |level, code: &str| {
+            let pairs = &[("code", code)];
+            let record = &mut Record::builder();
+            line(Local::now(), &record.level(level).key_values(&pairs).args(format_args!("m")).build())
+        };
+        assert!(line(Level::Error, "of-advice").ends_with(" of-advice m. To do: See the network.\n"));
+        assert!(line(Level::Info, "of-advice").ends_with(" of-advice m\n"));
+        assert!(line(Level::Error, "link-up").ends_with(" link-up m\n"));
     }
 
     #[test]

@@ -7,6 +7,7 @@
 //! `seon_json` (`seon_json`), `seon_eve` (`eve`), `seon_alerts` (`alerts_only`), and those of log4rs itself: `console`,
 //! `file`, `pattern`, `threshold`.
 
+mod advice;
 mod alerts_only;
 mod appender;
 mod child;
@@ -26,6 +27,7 @@ use std::str::FromStr;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Once, PoisonError, RwLock};
 
+pub use advice::set_advice;
 pub use child::{ChildLog, LogSocket};
 pub use eve::{Alert, set_alerts};
 pub use field::{Field, Fields, set_fields};

@@ -11,6 +11,7 @@
 //! | `session` | the session, a UUID, the same in both daemons |
 //! | `code` | the situation's kebab-case code |
 //! | `message` | the text of the line |
+//! | `advice` | what is to be done about it, for `ERROR` and `FATAL` |
 //! | `peer`, `local` | both ends of the connection, `ADDRESS:PORT`, IPv6 in brackets |
 //! | `direction` | `incoming`: the partner connected; `outgoing`: the proxy did |
 //! | `partner` | the partner's configured name |
@@ -29,6 +30,7 @@ use log::Record;
 use log4rs::config::{Deserialize, Deserializers};
 use log4rs::encode::{Encode, Write};
 
+use super::advice::advice_for;
 use super::field::{Field, Fields};
 use super::json::Object;
 use super::{Threshold, value_of};
@@ -54,6 +56,7 @@ impl SeonJson {
         line.text_if("session", value_of(record, "session").as_deref());
         line.text_if("code", value_of(record, "code").as_deref());
         line.text("message", &record.args().to_string());
+        line.text_if("advice", advice_for(record));
         for (field, value) in Fields::of(record).iter() {
             match (field, value.parse()) {
                 (Field::Files, _) => line.texts(field.name(), value.lines()),

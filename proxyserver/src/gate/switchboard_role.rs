@@ -135,7 +135,6 @@ impl Gate {
         if self.ending.is_some() {
             return;
         }
-        self.unlinked();
         let (pid, lived, now) = (switchboard.pid, switchboard.since.elapsed(), Instant::now());
         if !cannot_work(ending) {
             self.tell_death(format!("the switchboard (pid {pid}) {ending}; it is started anew"));
@@ -146,6 +145,7 @@ impl Gate {
         } else {
             log::debug!("the switchboard (pid {pid}) {ending}, still");
         }
+        self.unlinked();
     }
 
     pub(super) fn read_switchboard(&mut self) {
@@ -158,7 +158,8 @@ impl Gate {
                 Ok(Some(taken)) => taken,
                 // Its end is seen when it is reaped.
                 Ok(None) => return self.kill_switchboard(),
-                Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return self.kill_switchboard(),
+                // It ended without having heard all; what it said before comes behind this, once.
+                Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => continue,
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return,
                 Err(error) => {
                     log::error!("the switchboard is ended: {error}");

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use proxylink::message::Refused;
 use proxylink::situation::Situation;
 use relay::tls::HandshakeError;
-use rustls::{AlertDescription, Error, PeerIncompatible};
+use rustls::{AlertDescription, Error, InvalidMessage, PeerIncompatible};
 
 use super::questions::Questions;
 
@@ -27,6 +27,9 @@ pub fn caller(error: &HandshakeError, questions: &Arc<Mutex<Questions>>) -> Refu
             }
             other => format!("the offer does not fit: {other:?}"),
         }),
+        HandshakeError::Refused(Error::InvalidMessage(InvalidMessage::InvalidContentType)) => {
+            failed("what came is no TLS (a station that calls without it, or a scanner)".to_owned())
+        }
         other => either(other, questions),
     }
 }

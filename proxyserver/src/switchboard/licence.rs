@@ -36,7 +36,7 @@ impl Switchboard {
         let until = self.licence.grant().valid_until;
         if !self.watch.expired && self.licence.has_expired(now) {
             self.watch.expired = true;
-            let text = format!("it was valid until {}", until.to_rfc3339());
+            let text = format!("it was valid until {}", license::moment(until));
             Situation::LicenceExpired.tell(&text);
             self.to_gate(&FromSwitchboard::LicenceExpired, &[]);
             self.report(Situation::LicenceExpired, text, None);
@@ -44,7 +44,7 @@ impl Switchboard {
         let due = licence_warning(self.licence.days_left(now));
         if !self.watch.expired && due.is_some_and(|due| self.watch.warned.is_none_or(|warned| due < warned)) {
             self.watch.warned = due;
-            let text = format!("it is valid until {}", until.to_rfc3339());
+            let text = format!("it is valid until {}", license::moment(until));
             Situation::LicenceExpires.tell(&text);
             self.watch.unreported = Some(text);
         }
@@ -88,7 +88,7 @@ impl Switchboard {
         let text = format!(
             "licensed to {} until {}; {} proxyclient(s) may link",
             escape(&grant.licensee),
-            grant.valid_until.to_rfc3339(),
+            license::moment(grant.valid_until),
             licence.clients().len()
         );
         self.licence = Arc::new(licence);

@@ -181,6 +181,9 @@ async fn serve(mut socket: TcpStream, from: SocketAddr, port: &LinkPort, place: 
     let mut octets = [0; preamble::LENGTH];
     match timeout(PREAMBLE_DEADLINE, socket.read_exact(&mut octets)).await {
         Ok(Ok(_)) => {}
+        Ok(Err(error)) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
+            return Err(refused("it ended before it said what it is for (a probe of the port, perhaps)".to_owned()));
+        }
         Ok(Err(error)) => return Err(refused(format!("no preamble came: {error}"))),
         Err(_) => return Err(refused(format!("no preamble came within {} s", PREAMBLE_DEADLINE.as_secs()))),
     }

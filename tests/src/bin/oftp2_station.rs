@@ -17,9 +17,8 @@ use tests::station::{
 /// Beside 0 (all went well), 1 (it did not) and 2 (the command line is wrong).
 const REFUSED_BY_PROXY: u8 = 3;
 
-/// An OFTP2 station (RFC 5024) for trying a set-up
 #[derive(Parser)]
-#[command(version, about)]
+#[command(version, about = "An OFTP2 station (RFC 5024) to try a set-up with")]
 struct Options {
     #[command(subcommand)]
     role: Role,

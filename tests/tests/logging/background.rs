@@ -2,9 +2,11 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use tests::harness::scripted_backend::Answer;
 use tests::harness::{Chain, LogLine, PATIENCE, Plan, Trouble, until};
 use tests::station::OutgoingFile;
 
@@ -85,6 +87,37 @@ fn the_examples_that_ship_are_taken_as_they_are_and_with_all_that_they_offer() -
     Ok(())
 }
 
+#[test]
+fn a_token_or_ca_file_that_cannot_be_used_stands_on_the_terminal_and_in_the_exit_code() -> Result<(), Trouble> {
+    let chain = Plan::new().poll_every(60).prepare()?;
+    let sound = chain.client_command()?;
+    let start = |option: &str, value: &str| {
+        let given: Vec<_> = sound.get_args().map(|argument| argument.to_str().unwrap().to_owned()).collect();
+        let place = given.iter().position(|argument| argument == option).unwrap() + 1;
+        let mut command = Command::new(sound.get_program());
+        command.args(&given[..place]).arg(value).args(&given[place + 1..]);
+        let output = run(&command);
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    chain.scripted_backend().set_script(|_| Some(Answer::problem(401, "unknown")));
+    for (option, value, code, said) in [
+        ("-T", "hunter2", 2, "-T: the security token must begin with `seon_`"),
+        ("-T", "@/no/such/token", 2, "/no/such/token"),
+        ("-U", "ftp://x", 2, "-U: "),
+        ("--ca-file", "/no/such/ca.pem", 2, "/no/such/ca.pem"),
+        // All that it was given is sound, and the backend does not know the token.
+        ("--poll-interval", "7", 5, "refuses the security token (401)"),
+    ] {
+        let (ended, told) = start(option, value);
+        assert_eq!(ended, Some(code), "{option} {value}: {told}");
+        assert!(told.contains(said) && !told.contains("hunter2"), "{option} {value}: {told}");
+        assert!(!Path::new(sound.get_program()).with_extension("pid").exists(), "{told}");
+    }
+    let deaths = written::lines(Path::new(sound.get_program()).parent().unwrap(), "seon_proxyclient", "log");
+    assert!(!deaths.iter().any(|line| line.contains(" role-died ")), "nothing died: {deaths:?}");
+    Ok(())
+}
+
 const SOUND: &str = "\
 appenders:
   day:
@@ -159,7 +192,11 @@ fn a_full_disk_stops_nothing_and_is_told_when_there_is_room_again() -> Result<()
             .find(|line| line.contains("log-records-dropped"))
     });
     let told = read(&told.expect("the loss is told"));
-    assert!(told.message.ends_with("lines were lost here because the log could not be written"), "{told:?}");
+    assert!(
+        told.message
+            .contains("lines were lost here because the log could not be written. To do: See whether the disk is full"),
+        "{told:?}"
+    );
     let lost: u32 = told.message.split(' ').next().unwrap().parse().unwrap();
     assert!(lost >= 3, "start, link and port at least: {told:?}");
     assert!(server.is_there());

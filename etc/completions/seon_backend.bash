@@ -40,7 +40,7 @@ _seon_backend() {
         esac
         ;;
     "-serve")
-        words="--config --database --listen --access-log --allow-private-crl-addresses -h --help"
+        words="--config --database --listen --access-log --allow-private-crl-addresses --check -h --help"
         case "$before" in
         --config) COMPREPLY=($(compgen -f -- "$word")); return ;;
         --database) COMPREPLY=($(compgen -f -- "$word")); return ;;

@@ -248,7 +248,11 @@ impl Gate {
         // In the foreground the terminal is where the log is read.
         if starter.descriptor().is_some() && record.level >= Threshold::Error {
             let escaped = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
-            starter.note(&record.message.chars().map(escaped).collect::<String>());
+            let mut text: String = record.message.chars().map(escaped).collect();
+            if let Some(advice) = record.code.as_deref().and_then(crate::advice) {
+                text += &format!(". To do: {advice}");
+            }
+            starter.note(&text);
         }
     }
 

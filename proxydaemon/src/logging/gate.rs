@@ -69,7 +69,11 @@ pub fn look(stem: &str, directory: &Path) -> Result<String, LogError> {
         return Ok(format!("{} is sound; level {level}", path.display()));
     }
     match nix::unistd::access(directory, nix::unistd::AccessFlags::W_OK) {
-        Ok(()) => Ok(format!("there is no {}; level INFO, {} (with the date in its name) or the terminal", path.display(), default_path.display())),
+        Ok(()) => Ok(format!(
+            "there is no {}; level INFO, {} (with the date in its name) or the terminal",
+            path.display(),
+            default_path.display()
+        )),
         Err(error) => Err(LogError::Unwritable { path: default_path, logrc: path, source: error.into() }),
     }
 }

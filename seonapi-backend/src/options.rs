@@ -120,7 +120,7 @@ pub enum ConfigTask {
         #[arg(long, value_name = "FILE", default_value = "seon_backend.toml")]
         config: PathBuf,
     },
-    /// Takes over what `config export` wrote: checks it as a whole first, tells every mistake with its place and changes
+    /// Takes over what `config export` wrote: checks it as a whole first, tells mistakes with their places and changes
     /// nothing then; otherwise replaces all files at once and keeps the old ones in a folder. A running backend follows.
     Import {
         /// The file that `config export` made.

@@ -138,7 +138,7 @@ async fn session_records_are_stored_once() {
     let listed: Vec<SessionRecord> = listed.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(listed, [session(1), session(2)]);
     let listed = text(&folder.run(&["sessions", "--config", "b/seon_backend.toml"]).stdout);
-    assert!(listed.contains("completed from ACME - 1 files, 10 octets from the partner, 0 to it\n"), "{listed}");
+    assert!(listed.contains("completed from ACME - 1 file, 10 octets from the partner, 0 to it\n"), "{listed}");
 }
 
 #[tokio::test]

@@ -75,13 +75,27 @@ fn say(words: &str, switchboard: &Channel, around: &Around, log: &ChildLog) -> s
             tell(&pair(&|request| request.chain = Chain(vec![ByteBuf::from(vec![0; LARGEST_CHAIN + 1])])))
         }
         "too large for the channel" => send(&vec![0; LARGEST + 1]),
-        "a descriptor that nobody wants" => switchboard.send_by(deadline, &encoded(&sign(130)), &[switchboard.as_fd()]),
+        "a descriptor that nobody wants" => send_with(switchboard, &encoded(&sign(130)), &[switchboard.as_fd()]),
         "too many descriptors" => {
             let own = [switchboard.as_fd(); 4];
-            (0..3).try_for_each(|_| switchboard.send_by(deadline, &encoded(&sign(130)), &own))
+            (0..3).try_for_each(|_| send_with(switchboard, &encoded(&sign(130)), &own))
         }
         "a flood of questions" => (0..100_000).try_for_each(|_| tell(&sign(130))),
         _ => attempts::say_to_log(words, log.as_fd()),
+    }
+}
+
+/// The kernel counts what all processes of a user have under way, and a session may have little: it tries again.
+fn send_with(channel: &Channel, octets: &[u8], descriptors: &[BorrowedFd<'_>]) -> std::io::Result<()> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let sent = channel.send_by(deadline, octets, descriptors);
+        let full = sent.as_ref().is_err_and(|error| error.raw_os_error() == Some(nix::libc::ETOOMANYREFS));
+        if !full || Instant::now() > deadline {
+            return sent;
+        }
+        // Nothing comes here; it is the time that counts.
+        wait_ready(channel, PollFlags::empty(), Some(Instant::now() + Duration::from_millis(10)))?;
     }
 }
 

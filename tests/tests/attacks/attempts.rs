@@ -155,9 +155,9 @@ fn every_attempt_kills(
         let mark = daemon.mark();
         let stream = call(address(1, place));
         let from = stream.as_ref().map_or(SocketAddr::from(([0; 4], 0)), |stream| stream.local_addr().unwrap());
-        // The advice of another situation names this one.
-        let told =
-            |line: &str| line.contains(" session-crashed ") && !line.contains(" gate-anew ") && is_of(line, from);
+        // What the gate says of it; the agent has a line too, and the advice of another situation names this one.
+        let of_gate = |line: &str| line.contains(" gate[") && !line.contains(" gate-anew ");
+        let told = |line: &str| line.contains(" session-crashed ") && of_gate(line) && is_of(line, from);
         let line = daemon.wait_after(mark, attempt, told)?;
         assert!(line.contains("SYS"), "{attempt}: {line}");
         assert_eq!(said_of(daemon, attempt), None, "{attempt}");

@@ -2,10 +2,9 @@
 //! rely on.
 
 use std::net::IpAddr;
-use std::time::Duration;
 
 use serde_json::json;
-use tests::harness::{Held, Plan, Trouble, made_octets, until};
+use tests::harness::{Held, PATIENCE, Plan, Trouble, made_octets, until};
 use tests::station::{self, OutgoingFile};
 
 fn file(name: &str) -> OutgoingFile {
@@ -57,7 +56,7 @@ fn a_partner_on_the_ipv6_loopback_is_one_on_127_0_0_1() -> Result<(), Trouble> {
     // Counted with the other form: one session from there, and the limit is reached here. That the first one has ended is
     // known to the gate a moment after its partner knows.
     let hold = || Held::start(&chain.partner_address(), &chain.security(), &chain.settings(), file("FOUR"), 500_000);
-    let held = until(Duration::from_secs(20), || hold().ok()).expect("the place of the first session is free");
+    let held = until(PATIENCE, || hold().ok()).expect("the place of the first session is free");
     let report = station::send(&six, &chain.security(), &chain.settings(), vec![file("ONE-MORE")]);
     assert!(report.failure.is_some() && report.sent.is_empty(), "{report:?}");
     chain.server().wait_for("the refusal at ::1", |line| {

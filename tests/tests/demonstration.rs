@@ -7,7 +7,7 @@ use std::process::Command;
 
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
-use tests::harness::{Process, Trouble, binary, made_octets, table, until};
+use tests::harness::{PATIENCE, Process, Trouble, binary, made_octets, table, until};
 use tests::station::sha256;
 
 /// A place for the demonstration's scratch folder, and a file to send.
@@ -96,7 +96,7 @@ fn ctrl_c_in_the_middle_leaves_nothing_behind() -> Result<(), Trouble> {
     let family = table::below(demo.pid());
     demo.signal(Signal::SIGINT);
     assert!(!demo.wait_for_end()?.success(), "{}", demo.last_lines(20));
-    until(std::time::Duration::from_secs(5), || family.iter().all(|entry| !entry.still_there()).then_some(()));
+    until(PATIENCE, || family.iter().all(|entry| !entry.still_there()).then_some(()));
     place.assert_nothing_is_left(&family);
     Ok(())
 }

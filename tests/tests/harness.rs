@@ -1,10 +1,9 @@
 //! The harness itself: what the scenarios rely on.
 
 use std::process::Command;
-use std::time::Duration;
 
 use tests::harness::scripted_backend::Answer;
-use tests::harness::{Process, Scratch, ScriptedBackend, free_port, table};
+use tests::harness::{PATIENCE, Process, Scratch, ScriptedBackend, free_port, table};
 use tests::pki::{Authority, Wanted};
 
 fn shell(script: &str) -> Process {
@@ -88,9 +87,8 @@ fn the_scripted_backend_speaks_http_over_tls() {
     assert!(curl(&[]).starts_with("HTTP/1.1 401"));
     backend.set_script(|_| Some(Answer::problem(503, "later")));
     assert!(curl(&["-H", "X-Seon-Token: seon_token"]).starts_with("HTTP/1.1 503"));
-    let seen = backend.wait_for("the configuration with its tag", Duration::from_secs(1), |request| {
-        request.header("if-none-match") == Some(&etag)
-    });
+    let seen = backend
+        .wait_for("the configuration with its tag", PATIENCE, |request| request.header("if-none-match") == Some(&etag));
     assert_eq!(seen.unwrap().method, "GET");
     assert_eq!(backend.requests().len(), 4);
 }

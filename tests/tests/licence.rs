@@ -221,7 +221,7 @@ fn a_licence_that_ends_stops_new_sessions_and_no_running_one_and_a_new_one_opens
     let file = OutgoingFile::from_octets("BEFORE", made_octets(2_000_000));
     let held = Held::start(&chain.partner_address(), &chain.security(), &chain.settings(), file, 500_000)?;
     let since = chain.server().mark();
-    install(&chain, &ending_in(&chain, TimeDelta::seconds(8)))?;
+    install(&chain, &ending_in(&chain, TimeDelta::seconds(15)))?;
     chain.server().wait_after(since, "licence-renewed", |line| line.contains(" licence-renewed "))?;
     let said = |code: &'static str| move |line: &str| line.contains(&format!(" {code} "));
     chain.server().wait_after(since, "licence-expired", said("licence-expired"))?;

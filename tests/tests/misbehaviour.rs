@@ -345,7 +345,7 @@ fn a_partner_that_falls_silent_gets_esid_09_and_so_does_the_receive_daemon() -> 
     let daemon = SocketAddr::from(([127, 0, 0, 1], free_port()?));
     let chain = Plan::new()
         .receive_daemon_at(daemon)
-        .configure(|config| config["limits"] = json!({ "inactivity_timeout_s": 2 }))
+        .configure(|config| config["limits"] = json!({ "inactivity_timeout_s": 5 }))
         .start()?;
     let settings = Settings { patience: PATIENCE, ..Settings::new(INSIDE_CODE, INSIDE_PASSWORD) };
     let store = Store::new(scratch.path()).unwrap();

@@ -44,7 +44,7 @@ fn a_silent_receive_daemon_ends_in_a_time_out() -> Result<(), Trouble> {
     });
     let chain = Plan::new()
         .receive_daemon_at(address)
-        .configure(|config| config["limits"] = json!({ "inactivity_timeout_s": 2 }))
+        .configure(|config| config["limits"] = json!({ "inactivity_timeout_s": 5 }))
         .start()?;
     let report = chain.send(file());
     assert!(matches!(report.failure, Some(Failure::Closed(_))), "no SSRM has passed, so no ESID: {report:?}");
@@ -96,7 +96,7 @@ fn a_partner_that_leaves_in_the_middle_gives_the_receive_daemon_an_orderly_end()
 
 #[test]
 fn a_partner_that_says_nothing_after_the_handshake_ends_in_esid_09() -> Result<(), Trouble> {
-    let chain = Plan::new().configure(|config| config["limits"] = json!({ "inactivity_timeout_s": 2 })).start()?;
+    let chain = Plan::new().configure(|config| config["limits"] = json!({ "inactivity_timeout_s": 5 })).start()?;
     let mut silent = station::connect(&chain.partner_address(), &chain.security(), PATIENCE)?;
     assert_eq!(silent.receive()?, station::Command::Ssrm);
     match silent.receive()? {
@@ -132,7 +132,7 @@ fn a_receive_daemon_that_reads_and_never_answers_holds_nobody_else_up() -> Resul
     });
     let chain = Plan::new()
         .receive_daemon_at(address)
-        .configure(|config| config["limits"] = json!({ "inactivity_timeout_s": 3 }))
+        .configure(|config| config["limits"] = json!({ "inactivity_timeout_s": 5 }))
         .start()?;
     let callers: Vec<_> = (0..5)
         .map(|_| {

@@ -183,7 +183,7 @@ fn a_receive_daemon_that_breaks_the_protocol_gets_its_esid_and_the_partner_99() 
 
 #[test]
 fn a_peer_that_never_finishes_its_handshake_is_closed_in_time() -> Result<(), Trouble> {
-    let chain = Plan::new().configure(|config| config["limits"] = json!({ "handshake_timeout_s": 2 })).start()?;
+    let chain = Plan::new().configure(|config| config["limits"] = json!({ "handshake_timeout_s": 10 })).start()?;
     let mut silent = station::connect(&chain.partner_address(), &Security::Plain, PATIENCE)?;
     // An alert of TLS may come first.
     while !silent.receive_octets()?.is_empty() {}

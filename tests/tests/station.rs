@@ -12,7 +12,7 @@ use tests::station::{
     Settings, Store, Tamper, TlsSettings, TlsVersions, Transfers, Trust,
 };
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(90);
 
 fn loopback() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 0))

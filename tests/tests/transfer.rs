@@ -225,7 +225,8 @@ fn two_hundred_sessions_at_once_move_one_file_each() -> Result<(), Trouble> {
     let content = |n: usize| made_octets(100_000 + n);
     let partners: Vec<_> = (0..SESSIONS)
         .map(|n| {
-            let (to, security, settings) = (chain.partner_address(), chain.security(), chain.settings());
+            let settings = Settings { patience: 4 * PATIENCE, ..chain.settings() };
+            let (to, security) = (chain.partner_address(), chain.security());
             let file = OutgoingFile::from_octets(&format!("FILE-{n}"), content(n));
             thread::spawn(move || station::send(&to, &security, &settings, vec![file]))
         })

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -12,11 +12,14 @@ use nix::unistd::Pid;
 
 use super::{Trouble, table};
 
-/// Longest wait for anything that should happen.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+/// Longest wait for anything that should happen: it costs nothing when it happens, however busy the machine is.
+pub const PATIENCE: Duration = Duration::from_secs(90);
 
 /// How often a wait looks whether the program has ended without a last word.
 const LOOK: Duration = Duration::from_millis(50);
+
+/// For what a program that has ended has said and nobody has read yet; what it has left behind may keep its outputs open.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
@@ -43,6 +46,8 @@ pub struct Process {
 struct Said {
     lines: Mutex<Vec<String>>,
     more: Condvar,
+    /// Outputs that have not been read to their ends.
+    open: AtomicUsize,
 }
 
 /// A place in what a program says: see [`Process::mark`].
@@ -80,6 +85,7 @@ impl Process {
         ];
         for stream in streams.into_iter().flatten() {
             let said = said.clone();
+            said.open.fetch_add(1, Ordering::SeqCst);
             thread::spawn(move || said.listen_to(stream));
         }
         let pid = i32::try_from(child.id()).map_err(|_| Trouble("a process id over 31 bits".into()))?;
@@ -161,16 +167,24 @@ impl Process {
             }
             let waited = self.said.more.wait_timeout(lines, LOOK);
             lines = waited.unwrap_or_else(PoisonError::into_inner).0;
-            if looked_at == lines.len() {
-                ended = self.status();
+            if looked_at == lines.len()
+                && let Some(status) = self.status()
+            {
+                drop(lines);
+                self.said.wait_for_the_last();
+                ended = Some(status);
+                lines = self.said.lock();
             }
         }
     }
 
-    /// Waits for its end, [`PATIENCE`] at most.
+    /// Waits for its end, [`PATIENCE`] at most, and for all that it has said.
     pub fn wait_for_end(&self) -> Result<ExitStatus, Trouble> {
         match self.ends_within(PATIENCE) {
-            Some(status) => Ok(status),
+            Some(status) => {
+                self.said.wait_for_the_last();
+                Ok(status)
+            }
             None => Err(self.trouble(&format!("did not end within {} s", PATIENCE.as_secs()), &self.said.lock())),
         }
     }
@@ -235,6 +249,17 @@ impl Said {
             self.more.notify_all();
             line.clear();
         }
+        let lines = self.lock();
+        self.open.fetch_sub(1, Ordering::SeqCst);
+        drop(lines);
+        self.more.notify_all();
+    }
+
+    /// Waits until both outputs of a program that has ended have been read to their ends, [`LAST_WORDS`] at most.
+    fn wait_for_the_last(&self) {
+        let some_left = |_: &mut Vec<String>| self.open.load(Ordering::SeqCst) > 0;
+        // Who has the outputs now may never end; what it says is no last word.
+        let _ = self.more.wait_timeout_while(self.lock(), LAST_WORDS, some_left);
     }
 }
 

@@ -5,13 +5,18 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+use std::time::Instant;
 
 use super::{PATIENCE, Scratch, Trouble};
 
+/// What only we say.
+const ENOUGH: &str = "enough";
+
 /// The socket that daemons report to, and what came so far.
 pub struct ServiceManager {
-    socket: UnixDatagram,
+    said: Receiver<String>,
     path: PathBuf,
 }
 
@@ -22,7 +27,18 @@ impl ServiceManager {
         let socket = UnixDatagram::bind(&path).map_err(Trouble::at(&path))?;
         // The daemons of a harness that is root run as somebody else.
         set_permissions(&path, Permissions::from_mode(0o777)).map_err(Trouble::at(&path))?;
-        Ok(Self { socket, path })
+        let (heard, said) = channel();
+        // Read at once: the kernel keeps ten or so, and what is said meanwhile is lost.
+        thread::spawn(move || {
+            let mut octets = [0; 1024];
+            while let Ok(len) = socket.recv(&mut octets) {
+                let text = String::from_utf8_lossy(octets.get(..len).unwrap_or_default()).into_owned();
+                if text == ENOUGH || heard.send(text).is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(Self { said, path })
     }
 
     /// Makes the program report here, and say each half second that it is alive.
@@ -35,11 +51,8 @@ impl ServiceManager {
         let end = Instant::now() + PATIENCE;
         let mut heard = Vec::new();
         loop {
-            let left = end.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
-            self.socket.set_read_timeout(Some(left)).map_err(Trouble::at(&self.path))?;
-            let mut octets = [0; 1024];
-            let said = match self.socket.recv(&mut octets) {
-                Ok(len) => String::from_utf8_lossy(octets.get(..len).unwrap_or_default()).into_owned(),
+            let said = match self.said.recv_timeout(end.saturating_duration_since(Instant::now())) {
+                Ok(said) => said,
                 Err(error) => return Err(Trouble(format!("{wanted:?} was not said ({error}); heard: {heard:?}"))),
             };
             if said.contains(wanted) {
@@ -47,5 +60,12 @@ impl ServiceManager {
             }
             heard.push(said);
         }
+    }
+}
+
+impl Drop for ServiceManager {
+    fn drop(&mut self) {
+        // Ends the thread; where the directory has gone, the program ends soon.
+        let _ = UnixDatagram::unbound().and_then(|own| own.send_to(ENOUGH.as_bytes(), &self.path));
     }
 }

@@ -1,5 +1,6 @@
 //! A full disk, for the log and for the spool: traffic goes on, and the loss is told when writing works again.
 
+use std::cell::Cell;
 use std::fs;
 use std::path::PathBuf;
 
@@ -46,24 +47,17 @@ fn a_full_disk_under_the_log_stops_nothing_and_the_loss_is_told() -> Result<(), 
         let text = fs::read_to_string(name).ok()?;
         text.lines().find(|line| line.contains(" log-records-dropped ")).map(str::to_owned)
     };
-    let mut sessions = 0;
+    let sessions = Cell::new(0);
     let told = until(PATIENCE, || {
         let told: Vec<String> = full.iter().filter_map(lost).collect();
-        (told.len() == 2).then_some(told)
-    });
-    let told = match told {
-        Some(told) => told,
-        None => {
-            // The next line says it; there has to be one.
-            serves(&chain, "WITH-A-LOG");
-            sessions += 1;
-            until(PATIENCE, || {
-                let told: Vec<String> = full.iter().filter_map(lost).collect();
-                (told.len() == 2).then_some(told)
-            })
-            .expect("both daemons tell how many lines were lost")
+        if told.len() == 2 {
+            return Some(told);
         }
-    };
+        // The next line says it, once the file is looked for again; there has to be one.
+        serves(&chain, &format!("WITH-A-LOG-{}", sessions.replace(sessions.get() + 1)));
+        None
+    });
+    let (told, sessions) = (told.expect("both daemons tell how many lines were lost"), sessions.get());
     println!("{told:#?}, {sessions} sessions later");
     finishes(&chain, held, "IN-FLIGHT")?;
     Ok(())

@@ -7,7 +7,7 @@ use tests::harness::{Mark, PATIENCE, Plan, Trouble, made_octets};
 use tests::pki::{self, KeyKind, Wanted};
 use tests::station::{self, Connection, Identity, OutgoingFile, Security};
 
-use crate::running::{count, finishes, hold, of_role};
+use crate::running::{count, finishes, hold, of_role, wait_for_sessions};
 
 #[test]
 fn an_identity_is_replaced_while_sessions_run_and_handshakes_are_under_way() -> Result<(), Trouble> {
@@ -18,12 +18,13 @@ fn an_identity_is_replaced_while_sessions_run_and_handshakes_are_under_way() -> 
     let held = hold(&chain, "IN-FLIGHT")?;
     let roles = || [of_role(chain.server(), "switchboard"), of_role(chain.client(), "agent")].concat();
     let before = roles();
-    // Its process was forked with the snapshot of before; not one octet of its handshake has been sent.
-    let under_way = TcpStream::connect(chain.partner_address()).unwrap();
-
     let hosts = &["localhost", "127.0.0.1"];
     let wanted = Wanted { name: "Proxy", hosts, key: KeyKind::Rsa2048, ..Wanted::default() };
     let new = chain.authority.issue(&wanted)?;
+    // Its process has been forked with the snapshot of before; not one octet of its handshake has been sent.
+    let under_way = TcpStream::connect(chain.partner_address()).unwrap();
+    wait_for_sessions(chain.server(), 2);
+
     let mut config = chain.config.clone();
     config["identity"]["certificate_chain_pem"] = new.chain_pem.clone().into();
     config["identity"]["private_key_pem"] = new.key_pem.clone().into();

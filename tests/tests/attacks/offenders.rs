@@ -2,7 +2,6 @@
 
 use std::io::{Read, Write};
 use std::net::IpAddr;
-use std::time::Duration;
 
 use serde_json::json;
 use tests::harness::{Chain, Mark, PATIENCE, Plan, Trouble, until};
@@ -29,7 +28,7 @@ fn told(chain: &Chain, mark: Mark, words: &str) -> Result<String, Trouble> {
 fn an_address_with_repeated_faults_is_refused_for_a_time_that_grows_and_nobody_else_is() -> Result<(), Trouble> {
     let plan = Plan::new().partners(&["ACME", "ROAMING"]).configure(|config| {
         config["partners"][0]["allow_from"] = json!(["127.0.0.1/32"]);
-        config["limits"] = json!({ "offender_refuse_s": 12 });
+        config["limits"] = json!({ "offender_refuse_s": 20 });
     });
     let chain = plan.start()?;
     let held = hold(&chain, "IN-FLIGHT")?;
@@ -39,7 +38,7 @@ fn an_address_with_repeated_faults_is_refused_for_a_time_that_grows_and_nobody_e
         let all = until(PATIENCE, || (count(chain.server(), "handshake-failed") == number).then_some(()));
         assert!(all.is_some(), "{}", chain.server().last_lines(10));
     }
-    let line = told(&chain, Mark::default(), "address=127.0.9.1: 3 faults; nothing is taken from there for 12 s")?;
+    let line = told(&chain, Mark::default(), "address=127.0.9.1: 3 faults; nothing is taken from there for 20 s")?;
     println!("{line}");
     // Refused at accept: no process, no answer, no line.
     for _ in 0..5 {
@@ -56,7 +55,7 @@ fn an_address_with_repeated_faults_is_refused_for_a_time_that_grows_and_nobody_e
     // A wrong certificate is a fault as well, and the next refusal is twice as long.
     let mark = chain.server().mark();
     handshake_from(IpAddr::from(OFFENDER), &chain);
-    let line = told(&chain, mark, "4 faults; nothing is taken from there for 24 s")?;
+    let line = told(&chain, mark, "4 faults; nothing is taken from there for 40 s")?;
     println!("{line}");
     finishes(&chain, held, "IN-FLIGHT")?;
     serves(&chain, "NEXT");
@@ -86,7 +85,7 @@ fn an_address_whose_sessions_crash_is_refused_though_it_is_a_partners() -> Resul
     }
     told(&chain, Mark::default(), "3 faults; nothing is taken from there for 3600 s")?;
     let mut stream = call_from(offender, &chain.partner_address());
-    stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
     assert!(matches!(stream.read(&mut [0; 1]), Ok(0) | Err(_)));
     assert_eq!(count(chain.server(), "session-crashed"), 3);
     assert_eq!(of_role(chain.server(), "session").len(), 1);

@@ -70,12 +70,15 @@ fn withdrawn_by(revocation: &str, change: impl Fn(&mut Value, &Ca) -> Vec<Vec<u8
     assert!(report.went_well(true), "{report:?}");
     let is_last = |record: &Value| record["files"][0]["dataset_name"] == "LAST";
     chain.scripted_backend().wait_for_record("the last session", PATIENCE, is_last)?;
+    // What the peers know already, their sessions' processes may still have to write.
+    let of_runner = |record: &Value| record["partner"] == "RUNNER";
+    chain.scripted_backend().wait_for_record("the withdrawn session", PATIENCE, of_runner)?;
     let events = chain.scripted_backend().events();
     let told: Vec<_> = events.iter().filter(|event| event["code"] == "session-withdrawn").collect();
     assert_eq!(told.len(), 1, "{events:#?}");
     assert_eq!(told[0]["partner"], "RUNNER");
     let records = chain.scripted_backend().session_records();
-    let of_runner: Vec<_> = records.iter().filter(|record| record["partner"] == "RUNNER").collect();
+    let of_runner: Vec<_> = records.iter().filter(|record| of_runner(record)).collect();
     assert!(of_runner.len() == 1 && of_runner[0]["outcome"] == "aborted", "{records:#?}");
     Ok(())
 }

@@ -31,7 +31,8 @@ fn hangup_ends_sessions_with_esid_05_and_leaves_a_debug_line_and_no_pid_file() -
         chain.wait_until_open(tests::harness::Mark::default())?;
         let pid_file = chain.scratch.path().join(directory).join(format!("{name}.pid"));
         assert!(pid_file.exists());
-        let file = OutgoingFile::from_octets("HELD", made_octets(500_000));
+        // So long that the order to end comes before its end, however busy the machine is.
+        let file = OutgoingFile::from_octets("HELD", made_octets(80_000_000));
         let held = Held::start(&chain.partner_address(), &chain.security(), &chain.settings(), file, 100_000)?;
         let daemon = if of_server { chain.server() } else { chain.client() };
         daemon.signal(Signal::SIGHUP);

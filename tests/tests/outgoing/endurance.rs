@@ -168,6 +168,7 @@ fn a_link_that_is_lost_during_the_set_up_fails_that_call_alone() -> Result<(), T
     let link = Recorder::start(chain.link_address().parse().unwrap())?;
     chain.client = Some(client_through(&chain, link.address())?);
     chain.wait_until_open(Default::default())?;
+    chain.client_says("outgoing-port-open")?;
     let home = chain.partner_listens(1)?;
     let settings = Settings { via: Some(chain.http()), ..chain.inside_settings() };
     let held_file = OutgoingFile::from_octets("HELD", made_octets(SIZE));

@@ -134,7 +134,7 @@ fn our_certificate_is_refused_by_them() -> Result<(), Trouble> {
 #[test]
 fn ssrm_never_came() -> Result<(), Trouble> {
     let chain =
-        Plan::new().outgoing()?.configure(|config| config["limits"] = json!({ "handshake_timeout_s": 3 })).start()?;
+        Plan::new().outgoing()?.configure(|config| config["limits"] = json!({ "handshake_timeout_s": 10 })).start()?;
     let tls = chain.called_security(0)?.server()?;
     let listener = TcpListener::bind(chain.called_at(0).parse::<SocketAddr>().unwrap()).unwrap();
     // The first caller waits for SSRM in vain, the second one sees the connection closed.

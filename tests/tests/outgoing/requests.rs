@@ -11,7 +11,7 @@ use crate::scene::{arrived, file, say, told, until_closed};
 #[test]
 fn a_request_that_does_not_end_is_ended_and_keeps_nobody_waiting() -> Result<(), Trouble> {
     let chain =
-        Plan::new().outgoing()?.configure(|config| config["limits"] = json!({ "handshake_timeout_s": 2 })).start()?;
+        Plan::new().outgoing()?.configure(|config| config["limits"] = json!({ "handshake_timeout_s": 10 })).start()?;
     let partner = chain.partner_listens(0)?;
     let beginnings: [&[u8]; 5] =
         [b"", b"CONN", b"CONNECT 127.0.0.1:1 HTTP/1.1\r\nHost: a", &[5], &[5, 1, 0, 5, 1, 0, 3, 200]];

@@ -38,7 +38,7 @@ fn file() -> Vec<OutgoingFile> {
 }
 
 fn with_short_patience(plan: Plan) -> Result<Chain, Trouble> {
-    let limits = json!({ "handshake_timeout_s": 3, "pairing_timeout_s": 3 });
+    let limits = json!({ "handshake_timeout_s": 8, "pairing_timeout_s": 8 });
     plan.configure(|config| config["limits"] = limits).start()
 }
 
@@ -82,7 +82,7 @@ fn full_port() -> (OwnedFd, Vec<TcpStream>, SocketAddr) {
 #[test]
 fn a_session_inside_that_crashes_before_it_is_paired_costs_the_pairing() -> Result<(), Trouble> {
     let (_port, _waiting, address) = full_port();
-    let limits = json!({ "pairing_timeout_s": 30 });
+    let limits = json!({ "pairing_timeout_s": 120 });
     let chain = Plan::new().receive_daemon_at(address).configure(|config| config["limits"] = limits).start()?;
     let (to, security, settings) = (chain.partner_address(), chain.security(), chain.settings());
     let call = thread::spawn(move || tests::station::send(&to, &security, &settings, file()));

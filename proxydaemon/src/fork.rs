@@ -115,28 +115,39 @@ impl std::fmt::Display for Ending {
     }
 }
 
-/// All children that have ended and were not told of yet; never waits. To be called after each CHLD, which the kernel
-/// merges when several children end.
+/// All children that have ended and were not told of yet; never waits.
+///
+/// The kernel looks through all children for each that has ended, and once more to find none: who has many asks a
+/// [`Reaper`](crate::gate::Reaper) instead.
 pub fn reap() -> impl Iterator<Item = (Pid, Ending)> {
-    std::iter::from_fn(|| {
-        loop {
-            let mut status = 0;
-            // Not nix's waitpid: it answers an error for a child killed by a real-time signal, after reaping it.
-            // SAFETY: the pointer is to a live integer.
-            let pid = unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG) };
-            if pid <= 0 {
-                return None;
-            }
-            let ending = if libc::WIFEXITED(status) {
-                Ending::Exited(libc::WEXITSTATUS(status))
-            } else if libc::WIFSIGNALED(status) {
-                Ending::Killed(libc::WTERMSIG(status))
-            } else {
-                continue; // stopped or continued: not an end
-            };
-            return Some((Pid::from_raw(pid), ending));
+    std::iter::from_fn(|| ended(-1))
+}
+
+/// How this child ended, if it has and was not told of yet; never waits. Costs the same however many children there are.
+pub fn reap_one(pid: Pid) -> Option<Ending> {
+    // Zero and negative numbers would mean groups of processes.
+    ended(Some(pid.as_raw()).filter(|number| *number > 0)?).map(|(_, ending)| ending)
+}
+
+/// As waitpid(2) takes it: a PID, or -1 for any child.
+fn ended(whose: i32) -> Option<(Pid, Ending)> {
+    loop {
+        let mut status = 0;
+        // Not nix's waitpid: it answers an error for a child killed by a real-time signal, after reaping it.
+        // SAFETY: the pointer is to a live integer.
+        let pid = unsafe { libc::waitpid(whose, &raw mut status, libc::WNOHANG) };
+        if pid <= 0 {
+            return None;
         }
-    })
+        let ending = if libc::WIFEXITED(status) {
+            Ending::Exited(libc::WEXITSTATUS(status))
+        } else if libc::WIFSIGNALED(status) {
+            Ending::Killed(libc::WTERMSIG(status))
+        } else {
+            continue; // stopped or continued: not an end
+        };
+        return Some((Pid::from_raw(pid), ending));
+    }
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@
 //! | a real-time signal | any log level, for good or for a time: [`order_level`] |
 //! | 20 from the terminal (Ctrl-Z) | suspend, in the foreground |
 //! | TERM, INT, HUP | drain, drain, end at once: acted on by the gate alone |
-//! | CHLD | [`crate::fork::reap`] |
+//! | CHLD | [`crate::gate::Reaper`] |
 //! | a real-time signal | end this session, with a reason: [`order_end`] |
 //! | PIPE | ignored: a write to a closed connection is an error |
 
@@ -116,7 +116,7 @@ pub enum Signal {
     Interrupt,
     /// HUP.
     Hangup,
-    /// At least one child has ended.
+    /// At least one child has ended; the sender is one of them.
     Child,
     /// The gate tells this session to end, with the reason given to [`order_end`]; 0 when it got lost.
     End {

@@ -357,7 +357,7 @@ impl Agent {
         }
         let is_call = |phase: &Phase| matches!(phase, Phase::Calling(_) | Phase::Joining(_));
         let calls: Vec<_> =
-            self.sessions.iter().filter(|(_, known)| is_call(&known.phase)).map(|(session, _)| session).collect();
+            self.sessions.in_set_up().filter(|(_, known)| is_call(&known.phase)).map(|(session, _)| session).collect();
         for session in calls {
             self.fail_call(session, refused.clone(), None, ToDmz::CallOff);
         }

@@ -1,6 +1,7 @@
 //! Sessions as the agent knows them: in set-up, and running (to be judged again by each new configuration).
 
-use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,7 +25,7 @@ pub struct Session {
     pub direction: Direction,
     /// The partner's address as configured, when it was called.
     pub called: Option<String>,
-    /// Name of its partner.
+    /// Name of its partner; stays as it was when the session was added.
     pub partner: Option<String>,
     /// Where the partner is; unspecified while it is called.
     pub peer: SocketAddr,
@@ -105,15 +106,25 @@ impl Session {
 #[derive(Debug, Default)]
 pub struct Sessions {
     all: HashMap<SessionId, Session>,
+    of_partner: HashMap<String, usize>,
+    /// All in set-up, and such as were at the last look.
+    in_set_up: HashSet<SessionId>,
 }
 
 impl Sessions {
     /// Adds one; `false` when the name is taken.
     pub fn add(&mut self, id: SessionId, session: Session) -> bool {
-        if self.all.contains_key(&id) {
-            return false;
+        let Entry::Vacant(place) = self.all.entry(id) else { return false };
+        if let Some(partner) = &session.partner {
+            match self.of_partner.get_mut(partner) {
+                Some(count) => *count += 1,
+                None => drop(self.of_partner.insert(partner.clone(), 1)),
+            }
         }
-        self.all.insert(id, session);
+        if !matches!(session.phase, Phase::Running) {
+            self.in_set_up.insert(id);
+        }
+        place.insert(session);
         true
     }
 
@@ -124,7 +135,17 @@ impl Sessions {
 
     /// Forgets a session.
     pub fn remove(&mut self, id: SessionId) -> Option<Session> {
-        self.all.remove(&id)
+        let session = self.all.remove(&id)?;
+        self.in_set_up.remove(&id);
+        if let Some(partner) = &session.partner
+            && let Some(count) = self.of_partner.get_mut(partner)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.of_partner.remove(partner);
+            }
+        }
+        Some(session)
     }
 
     /// How many there are.
@@ -134,7 +155,7 @@ impl Sessions {
 
     /// How many this partner has.
     pub fn of_partner(&self, partner: &str) -> usize {
-        self.all.values().filter(|session| session.partner.as_deref() == Some(partner)).count()
+        self.of_partner.get(partner).copied().unwrap_or(0)
     }
 
     /// All of them.
@@ -142,9 +163,17 @@ impl Sessions {
         self.all.iter().map(|(id, session)| (*id, session))
     }
 
+    /// Those in set-up.
+    pub fn in_set_up(&mut self) -> impl Iterator<Item = (SessionId, &Session)> {
+        let all = &self.all;
+        let waits = |id: &SessionId| all.get(id).is_some_and(|session| !matches!(session.phase, Phase::Running));
+        self.in_set_up.retain(waits);
+        self.in_set_up.iter().filter_map(|id| Some((*id, all.get(id)?)))
+    }
+
     /// Those in set-up whose time is over, or whose link has ended.
-    pub fn overdue(&self, now: Instant, link: Option<u64>) -> Vec<SessionId> {
-        self.iter()
+    pub fn overdue(&mut self, now: Instant, link: Option<u64>) -> Vec<SessionId> {
+        self.in_set_up()
             .filter(|(_, session)| match session.phase {
                 Phase::Forking(_, deadline) | Phase::Preparing(_, deadline) => {
                     deadline <= now || link != Some(session.link)
@@ -163,24 +192,66 @@ impl Sessions {
 mod tests {
     use super::*;
 
+    fn session(partner: &str, phase: Phase) -> Session {
+        Session {
+            link: 7,
+            direction: Direction::Incoming,
+            called: None,
+            partner: Some(partner.to_owned()),
+            peer: "192.0.2.7:6619".parse().unwrap(),
+            shown: "shown".to_owned(),
+            about: Particulars::default(),
+            chain: vec![b"certificate".to_vec()],
+            established: UnixTime::since_unix_epoch(Duration::from_secs(5)),
+            ended: true,
+            phase,
+        }
+    }
+
+    fn id(number: u8) -> SessionId {
+        SessionId::from_random([number; 16])
+    }
+
+    #[test]
+    fn sessions_of_a_partner_are_counted_until_they_are_forgotten() {
+        let mut sessions = Sessions::default();
+        for (number, partner) in [(1, "ACME"), (2, "ACME"), (3, "OTHER")] {
+            assert!(sessions.add(id(number), session(partner, Phase::Running)));
+        }
+        assert!(!sessions.add(id(3), session("ACME", Phase::Running)), "the name is taken");
+        let counts = |sessions: &Sessions| ["ACME", "OTHER", "NOBODY"].map(|name| sessions.of_partner(name));
+        assert_eq!((counts(&sessions), sessions.count()), ([2, 1, 0], 3));
+        assert!(sessions.remove(id(1)).is_some() && sessions.remove(id(1)).is_none());
+        assert!(sessions.remove(id(3)).is_some());
+        assert_eq!((counts(&sessions), sessions.count()), ([1, 0, 0], 1));
+        assert!(sessions.remove(id(2)).is_some());
+        assert!(sessions.of_partner.is_empty());
+    }
+
+    #[test]
+    fn those_in_set_up_are_overdue_by_their_time_or_without_their_link_and_those_that_run_never() {
+        let (mut sessions, now) = (Sessions::default(), Instant::now());
+        let later = now + Duration::from_secs(1);
+        sessions.add(id(1), session("ACME", Phase::Connecting(later)));
+        sessions.add(id(2), session("ACME", Phase::Connecting(now)));
+        sessions.add(id(3), session("ACME", Phase::Connecting(now)));
+        sessions.add(id(4), session("ACME", Phase::Running));
+        sessions.get_mut(id(3)).unwrap().phase = Phase::Running;
+        assert_eq!(sessions.overdue(now, Some(7)), [id(2)]);
+        assert_eq!(sessions.in_set_up.len(), 2, "who runs is not looked at again");
+        sessions.remove(id(2));
+        assert_eq!(sessions.overdue(now, Some(7)), []);
+        assert_eq!(sessions.overdue(later, Some(7)), [id(1)]);
+        // One that connects needs the link no more.
+        assert_eq!(sessions.overdue(now, None), []);
+    }
+
     #[test]
     fn what_is_kept_says_who_was_called() {
         for (direction, called) in
             [(Direction::Incoming, None), (Direction::Outgoing, Some("acme.example:1".to_owned()))]
         {
-            let session = Session {
-                link: 7,
-                direction,
-                called: called.clone(),
-                partner: Some("ACME".to_owned()),
-                peer: "192.0.2.7:6619".parse().unwrap(),
-                shown: "shown".to_owned(),
-                about: Particulars::default(),
-                chain: vec![b"certificate".to_vec()],
-                established: UnixTime::since_unix_epoch(Duration::from_secs(5)),
-                ended: true,
-                phase: Phase::Running,
-            };
+            let session = Session { direction, called: called.clone(), ..session("ACME", Phase::Running) };
             let octets = postcard::to_allocvec(&session.kept()).unwrap();
             let again = Session::running(postcard::from_bytes(&octets).unwrap());
             assert_eq!((again.direction, again.called, again.partner), (direction, called, session.partner));

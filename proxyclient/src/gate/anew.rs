@@ -92,7 +92,6 @@ pub fn resume(heritage: Heritage) -> std::io::Result<ExitCode> {
     if gate.agent.is_none() {
         gate.start_agent();
     }
-    gate.reap();
     gate.serve();
     Ok(gate.end())
 }

@@ -19,7 +19,10 @@ use proxydaemon::background::Starter;
 use proxydaemon::confine::{SessionFilter, kernel_lacks};
 use proxydaemon::credentials::Secret;
 use proxydaemon::exit::ExitCode;
-use proxydaemon::gate::{Backlog, Crashes, EndingPlan, LOGGED_AT_ONCE, Overdue, RoleRestart, Step, Wanted, wait};
+use proxydaemon::fork::Ending;
+use proxydaemon::gate::{
+    Backlog, Crashes, EndingPlan, LOGGED_AT_ONCE, Overdue, Reaper, RoleRestart, Step, Wanted, wait,
+};
 use proxydaemon::logging::{self, ChildRecord, FromChild, GateLog, LogSocket, Threshold};
 use proxydaemon::notify::{self, Watchdog};
 use proxydaemon::pid_file::PidFile;
@@ -110,6 +113,7 @@ struct Gate {
     /// An agent has taken a configuration: what later ones cannot read or use does not end the daemon any more.
     was_well: bool,
     sessions: Sessions,
+    reaper: Reaper,
     watchdog: Watchdog,
     stations: StationPorts,
     drain: Duration,
@@ -142,6 +146,7 @@ impl Gate {
             restart: RoleRestart::default(),
             was_well: false,
             sessions: Sessions::default(),
+            reaper: Reaper::default(),
             watchdog: Watchdog::of_service_manager(),
             stations: StationPorts::default(),
             drain: DRAIN_BY_DEFAULT,
@@ -202,13 +207,18 @@ impl Gate {
         let stopping = self.agent.as_ref().and_then(|agent| agent.stopping);
         let stuck = self.backlog.stuck_until(TAKES_WITHIN);
         let begins = self.starter.as_ref().map(|(_, until)| *until);
-        let others = [begins, self.last_until, self.withdrawn.next(), self.watchdog.next(), self.stations.next()];
+        let reaping = self.reaper.next(Instant::now());
+        let others =
+            [begins, reaping, self.last_until, self.withdrawn.next(), self.watchdog.next(), self.stations.next()];
         [self.restart.next(), ending, stopping, stuck].into_iter().chain(others).flatten().min()
     }
 
     fn what_time_brings(&mut self) {
         let now = Instant::now();
         self.watchdog.due(now);
+        for (pid, ending) in self.reaper.due(now) {
+            self.child_ended(pid, ending);
+        }
         if self.starter.as_ref().is_some_and(|(_, until)| *until <= now) {
             self.is_ready();
         }
@@ -345,19 +355,21 @@ impl Gate {
                 Signal::Terminate => self.stop("SIGTERM", self.drain, false),
                 Signal::Interrupt => self.stop("SIGINT", self.drain, false),
                 Signal::Hangup => self.stop("SIGHUP", Duration::ZERO, true),
-                Signal::Child => self.reap(),
+                Signal::Child => {
+                    if let Some((pid, ending)) = self.reaper.signalled(arrived.sender) {
+                        self.child_ended(pid, ending);
+                    }
+                }
                 Signal::End { .. } => {}
             }
         }
     }
 
-    fn reap(&mut self) {
-        for (pid, ending) in proxydaemon::fork::reap() {
-            if self.agent.as_ref().is_some_and(|agent| agent.pid == pid) {
-                self.agent_ended(ending);
-            } else if self.sessions.of(pid).is_some() {
-                self.session_ended(pid, ending);
-            }
+    fn child_ended(&mut self, pid: Pid, ending: Ending) {
+        if self.agent.as_ref().is_some_and(|agent| agent.pid == pid) {
+            self.agent_ended(ending);
+        } else if self.sessions.of(pid).is_some() {
+            self.session_ended(pid, ending);
         }
     }
 

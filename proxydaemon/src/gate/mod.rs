@@ -8,6 +8,7 @@ mod crashes;
 mod ending;
 mod overdue;
 mod ports;
+mod reaper;
 mod restart;
 mod waiting;
 
@@ -23,6 +24,7 @@ pub use crashes::Crashes;
 pub use ending::{EndingPlan, Step};
 pub use overdue::Overdue;
 pub use ports::{Ports, Unavailable};
+pub use reaper::Reaper;
 pub use restart::RoleRestart;
 pub use waiting::{Wanted, wait};
 

@@ -52,6 +52,8 @@ impl Used {
 #[derive(Debug, Default)]
 pub(super) struct Children {
     used: HashMap<Pid, (Used, u64)>,
+    /// Of how many records were dropped.
+    dropping: usize,
     forget_at: usize,
 }
 
@@ -77,11 +79,19 @@ impl Children {
             return Verdict::Take;
         }
         *dropped += 1;
-        if *dropped == 1 { Verdict::First } else { Verdict::Drop }
+        if *dropped > 1 {
+            return Verdict::Drop;
+        }
+        self.dropping += 1;
+        Verdict::First
     }
 
     /// A child of which records were dropped, and how many: each once.
     pub(super) fn dropped(&mut self) -> Option<(Pid, u64)> {
+        if self.dropping == 0 {
+            return None;
+        }
+        self.dropping -= 1;
         let (pid, (_, dropped)) = self.used.iter_mut().find(|(_, (_, dropped))| *dropped > 0)?;
         Some((*pid, std::mem::take(dropped)))
     }

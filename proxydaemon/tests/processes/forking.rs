@@ -2,14 +2,17 @@
 
 use std::os::fd::AsFd;
 use std::sync::mpsc;
+use std::time::Instant;
 
 use nix::libc;
 use nix::sys::signal::{Signal, raise};
+use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::{getpgid, getppid};
 use proxydaemon::Pid;
 use proxydaemon::descriptors::{Channel, close_all_but};
 use proxydaemon::exit::ExitCode;
 use proxydaemon::fork::{Ending, ForkError, fork_role, threads};
+use proxydaemon::gate::Reaper;
 use proxydaemon::pid_file::{PidFile, PidFileError, Stale};
 
 use crate::Test;
@@ -21,6 +24,7 @@ pub const TESTS: &[Test] = tests![
     a_second_thread_forbids_to_fork,
     crashes_are_told_from_other_ends,
     two_hundred_children_are_all_reaped,
+    of_children_whose_signals_were_merged_one_is_named_and_all_are_told_of_once,
     no_destructor_of_the_parent_runs_in_a_child,
     a_child_keeps_the_descriptors_it_names_alone,
     a_pid_file_outlives_the_children,
@@ -98,6 +102,28 @@ fn two_hundred_children_are_all_reaped() {
     for pid in children {
         assert_eq!(family.ending(pid), Ending::Exited(0));
     }
+}
+
+fn of_children_whose_signals_were_merged_one_is_named_and_all_are_told_of_once() {
+    let family = Family::new();
+    let mut reaper = Reaper::default();
+    assert_eq!(reaper.due(Instant::now()), []);
+    let mut children: Vec<Pid> = (0..20).map(|_| family.fork(|| ExitCode::SessionPeer)).collect();
+    for pid in &children {
+        // Waits for its end and leaves it to be told of.
+        waitid(Id::Pid(*pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT).unwrap();
+    }
+    let arrived = family.next_signal();
+    assert_eq!(arrived.signal, proxydaemon::signals::Signal::Child);
+    let (named, ending) = reaper.signalled(arrived.sender).unwrap();
+    assert_eq!((Some(named), ending), (arrived.sender, Ending::Exited(ExitCode::SessionPeer.number())));
+    assert_eq!(reaper.signalled(arrived.sender), None, "it is told of once");
+    let due = reaper.next(Instant::now()).unwrap();
+    let mut ended: Vec<Pid> = reaper.due(due).into_iter().map(|(pid, _)| pid).chain([named]).collect();
+    ended.sort();
+    children.sort();
+    assert_eq!(ended, children);
+    assert_eq!(reaper.next(due), None);
 }
 
 fn no_destructor_of_the_parent_runs_in_a_child() {

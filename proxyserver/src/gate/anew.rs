@@ -153,7 +153,6 @@ impl Gate {
         if self.switchboard.is_none() {
             self.start_switchboard();
         }
-        self.reap();
     }
 }
 

@@ -9,6 +9,8 @@ use proxylink::pairing::SessionId;
 use proxylink::snapshot::Limits;
 use serde::{Deserialize, Serialize};
 
+use super::unverified::Unverified;
+
 /// One running session.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Child {
@@ -35,6 +37,11 @@ impl Child {
     const fn has_place(&self) -> bool {
         !self.going && !self.called
     }
+
+    /// Whether it takes one of the places of the unverified.
+    const fn waits(&self) -> bool {
+        self.has_place() && !self.verified
+    }
 }
 
 /// Whether a new connection may come in.
@@ -54,6 +61,9 @@ pub struct Children {
     sessions: HashMap<Pid, Child>,
     pids: HashMap<SessionId, Pid>,
     of_address: HashMap<Share, u32>,
+    strangers: Unverified,
+    preferred: Unverified,
+    going: usize,
     next: u64,
 }
 
@@ -76,6 +86,10 @@ impl Children {
         if child.has_place() {
             *self.of_address.entry(Share::of(child.peer.ip())).or_default() += 1;
         }
+        if child.waits() {
+            self.waiting_like(&child).add(child.peer.ip(), child.order, pid);
+        }
+        self.going += usize::from(child.going);
         self.pids.insert(child.session, pid);
         self.sessions.insert(pid, child);
     }
@@ -84,21 +98,33 @@ impl Children {
     pub fn remove(&mut self, pid: Pid) -> Option<Child> {
         let child = self.sessions.remove(&pid)?;
         self.pids.remove(&child.session);
-        if child.has_place() {
-            self.give_back(child.peer.ip());
-        }
+        self.vacate(&child);
+        self.going -= usize::from(child.going);
         Some(child)
     }
 
     /// This session has to make room: it takes no place from now on, and is not chosen again. Who it was.
     pub fn send_away(&mut self, pid: Pid) -> Option<SocketAddr> {
         let child = self.sessions.get_mut(&pid)?;
-        let (peer, had_place) = (child.peer, child.has_place());
+        let before = child.clone();
         child.going = true;
-        if had_place {
-            self.give_back(peer.ip());
+        self.vacate(&before);
+        self.going += usize::from(!before.going);
+        Some(before.peer)
+    }
+
+    /// Gives back the places that this session has.
+    fn vacate(&mut self, child: &Child) {
+        if child.waits() {
+            self.waiting_like(child).remove(child.peer.ip(), child.order);
         }
-        Some(peer)
+        if child.has_place() {
+            self.give_back(child.peer.ip());
+        }
+    }
+
+    fn waiting_like(&mut self, child: &Child) -> &mut Unverified {
+        if child.preferred { &mut self.preferred } else { &mut self.strangers }
     }
 
     fn give_back(&mut self, address: IpAddr) {
@@ -122,8 +148,11 @@ impl Children {
 
     /// The inside has verified this session's peer.
     pub fn verified(&mut self, session: SessionId) {
-        if let Some(child) = self.pids.get(&session).and_then(|pid| self.sessions.get_mut(pid)) {
-            child.verified = true;
+        let Some(child) = self.pids.get(&session).and_then(|pid| self.sessions.get_mut(pid)) else { return };
+        let before = child.clone();
+        child.verified = true;
+        if before.waits() {
+            self.waiting_like(&before).remove(before.peer.ip(), before.order);
         }
     }
 
@@ -157,33 +186,18 @@ impl Children {
         if self.of_address.get(&Share::of(address)).is_some_and(|&count| count >= limits.max_sessions_per_address) {
             return Admission::Full("max_sessions_per_address");
         }
-        let unverified = || self.sessions.iter().filter(|(_, child)| !child.verified && child.has_place());
-        let all = unverified().count();
-        let strangers = unverified().filter(|(_, child)| !child.preferred).count();
+        let (strangers, all) = (self.strangers.count(), self.strangers.count() + self.preferred.count());
         let places = limits.max_unverified as usize;
         let free = all < places && (preferred || strangers < places - places / 2);
         if free {
             return Admission::Welcome;
         }
-        if self.sessions.values().filter(|child| child.going).count() >= places {
+        if self.going >= places {
             return Admission::Full("max_unverified");
         }
         // A preferred one takes a stranger's place first; a stranger only ever a stranger's.
-        let candidates: Vec<_> = match (preferred, strangers) {
-            (true, 0) => unverified().collect(),
-            _ => unverified().filter(|(_, child)| !child.preferred).collect(),
-        };
-        let mut networks: HashMap<Network, u32> = HashMap::new();
-        for (_, child) in &candidates {
-            *networks.entry(Network::of(child.peer.ip())).or_default() += 1;
-        }
-        let oldest_of_largest = candidates.into_iter().max_by_key(|(_, child)| {
-            (networks.get(&Network::of(child.peer.ip())).copied().unwrap_or(0), u64::MAX - child.order)
-        });
-        match oldest_of_largest {
-            Some((pid, _)) => Admission::InPlaceOf(*pid),
-            None => Admission::Full("max_unverified"),
-        }
+        let candidates = if preferred && strangers == 0 { &self.preferred } else { &self.strangers };
+        candidates.oldest_of_largest().map_or(Admission::Full("max_unverified"), Admission::InPlaceOf)
     }
 }
 
@@ -206,28 +220,6 @@ impl Share {
     }
 }
 
-/// A /24 of IPv4, a /64 of IPv6.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Network {
-    V4([u8; 3]),
-    V6([u16; 4]),
-}
-
-impl Network {
-    fn of(address: IpAddr) -> Self {
-        match verification::plain(address) {
-            IpAddr::V4(address) => {
-                let [a, b, c, _] = address.octets();
-                Self::V4([a, b, c])
-            }
-            IpAddr::V6(address) => {
-                let [a, b, c, d, ..] = address.segments();
-                Self::V6([a, b, c, d])
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -238,7 +230,6 @@ mod tests {
         for (one, other) in [("::1", "127.0.0.1"), ("::ffff:127.0.0.1", "::1"), ("::ffff:192.0.2.7", "192.0.2.7")] {
             let (one, other): (IpAddr, IpAddr) = (one.parse().unwrap(), other.parse().unwrap());
             assert_eq!(Share::of(one), Share::of(other), "{one} {other}");
-            assert_eq!(Network::of(one), Network::of(other), "{one} {other}");
         }
         assert_ne!(Share::of("::2".parse().unwrap()), Share::of("127.0.0.1".parse().unwrap()));
     }

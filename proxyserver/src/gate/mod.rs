@@ -9,6 +9,7 @@ mod calling;
 mod children;
 mod offenders;
 mod switchboard_role;
+mod unverified;
 
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
@@ -21,9 +22,9 @@ use proxydaemon::Pid;
 use proxydaemon::confine::{SessionFilter, kernel_lacks};
 use proxydaemon::descriptors::{Listener, Mapping};
 use proxydaemon::exit::ExitCode;
-use proxydaemon::fork::{Ending, reap};
+use proxydaemon::fork::Ending;
 use proxydaemon::gate::{
-    Backlog, Crashes, EndingPlan, LOGGED_AT_ONCE, Overdue, Ports, RoleRestart, Step, Wanted, wait,
+    Backlog, Crashes, EndingPlan, LOGGED_AT_ONCE, Overdue, Ports, Reaper, RoleRestart, Step, Wanted, wait,
 };
 use proxydaemon::logging::{self, FromChild, GateLog, LogSocket};
 use proxydaemon::notify::{self, Watchdog};
@@ -115,6 +116,7 @@ struct Gate {
     bind_again: Option<Instant>,
     accept_again: Option<Instant>,
     children: Children,
+    reaper: Reaper,
     tally: Tally,
     watchdog: Watchdog,
     offenders: Offenders,
@@ -151,6 +153,7 @@ impl Gate {
             bind_again: None,
             accept_again: None,
             children: Children::default(),
+            reaper: Reaper::default(),
             tally: Tally::default(),
             watchdog: Watchdog::of_service_manager(),
             offenders: Offenders::default(),
@@ -217,6 +220,7 @@ impl Gate {
             self.in_set_up.next(),
             self.watchdog.next(),
             self.offenders.next_due(),
+            self.reaper.next(Instant::now()),
         ];
         others.into_iter().chain([ending, stuck]).flatten().min()
     }
@@ -224,6 +228,9 @@ impl Gate {
     fn what_time_brings(&mut self) {
         let now = Instant::now();
         self.watchdog.due(now);
+        for (pid, ending) in self.reaper.due(now) {
+            self.child_ended(pid, ending);
+        }
         if self.restart.due(now) && self.ending.is_none() {
             self.start_switchboard();
         }
@@ -314,42 +321,42 @@ impl Gate {
                 Signal::Terminate => self.stop("SIGTERM", false),
                 Signal::Interrupt => self.stop("SIGINT", false),
                 Signal::Hangup => self.stop("SIGHUP", true),
-                Signal::Child => self.reap(),
+                Signal::Child => {
+                    if let Some((pid, ending)) = self.reaper.signalled(arrived.sender) {
+                        self.child_ended(pid, ending);
+                    }
+                }
                 Signal::End { .. } => {}
             }
         }
     }
 
-    fn reap(&mut self) {
-        for (pid, ending) in reap() {
-            if self.switchboard.as_ref().is_some_and(|switchboard| switchboard.pid == pid) {
-                self.switchboard_ended(ending);
-                continue;
-            }
-            let Some(child) = self.children.remove(pid) else { continue };
-            self.in_set_up.forget(child.session);
-            let crashed = ending.is_crash();
-            if crashed {
-                let text = format!("peer={}: {ending}", child.peer);
-                let session = Some(child.session);
-                Situation::SessionCrashed
-                    .tell_about(&Particulars { session, ..Particulars::of_peer(child.peer) }, &text);
-                self.report(Situation::SessionCrashed, text, Some(child.peer));
-                self.crashed();
-                self.fault(&child, true);
-            } else {
-                if ending == Ending::Exited(ExitCode::SessionPeer.number()) {
-                    self.fault(&child, false);
-                } else if Self::could_not_begin(ending) {
-                    let text = format!("its process could not begin: {ending}");
-                    if let Some(line) = self.tally.refused(Situation::LimitReached, &text, child.peer, Instant::now()) {
-                        self.tell_line(line, None);
-                    }
-                }
-                log::debug!("session {} (pid {pid}) has ended: {ending}", child.session);
-            }
-            self.tell_switchboard(&ToSwitchboard::SessionEnded { session: child.session, crashed }, None);
+    fn child_ended(&mut self, pid: Pid, ending: Ending) {
+        if self.switchboard.as_ref().is_some_and(|switchboard| switchboard.pid == pid) {
+            return self.switchboard_ended(ending);
         }
+        let Some(child) = self.children.remove(pid) else { return };
+        self.in_set_up.forget(child.session);
+        let crashed = ending.is_crash();
+        if crashed {
+            let text = format!("peer={}: {ending}", child.peer);
+            let session = Some(child.session);
+            Situation::SessionCrashed.tell_about(&Particulars { session, ..Particulars::of_peer(child.peer) }, &text);
+            self.report(Situation::SessionCrashed, text, Some(child.peer));
+            self.crashed();
+            self.fault(&child, true);
+        } else {
+            if ending == Ending::Exited(ExitCode::SessionPeer.number()) {
+                self.fault(&child, false);
+            } else if Self::could_not_begin(ending) {
+                let text = format!("its process could not begin: {ending}");
+                if let Some(line) = self.tally.refused(Situation::LimitReached, &text, child.peer, Instant::now()) {
+                    self.tell_line(line, None);
+                }
+            }
+            log::debug!("session {} (pid {pid}) has ended: {ending}", child.session);
+        }
+        self.tell_switchboard(&ToSwitchboard::SessionEnded { session: child.session, crashed }, None);
     }
 
     /// Whether a session ended before it could say so itself.

@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+use proxydaemon::gate::Overdue;
 use serde::{Deserialize, Serialize};
 
 use super::children::Share;
@@ -21,6 +22,8 @@ const FORGOTTEN_AFTER: Duration = Duration::from_secs(3600);
 const DOUBLINGS: u32 = 8;
 /// Addresses that are remembered. The one that was at fault longest ago makes room.
 const MOST: usize = 4096;
+/// Between two looks for those that are forgotten.
+const LOOK_EVERY: Duration = Duration::from_secs(60);
 
 /// What was seen of one address.
 #[derive(Debug, Clone, Copy)]
@@ -53,12 +56,17 @@ pub struct Offence {
 
 /// All addresses that were at fault lately.
 #[derive(Debug, Default)]
-pub struct Offenders(HashMap<Share, Offender>);
+pub struct Offenders {
+    all: HashMap<Share, Offender>,
+    /// Refusals, by their end.
+    refused: Overdue<Share>,
+    look_at: Option<Instant>,
+}
 
 impl Offenders {
     /// Whether a connection from there is refused now.
     pub fn refuses(&mut self, address: IpAddr, now: Instant) -> bool {
-        let Some(offender) = self.0.get_mut(&Share::of(address)) else { return false };
+        let Some(offender) = self.all.get_mut(&Share::of(address)) else { return false };
         let refused = offender.refused_until.is_some_and(|until| now < until);
         offender.refused += u64::from(refused);
         refused
@@ -71,7 +79,7 @@ impl Offenders {
         }
         self.make_room(Share::of(address));
         let fresh = Offender { address, faults: 0, refusals: 0, last: now, refused_until: None, refused: 0 };
-        let offender = self.0.entry(Share::of(address)).or_insert(fresh);
+        let offender = self.all.entry(Share::of(address)).or_insert(fresh);
         // Its connections of before the refusal have been paid for.
         if offender.refused_until.is_some() {
             return None;
@@ -86,6 +94,9 @@ impl Offenders {
         }
         let time = first.saturating_mul(1 << offender.refusals.min(DOUBLINGS));
         offender.refused_until = now.checked_add(time);
+        if let Some(until) = offender.refused_until {
+            self.refused.expect(Share::of(address), until);
+        }
         offender.refusals += 1;
         let text = format!("{} faults; nothing is taken from there for {} s", offender.faults, time.as_secs());
         Some(Offence { address, text })
@@ -94,24 +105,26 @@ impl Offenders {
     /// The lines for refusals that are over, if anybody has noticed them.
     pub fn due(&mut self, now: Instant) -> Vec<Offence> {
         let mut lines = Vec::new();
-        for offender in self.0.values_mut() {
-            if offender.refused_until.is_some_and(|until| until <= now) {
-                offender.refused_until = None;
-                offender.last = now;
-                let refused = std::mem::take(&mut offender.refused);
-                let text = format!("{refused} connections were refused; the next fault costs twice the time");
-                lines.push(Offence { address: offender.address, text });
-            }
+        while let Some(share) = self.refused.due(now) {
+            let Some(offender) = self.all.get_mut(&share) else { continue };
+            offender.refused_until = None;
+            offender.last = now;
+            let refused = std::mem::take(&mut offender.refused);
+            let text = format!("{refused} connections were refused; the next fault costs twice the time");
+            lines.push(Offence { address: offender.address, text });
         }
-        self.0.retain(|_, offender| {
-            offender.refused_until.is_some() || now.duration_since(offender.last) < FORGOTTEN_AFTER
-        });
+        if self.look_at.is_none_or(|at| at <= now) {
+            self.look_at = Some(now + LOOK_EVERY);
+            self.all.retain(|_, offender| {
+                offender.refused_until.is_some() || now.duration_since(offender.last) < FORGOTTEN_AFTER
+            });
+        }
         lines
     }
 
     /// When the next refusal is over.
     pub fn next_due(&self) -> Option<Instant> {
-        self.0.values().filter_map(|offender| offender.refused_until).min()
+        self.refused.next()
     }
 
     /// For a gate that executes itself anew.
@@ -122,7 +135,7 @@ impl Offenders {
             refusals: offender.refusals,
             refused_for: offender.refused_until.map(|until| until.saturating_duration_since(now)),
         };
-        self.0.values().map(kept).collect()
+        self.all.values().map(kept).collect()
     }
 
     /// What a gate before this one has seen.
@@ -135,17 +148,26 @@ impl Offenders {
             refused_until: kept.refused_for.and_then(|time| now.checked_add(time)),
             refused: 0,
         };
-        Self(kept.into_iter().map(|kept| (Share::of(kept.address), offender(kept))).collect())
+        let mut offenders = Self::default();
+        for kept in kept {
+            let (share, offender) = (Share::of(kept.address), offender(kept));
+            if let Some(until) = offender.refused_until {
+                offenders.refused.expect(share, until);
+            }
+            offenders.all.insert(share, offender);
+        }
+        offenders
     }
 
     fn make_room(&mut self, newcomer: Share) {
-        if self.0.len() < MOST || self.0.contains_key(&newcomer) {
+        if self.all.len() < MOST || self.all.contains_key(&newcomer) {
             return;
         }
         // One that is refused stays longer than one that only was at fault.
-        let oldest = self.0.iter().min_by_key(|(_, offender)| (offender.refused_until.is_some(), offender.last));
+        let oldest = self.all.iter().min_by_key(|(_, offender)| (offender.refused_until.is_some(), offender.last));
         if let Some(oldest) = oldest.map(|(share, _)| *share) {
-            self.0.remove(&oldest);
+            self.all.remove(&oldest);
+            self.refused.forget(oldest);
         }
     }
 }
@@ -203,7 +225,7 @@ mod tests {
         assert_eq!(offend(&mut offenders, from, later), FIRST);
         offenders.due(later + FIRST);
         offenders.due(later + FIRST + FORGOTTEN_AFTER);
-        assert!(offenders.0.is_empty());
+        assert!(offenders.all.is_empty());
     }
 
     #[test]
@@ -212,7 +234,7 @@ mod tests {
         for _ in 0..10 {
             assert_eq!(offenders.fault(address("192.0.2.1"), Duration::ZERO, Instant::now()), None);
         }
-        assert!(offenders.0.is_empty());
+        assert!(offenders.all.is_empty());
     }
 
     #[test]
@@ -224,7 +246,7 @@ mod tests {
             let from = IpAddr::from([10, 0, (number / 256) as u8, (number % 256) as u8]);
             offenders.fault(from, FIRST, now + Duration::from_millis(number as u64));
         }
-        assert_eq!(offenders.0.len(), MOST);
+        assert_eq!(offenders.all.len(), MOST);
         assert!(offenders.refuses(address("2001:db8:0:1::3"), now), "those that are refused stay");
     }
 

@@ -10,6 +10,8 @@ use stage::octets::{self, SFID, SFPA, SSID_CALLED, SSID_CALLING, SSRM};
 use stage::{PATIENCE, Scene, plain, tls};
 
 const BUFFER: usize = 65_536;
+/// Until two of them have been seen to use memory; the credit is for fifteen.
+const MOST_TRANSFERS: usize = 12;
 
 /// Resident octets of the mappings without huge pages: the relay's buffers, and the stacks of the threads.
 fn resident() -> usize {
@@ -35,7 +37,8 @@ fn buffers_are_given_back_after_a_transfer_and_used_again() {
     stage.pass(Which::Partner, &SFID);
     stage.pass(Which::Inside, &SFPA);
     let idle = resident();
-    for _ in 0..2 {
+    let mut used = 0;
+    for _ in 0..MOST_TRANSFERS {
         let data: Vec<u8> = (0..64).flat_map(|seed| octets::data(BUFFER, seed)).collect();
         let stage::Stage { partner, inside, .. } = &mut stage;
         let mut got = vec![0; data.len()];
@@ -44,13 +47,17 @@ fn buffers_are_given_back_after_a_transfer_and_used_again() {
             inside.stream.read_exact(&mut got).unwrap();
         });
         assert!(got == data);
-        // A whole Exchange Buffer was assembled at least.
-        assert!(resident() > idle + BUFFER, "{idle} octets before the transfer, {} behind it", resident());
+        // A whole Exchange Buffer was assembled at least. On a busy machine it may have been given back before we look.
+        used += usize::from(resident() > idle + BUFFER);
         let deadline = Instant::now() + PATIENCE;
         while resident() > idle + BUFFER / 2 {
             assert!(Instant::now() < deadline, "{idle} octets before the transfer, {} long after it", resident());
             // Nothing is told while nothing passes; this is only the pace of looking.
             let _ = stage.told.recv_timeout(Duration::from_millis(20));
         }
+        if used == 2 {
+            return;
+        }
     }
+    panic!("{idle} octets before each transfer, and {} behind it", resident());
 }

@@ -433,7 +433,7 @@ mod tests {
     use super::*;
     use Lane::{DmzEvents, Events};
 
-    const SOON: Duration = Duration::from_secs(30);
+    const SOON: Duration = Duration::from_secs(90);
 
     fn open(scratch: &tempfile::TempDir) -> Spool {
         Spool::open(|| Directory::open(scratch.path())).unwrap()

@@ -20,15 +20,15 @@ use proxylink::closing::{self, Closing};
 use relay::{Answer, EndOrder, Ending, Limits, Observer, Orders, Outcome, Session, Side, Which, run, run_answering};
 
 /// Longest time that any single thing may take before a test gives up.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(90);
 
 /// Limits that no test reaches unless it wants to.
 pub const AMPLE: Limits = Limits {
-    inactivity: Duration::from_secs(60),
-    ready: Duration::from_secs(60),
-    buffer_whole: Duration::from_secs(60),
-    half_written: Duration::from_secs(60),
-    after_end: Duration::from_secs(60),
+    inactivity: Duration::from_secs(600),
+    ready: Duration::from_secs(600),
+    buffer_whole: Duration::from_secs(600),
+    half_written: Duration::from_secs(600),
+    after_end: Duration::from_secs(600),
 };
 
 /// A monitor that knows no partner and demands nothing beyond RFC 5024.

@@ -97,7 +97,7 @@ mod tests {
     fn who_trickles_is_given_up_and_who_is_answered_is_not() {
         on_a_runtime(async {
             let (ours, mut theirs) = duplex(64);
-            let patience = Patience { silence: Duration::from_secs(600), unanswered: Duration::from_millis(200) };
+            let patience = Patience { silence: Duration::from_secs(600), unanswered: Duration::from_secs(2) };
             let mut watched = Watched::new(ours, patience);
             tokio::spawn(async move {
                 let mut answer = [0; 64];
@@ -106,7 +106,8 @@ mod tests {
                     let _ = tokio::time::timeout(Duration::from_millis(10), theirs.read(&mut answer)).await;
                 }
             });
-            let end = Instant::now() + 3 * patience.unanswered;
+            // Twice as long as is borne without an answer.
+            let end = Instant::now() + 2 * patience.unanswered;
             while Instant::now() < end {
                 watched.read_u8().await.unwrap();
                 watched.write_u8(0).await.unwrap();

@@ -12,7 +12,7 @@ use crate::backend::{Folder, Serving, text};
 use crate::operations::event;
 use crate::receiver::Web;
 
-const DEADLINE: Duration = Duration::from_secs(30);
+const DEADLINE: Duration = Duration::from_secs(90);
 
 /// A folder with a script, and members of `[backend]` beside it.
 fn with_script(script: &str, members: &str) -> Folder {

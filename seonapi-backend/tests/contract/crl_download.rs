@@ -17,7 +17,7 @@ use seonapi_client::{ConfigAnswer, CrlUrl, Fingerprint, SeonApi};
 
 use crate::backend::{Folder, Serving, text};
 
-const DEADLINE: Duration = Duration::from_secs(30);
+const DEADLINE: Duration = Duration::from_secs(90);
 const HOUR: Duration = Duration::from_secs(3600);
 
 /// A CA whose certificate is an anchor of the configuration.

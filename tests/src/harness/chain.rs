@@ -241,6 +241,8 @@ impl Plan {
         chain.start_server()?;
         chain.start_client()?;
         chain.wait_until_open(Mark::default())?;
+        // It may say so a moment later than the proxyserver; whoever looks at what is new from now on has that behind.
+        chain.client_says("link-up")?;
         if outgoing {
             chain.wait_for_outgoing()?;
         }

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tests::harness::scripted_backend::Answer;
 use tests::harness::{Chain, LogLine, PATIENCE, Plan, Trouble, made_octets, until};
 use tests::pki;
-use tests::station::{Identity, OutgoingFile, sha256};
+use tests::station::{Identity, OutgoingFile, Settings, TlsVersions, sha256};
 
 use crate::ca::{Ca, DAY, WeakKey, partner};
 use crate::caller::{Shown, VERSIONS, call};
@@ -222,11 +222,15 @@ fn text_of_a_certificate_cannot_forge_or_hide_a_line_of_the_log() -> Result<(), 
 
 #[test]
 fn a_refusal_by_the_inside_is_one_event_and_one_record_too() -> Result<(), Trouble> {
-    let chain = Plan::new().configure(|config| config["partners"][0]["max_sessions"] = json!(1)).start()?;
+    // The other one has the last session: when the place of the held one is free again, its partner cannot know.
+    let plan = Plan::new().partners(&["ACME", "FULL"]);
+    let chain = plan.configure(|config| config["partners"][1]["max_sessions"] = json!(1)).start()?;
+    let full = &chain.partners[1];
     let file = OutgoingFile::from_octets("HELD", made_octets(1_000_000));
-    let held =
-        tests::harness::Held::start(&chain.partner_address(), &chain.security(), &chain.settings(), file, 500_000)?;
-    let shown = Shown::Identity(Identity::clone(&chain.partners[0].identity));
+    let security = chain.security_with(Some(full.identity.clone()), TlsVersions::Both);
+    let settings = Settings { code: full.code.clone(), ..chain.settings() };
+    let held = tests::harness::Held::start(&chain.partner_address(), &security, &settings, file, 500_000)?;
+    let shown = Shown::Identity(Identity::clone(&full.identity));
     for version in VERSIONS {
         let got = call(&chain.partner_address(), &shown, version);
         assert!(got.alert.is_none() && got.welcome.is_empty(), "closed without ESID: {got:?}");

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::*;
 
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_secs(90);
 
 /// Path below `/proxy/v1/`, body, and the place for the status; no status is silence.
 type Answering = Box<dyn FnMut(&str, &Value) -> Option<u16> + Send>;

@@ -44,6 +44,17 @@ fn both_ends_prove_exactly_the_expected_keys() {
 }
 
 #[test]
+fn a_data_connection_speaks_the_one_suite_of_the_protocol() {
+    let (server, client) = (SessionKey::generate().unwrap(), SessionKey::generate().unwrap());
+    let suites = |provider: &rustls::crypto::CryptoProvider| {
+        provider.cipher_suites.iter().map(|suite| suite.suite()).collect::<Vec<_>>()
+    };
+    let own = [rustls::CipherSuite::TLS13_AES_128_GCM_SHA256];
+    assert_eq!(suites(server.server(client.hash()).unwrap().crypto_provider()), own);
+    assert_eq!(suites(client.client(server.hash()).unwrap().crypto_provider()), own);
+}
+
+#[test]
 fn any_other_key_ends_the_handshake_at_either_end() {
     run(async {
         let (server, client, other) =

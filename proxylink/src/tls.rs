@@ -29,7 +29,10 @@ pub fn provider() -> Arc<CryptoProvider> {
 /// go twice through AES within the proxy cost a quarter less of it with keys of 128 bits than with 256.
 fn provider_of_data() -> Arc<CryptoProvider> {
     use rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256;
-    Arc::new(CryptoProvider { cipher_suites: vec![TLS13_AES_128_GCM_SHA256], ..rustls::crypto::aws_lc_rs::default_provider() })
+    Arc::new(CryptoProvider {
+        cipher_suites: vec![TLS13_AES_128_GCM_SHA256],
+        ..rustls::crypto::aws_lc_rs::default_provider()
+    })
 }
 
 /// Name that TLS wants for the server; the key decides, so it means nothing and is not sent.

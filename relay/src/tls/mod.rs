@@ -15,6 +15,7 @@ use std::net::{Shutdown, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
 
 use proxylink::pairing::TlsFacts;
+use rustls::Error;
 use rustls::pki_types::CertificateDer;
 
 pub use handshake::HandshakeError;
@@ -25,6 +26,9 @@ use connection::{Connection, Speak, Step};
 
 /// Octets read in one go: with half of it a session wakes the next process more often, which costs about an eighth more.
 pub(crate) const LARGEST_READ: usize = 128 * 1024;
+
+/// Between plaintext and ciphertext that lie in one buffer: the plaintext of one record (RFC 8446, 5.1).
+pub(crate) const GAP: usize = 16 * 1024;
 
 /// Octets of plaintext encrypted in one go. With what TLS adds they still fit what is sent in one go.
 const LARGEST_RUN: usize = 160 * 1024;
@@ -131,22 +135,56 @@ impl Tls {
             self.end_told = true;
             return Ok(Reading::End { orderly: true });
         }
-        let most = into.room().saturating_sub(self.incoming.len()).min(self.incoming.room());
+        let begun = self.incoming.len();
+        let most = into.room().saturating_sub(GAP + begun).min(LARGEST_READ - begun);
         if most == 0 {
             // Only handshake messages without end can fill the buffer, as everything else is taken out of it.
             return Err(if self.incoming.room() == 0 { Loss::Endless } else { return Ok(Reading::Nothing) });
         }
-        let spare = self.incoming.spare(most);
-        match self.socket.read(&mut spare[..most]) {
+        // Ciphertext comes to lie behind a gap, and plaintext record by record in front of it: in memory that has just been
+        // used, so that a reading touches as much memory as it has octets, and no more.
+        let spare = &mut into.spare(GAP + begun + most)[..GAP + begun + most];
+        match self.socket.read(&mut spare[GAP + begun..]) {
             Ok(0) => Ok(Reading::End { orderly: false }),
             Ok(octets) => {
-                self.incoming.added(octets);
-                self.process(Speak::Nothing, &mut |plaintext| into.add(plaintext))?;
+                spare[GAP..GAP + begun].copy_from_slice(self.incoming.filled());
+                self.incoming.clear();
+                let plaintext = self.open(&mut spare[..GAP + begun + octets])?;
+                into.added(plaintext);
                 Ok(Reading::Some)
             }
             Err(error) if is_for_later(&error) => Ok(Reading::Nothing),
             Err(error) => Err(Loss::Io(error)),
         }
+    }
+
+    /// Decrypts the records that stand behind the gap of `octets` and moves their plaintext to its front; returns how much
+    /// that is. What is no whole record is kept.
+    fn open(&mut self, octets: &mut [u8]) -> Result<usize, Loss> {
+        let (mut opened, mut done) = (0, GAP);
+        let step = loop {
+            let (front, records) = octets.split_at_mut(done);
+            let mut fits = true;
+            let (discard, step) = self.connection.step(records, Speak::Nothing, &mut self.outgoing, &mut |plaintext| {
+                // A record has less plaintext than octets: once it is done with, the gap is as wide as before.
+                match front.get_mut(opened..opened + plaintext.len()) {
+                    Some(place) => place.copy_from_slice(plaintext),
+                    None => fits = false,
+                }
+                opened += plaintext.len();
+            });
+            done += discard;
+            match step {
+                Ok(_) if !fits => break Err(Error::PeerSentOversizedRecord),
+                Ok(Step::Again) => {}
+                step => break step,
+            }
+        };
+        self.incoming.add(&octets[done..]);
+        if self.after(step)? == Step::PeerClosed {
+            self.process(Speak::Nothing, &mut |_| {})?;
+        }
+        Ok(opened)
     }
 
     /// Encrypts the beginning of `octets` and writes it, as far as the socket takes it. Returns how many octets of
@@ -222,21 +260,27 @@ impl Tls {
             let (discard, step) =
                 self.connection.step(self.incoming.filled_mut(), speak, &mut self.outgoing, plaintext);
             self.incoming.take(discard);
-            match step {
-                Ok(Step::Again) => {}
-                Ok(Step::PeerClosed) => {
-                    self.peer_closed = true;
-                    // "Any data received after a closure alert has been received MUST be ignored" (RFC 8446, 6.1).
-                    self.incoming.clear();
-                }
-                Ok(Step::Rest) => return Ok(()),
-                Err(error) => {
-                    self.queue_alert();
-                    let _ = self.flush();
-                    return Err(Loss::Tls(error));
-                }
+            if self.after(step)? == Step::Rest {
+                return Ok(());
             }
         }
+    }
+
+    /// Takes note of the end of what the peer says, and answers an error.
+    fn after(&mut self, step: Result<Step, Error>) -> Result<Step, Loss> {
+        match step {
+            Ok(Step::PeerClosed) => {
+                self.peer_closed = true;
+                // "Any data received after a closure alert has been received MUST be ignored" (RFC 8446, 6.1).
+                self.incoming.clear();
+            }
+            Ok(_) => {}
+            Err(_) => {
+                self.queue_alert();
+                let _ = self.flush();
+            }
+        }
+        step.map_err(Loss::Tls)
     }
 
     /// After an error rustls hands out the alert for the peer, if there is one, when it is called once more.

@@ -56,6 +56,7 @@ pub(crate) fn depart(
     let mut closing = None;
     let mut hurried = false;
     for (leg, farewell) in legs.iter_mut().zip(&mut farewells) {
+        leg.let_go();
         if farewell.gone {
             leg.side.cut();
         }
@@ -190,7 +191,7 @@ impl Farewell {
     /// Reads once, and drops it, but for the other session's closing frame.
     fn listen(&mut self, leg: &mut Leg) -> Option<Closing> {
         match leg.read() {
-            Ok(Reading::Some | Reading::Nothing) => {}
+            Ok(Reading::Some | Reading::Full | Reading::Nothing) => {}
             Ok(Reading::End { .. }) => self.silent = true,
             Err(_) => self.gone = true,
         }
@@ -210,12 +211,12 @@ impl Farewell {
 
     /// Says what can be said now: first what was judged before, then our words, then, if it is time, that this is all.
     fn speak(&mut self, leg: &mut Leg, other: &mut Leg, hang_up: bool) -> Result<(), Loss> {
-        forward(other, leg)?;
+        forward(other, leg, false)?;
         if !other.inbound.run().is_empty() {
             return Ok(());
         }
         while let Some(words) = self.words.get(self.said..).filter(|words| !words.is_empty()) {
-            match leg.side.write(words)? {
+            match leg.side.write(words, false)? {
                 0 => return Ok(()),
                 taken => self.said += taken,
             }

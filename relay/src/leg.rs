@@ -21,17 +21,26 @@ pub(crate) struct Leg {
     pub(crate) inbound: Inbound,
     /// What is to be said here before anything is forwarded, as far as it has not been said.
     pub(crate) answer: Option<Vec<u8>>,
+    /// More has come from here already than was read.
+    more: bool,
+    /// The last octets that were sent here may wait for what follows.
+    waiting: bool,
 }
 
 impl Leg {
     pub(crate) fn new(which: Which, peer: Peer, is_link: bool, side: Side) -> io::Result<Self> {
         side.prepare()?;
-        Ok(Self { which, peer, is_link, side, inbound: Inbound::new()?, answer: None })
+        Ok(Self { which, peer, is_link, side, inbound: Inbound::new()?, answer: None, more: false, waiting: false })
     }
 
     /// Reads no more while what came before waits: the peer is held back by TCP, and memory stays bounded.
     pub(crate) fn wants_to_read(&self) -> bool {
         self.inbound.run().is_empty()
+    }
+
+    /// Whether more has come from here already than was read.
+    pub(crate) fn has_more(&self) -> bool {
+        self.more
     }
 
     /// Whether reading is wanted and gives something without waiting for the socket.
@@ -58,7 +67,21 @@ impl Leg {
 
     /// Reads once.
     pub(crate) fn read(&mut self) -> Result<Reading, Loss> {
-        self.side.read(&mut self.inbound.area)
+        let reading = self.side.read(&mut self.inbound.area);
+        self.more = matches!(reading, Ok(Reading::Full));
+        reading
+    }
+
+    /// Whether what was sent last may wait for what follows.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.waiting
+    }
+
+    /// Nothing follows at once: what was sent last goes out.
+    pub(crate) fn let_go(&mut self) {
+        if std::mem::take(&mut self.waiting) {
+            self.side.let_go();
+        }
     }
 
     /// How the end of the stream is to be taken when the session has not ended.
@@ -83,12 +106,13 @@ impl Leg {
     }
 }
 
-/// Hands judged octets on, as far as `to` takes them. True when it took any.
-pub(crate) fn forward(from: &mut Leg, to: &mut Leg) -> Result<bool, Loss> {
+/// Hands judged octets on, as far as `to` takes them. True when it took any. With `more` to follow at once the last of them
+/// may wait for it.
+pub(crate) fn forward(from: &mut Leg, to: &mut Leg, more: bool) -> Result<bool, Loss> {
     let mut moved = false;
     while !from.inbound.run().is_empty() {
         if let Some(answer) = &mut to.answer {
-            let taken = to.side.write(answer)?;
+            let taken = to.side.write(answer, false)?;
             answer.drain(..taken);
             if answer.is_empty() {
                 to.answer = None;
@@ -97,12 +121,14 @@ pub(crate) fn forward(from: &mut Leg, to: &mut Leg) -> Result<bool, Loss> {
             }
             continue;
         }
-        let taken = to.side.write(from.inbound.run())?;
+        let taken = to.side.write(from.inbound.run(), more)?;
         if taken == 0 {
             break;
         }
         from.inbound.sent(taken);
         moved = true;
+        // Where octets are left the connection is full, and they will be the next ones.
+        to.waiting = more && from.inbound.run().is_empty();
     }
     Ok(moved)
 }

@@ -26,6 +26,7 @@ pub mod named;
 mod observer;
 mod orders;
 mod run;
+mod sending;
 mod side;
 pub mod signalled;
 pub mod tls;

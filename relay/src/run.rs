@@ -127,7 +127,8 @@ impl Relay<'_> {
                 (partner.side.descriptor(), interest(partner, inside)),
                 (inside.side.descriptor(), interest(inside, partner)),
             ];
-            let until = if kept.contains(&true) { Instant::now() } else { wake };
+            let at_once = kept.contains(&true) || self.legs.iter().any(Leg::is_waiting);
+            let until = if at_once { Instant::now() } else { wake };
             let ready = wait(&sockets, self.orders.descriptor(), Some(until)).map_err(Ending::Failed)?;
             let now = Instant::now();
 
@@ -137,6 +138,12 @@ impl Relay<'_> {
                 return Err(Ending::Ordered(order));
             }
             let mut moved = false;
+            for (leg, other) in self.legs.iter_mut().zip(ready.sides.iter().rev()) {
+                // What it waits for is not there after all.
+                if !other.read {
+                    leg.let_go();
+                }
+            }
             for (place, ready) in ready.sides.iter().enumerate() {
                 if ready.write {
                     moved |= self.write_to(place, now)?;
@@ -162,7 +169,7 @@ impl Relay<'_> {
         let (from, _) = pair(&mut self.legs, place);
         match from.read() {
             Ok(Reading::Nothing) => Ok(false),
-            Ok(Reading::Some) => {
+            Ok(Reading::Some | Reading::Full) => {
                 self.judge(place, now)?;
                 self.forward_from(place, now)?;
                 Ok(true)
@@ -198,7 +205,8 @@ impl Relay<'_> {
     fn forward_from(&mut self, place: usize, now: Instant) -> Result<bool, Ending> {
         let (from, to) = pair(&mut self.legs, place);
         let held_back = !from.wants_to_read();
-        match forward(from, to) {
+        let more = from.has_more();
+        match forward(from, to, more) {
             Ok(moved) => {
                 if held_back && from.wants_to_read() {
                     from.inbound.forgive(now);
@@ -213,7 +221,7 @@ impl Relay<'_> {
     fn last_words(&mut self, place: usize, loss: Loss, now: Instant) -> Ending {
         loop {
             let (from, _) = pair(&mut self.legs, place);
-            if !from.wants_to_read() || !matches!(from.read(), Ok(Reading::Some)) {
+            if !from.wants_to_read() || !matches!(from.read(), Ok(Reading::Some | Reading::Full)) {
                 return Ending::Lost { side: from.which, loss };
             }
             if let Err(ending) = self.judge(place, now) {

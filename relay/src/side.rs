@@ -1,11 +1,12 @@
 //! One of the two connections of a session, TLS or plain, seen as a stream of plaintext.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::net::{Shutdown, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
 
 use crate::area::Area;
 use crate::loss::Loss;
+use crate::sending;
 use crate::tls::{LARGEST_READ, Reading, Tls};
 
 /// One connection of a session.
@@ -64,7 +65,7 @@ impl Side {
                     Ok(0) => Ok(Reading::End { orderly: true }),
                     Ok(octets) => {
                         into.added(octets);
-                        Ok(Reading::Some)
+                        Ok(if octets == most { Reading::Full } else { Reading::Some })
                     }
                     Err(error) if is_for_later(&error) => Ok(Reading::Nothing),
                     Err(error) => Err(Loss::Io(error)),
@@ -73,17 +74,23 @@ impl Side {
         }
     }
 
-    /// Takes octets from the front of `octets` and returns how many; none when the connection is full.
-    pub(crate) fn write(&mut self, octets: &[u8]) -> Result<usize, Loss> {
+    /// Takes octets from the front of `octets` and returns how many; none when the connection is full. With `more` to follow
+    /// the last of them may wait for it, until [`Side::let_go`] is called.
+    pub(crate) fn write(&mut self, octets: &[u8], more: bool) -> Result<usize, Loss> {
         match self {
-            Self::Tls(tls) => tls.write(octets),
+            Self::Tls(tls) => tls.write(octets, more),
             Self::Plain(_) if octets.is_empty() => Ok(0),
-            Self::Plain(socket) => match socket.write(octets) {
+            Self::Plain(socket) => match sending::send(socket, octets, more) {
                 Ok(taken) => Ok(taken),
                 Err(error) if is_for_later(&error) => Ok(0),
                 Err(error) => Err(Loss::Io(error)),
             },
         }
+    }
+
+    /// Nothing follows after all.
+    pub(crate) fn let_go(&self) {
+        sending::let_go(self.socket());
     }
 
     /// Octets that were taken and wait for the socket.

@@ -10,7 +10,7 @@
 mod connection;
 mod handshake;
 
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::net::{Shutdown, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -22,6 +22,7 @@ pub use handshake::HandshakeError;
 
 use crate::area::Area;
 use crate::loss::Loss;
+use crate::sending::send;
 use connection::{Connection, Speak, Step};
 
 /// Octets read in one go: with half of it a session wakes the next process more often, which costs about an eighth more.
@@ -44,6 +45,8 @@ const OVERHEAD: usize = 4 * 1024;
 pub(crate) enum Reading {
     /// Something came (perhaps not one octet of plaintext yet).
     Some,
+    /// As much came as is read in one go: more is there already.
+    Full,
     /// Nothing is there now.
     Nothing,
     /// The peer says no more; `orderly` when it said so in TLS (always on plain TCP).
@@ -151,7 +154,7 @@ impl Tls {
                 self.incoming.clear();
                 let plaintext = self.open(&mut spare[..GAP + begun + octets])?;
                 into.added(plaintext);
-                Ok(Reading::Some)
+                Ok(if octets == most { Reading::Full } else { Reading::Some })
             }
             Err(error) if is_for_later(&error) => Ok(Reading::Nothing),
             Err(error) => Err(Loss::Io(error)),
@@ -188,24 +191,29 @@ impl Tls {
     }
 
     /// Encrypts the beginning of `octets` and writes it, as far as the socket takes it. Returns how many octets of
-    /// plaintext were taken: none while ciphertext waits.
+    /// plaintext were taken: none while ciphertext waits. With `more` to follow the last segment may wait for it
+    /// ([`crate::sending`]).
     ///
     /// # Errors
     /// The connection is of no more use.
-    pub(crate) fn write(&mut self, octets: &[u8]) -> Result<usize, Loss> {
+    pub(crate) fn write(&mut self, octets: &[u8], more: bool) -> Result<usize, Loss> {
         if !self.flush()? || octets.is_empty() {
             return Ok(0);
         }
         let run = &octets[..octets.len().min(LARGEST_RUN)];
         self.say(Speak::Octets(run))?;
-        self.flush()?;
+        self.send(more)?;
         Ok(run.len())
     }
 
     /// Writes what waits; true when nothing waits any more.
     pub(crate) fn flush(&mut self) -> Result<bool, Loss> {
+        self.send(false)
+    }
+
+    fn send(&mut self, more: bool) -> Result<bool, Loss> {
         while !self.outgoing.is_empty() {
-            match self.socket.write(self.outgoing.filled()) {
+            match send(&self.socket, self.outgoing.filled(), more) {
                 Ok(octets) => self.outgoing.take(octets),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if is_for_later(&error) => return Ok(false),

@@ -62,13 +62,15 @@ fn machine(options: &Options) -> String {
     let memory = memory.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok()).unwrap_or_default() >> 20;
     let mut versions: Vec<String> = Peer::USUAL.iter().filter_map(|peer| peer.version().ok()).collect();
     versions.dedup();
+    let congestion = fs::read_to_string("/proc/sys/net/ipv4/tcp_congestion_control").unwrap_or_default();
     let directory = env!("CARGO_MANIFEST_DIR");
     format!(
-        "Commit {}, {}, {} rounds, on {}: {cores} cores of {model}, {memory} GiB. With {}; {}; load by rustls with aws-lc.",
+        "Commit {}, {}, {} rounds, on {}: {cores} cores of {model}, {memory} GiB, TCP with {}. With {}; {}; load by rustls with aws-lc.",
         said("git", &["-C", directory, "describe", "--always", "--dirty", "--abbrev=10"]),
         said("date", &["+%Y-%m-%d"]),
         options.rounds,
         said("uname", &["-srm"]),
+        congestion.trim(),
         versions.join("; "),
         said("rustc", &["--version"]),
     )

@@ -3,6 +3,7 @@
 
 use std::io::{Stdout, stdout};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use command_line::Findings;
@@ -20,7 +21,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use verification::{Expiring, Warning};
 
-use crate::agent::{self, InForce, connect_server, judgement_time};
+use crate::agent::{self, Crls, InForce, connect_server, judgement_time};
 use crate::gate::{Sources, read_secrets};
 use crate::options::Options;
 use crate::{PROGRAM, STEM};
@@ -103,7 +104,7 @@ async fn fetch(
     url: BaseUrl,
     token: &SecurityToken,
     trust: &CaTrust,
-) -> Option<(Box<ProxyConfig>, Vec<Vec<u8>>)> {
+) -> Option<(Box<ProxyConfig>, Crls)> {
     const SUBJECT: &str = "backend";
     let api = match SeonApi::new(url, token.reveal(), trust, Timeouts::default()) {
         Ok(api) => api,
@@ -137,11 +138,11 @@ async fn fetch(
         }
     };
     findings.ok(SUBJECT, answers);
-    let mut crls = Vec::new();
+    let mut crls = Crls::new();
     let fetching = async {
         for hash in &config.trust.crls {
             match api.crl(hash).await {
-                Ok(crl) => crls.push(crl),
+                Ok(crl) => drop(crls.insert(*hash.as_octets(), Arc::new(crl))),
                 Err(error) => {
                     let to_do = "have the backend fetch it again, or remove it from the configuration";
                     findings.wrong(ExitCode::Failure, "CRL", format_args!("{hash}: {error}"), to_do);

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use aws_lc_rs::digest;
 use reqwest::header::{ACCEPT, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue, IF_NONE_MATCH};
 use reqwest::{Method, RequestBuilder, Response, StatusCode, redirect, retry};
 use rustls::crypto::CryptoProvider;
@@ -157,8 +158,10 @@ impl SeonApi {
         let response = self.send(request.header(ACCEPT, "application/pkix-crl")).await?;
         match response.status() {
             StatusCode::OK => {
-                let der = self.body(response, MAX_CRL).await?;
-                let found = Fingerprint::of(&der);
+                // Piece by piece as they come: a large CRL in one go would hold up whoever shares this thread.
+                let mut hash = digest::Context::new(&digest::SHA256);
+                let der = self.body_seen(response, MAX_CRL, |chunk| hash.update(chunk)).await?;
+                let found = Fingerprint::from_digest(&hash.finish());
                 if found != *asked {
                     return Err(ApiError::WrongHash { asked: *asked, found });
                 }
@@ -236,7 +239,17 @@ impl SeonApi {
     }
 
     /// The body, read no further than `limit` octets.
-    async fn body(&self, mut response: Response, limit: u64) -> Result<Vec<u8>, ApiError> {
+    async fn body(&self, response: Response, limit: u64) -> Result<Vec<u8>, ApiError> {
+        self.body_seen(response, limit, |_| ()).await
+    }
+
+    /// As [`SeonApi::body`]; `see` gets each piece as it comes.
+    async fn body_seen(
+        &self,
+        mut response: Response,
+        limit: u64,
+        mut see: impl FnMut(&[u8]),
+    ) -> Result<Vec<u8>, ApiError> {
         if response.content_length().is_some_and(|length| length > limit) {
             return Err(ApiError::AnswerTooLarge { limit });
         }
@@ -245,6 +258,7 @@ impl SeonApi {
             if body.len() as u64 + chunk.len() as u64 > limit {
                 return Err(ApiError::AnswerTooLarge { limit });
             }
+            see(&chunk);
             body.extend_from_slice(&chunk);
         }
         Ok(body)

@@ -20,8 +20,13 @@ pub struct Fingerprint([u8; 32]);
 impl Fingerprint {
     /// The fingerprint of these octets.
     pub fn of(der: &[u8]) -> Self {
+        Self::from_digest(&aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, der))
+    }
+
+    /// From a digest that was made with SHA-256.
+    pub(crate) fn from_digest(digest: &aws_lc_rs::digest::Digest) -> Self {
         let mut octets = [0; 32];
-        octets.copy_from_slice(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, der).as_ref());
+        octets.copy_from_slice(digest.as_ref());
         Self(octets)
     }
 

@@ -8,12 +8,15 @@ use std::time::Duration;
 use proxylink::situation::Situation;
 use seonapi_client::{ApiError, ConfigAnswer, Etag, Fingerprint, ProxyConfig, SeonApi};
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 use super::Event;
-use super::in_force::{InForce, Unusable};
+use super::in_force::{Crls, InForce, Unusable};
 
 /// Between two questions while there is no configuration at all.
 const AT_START: Duration = Duration::from_secs(5);
+/// CRLs that are asked for at the same time.
+const CRLS_AT_ONCE: usize = 4;
 
 /// What came of a question.
 pub enum Polled {
@@ -61,7 +64,7 @@ struct Poller {
     api: Arc<SeonApi>,
     /// The last configuration that was good, with its name.
     known: Option<(Option<Etag>, Box<ProxyConfig>)>,
-    crls: HashMap<Fingerprint, Vec<u8>>,
+    crls: HashMap<Fingerprint, Arc<Vec<u8>>>,
     /// CRLs that could not be had, to be asked for with the next question.
     missing: HashSet<Fingerprint>,
     /// CRLs that are left out, as they were told.
@@ -116,7 +119,8 @@ impl Poller {
 
     async fn take(&mut self, etag: Option<Etag>, config: Box<ProxyConfig>, polled: &mut Vec<Polled>) {
         self.fetch_crls(&config, polled).await;
-        let crls = config.trust.crls.iter().filter_map(|hash| self.crls.get(hash).cloned()).collect();
+        let named = |hash: &Fingerprint| Some((*hash.as_octets(), Arc::clone(self.crls.get(hash)?)));
+        let crls: Crls = config.trust.crls.iter().filter_map(named).collect();
         let name = etag.as_ref().map(|etag| etag.as_str().to_owned());
         let built = {
             let config = config.clone();
@@ -142,22 +146,29 @@ impl Poller {
         }
     }
 
-    /// Fetches the CRLs that the configuration names, those that are new, singly. Whether there are more than before.
+    /// Fetches the CRLs that the configuration names and that are new, a few at a time. Whether there are more than before.
     async fn fetch_crls(&mut self, config: &ProxyConfig, polled: &mut Vec<Polled>) -> bool {
         self.crls.retain(|hash, _| config.trust.crls.contains(hash));
         self.missing.retain(|hash| config.trust.crls.contains(hash));
         let before = self.crls.len();
-        for hash in &config.trust.crls {
-            if self.crls.contains_key(hash) {
-                continue;
+        let new: HashSet<_> = config.trust.crls.iter().filter(|hash| !self.crls.contains_key(hash)).copied().collect();
+        let (mut new, mut asked) = (new.into_iter(), JoinSet::new());
+        loop {
+            while asked.len() < CRLS_AT_ONCE
+                && let Some(hash) = new.next()
+            {
+                let api = Arc::clone(&self.api);
+                asked.spawn(async move { (hash, api.crl(&hash).await) });
             }
-            match self.api.crl(hash).await {
+            let Some(answered) = asked.join_next().await else { break };
+            let Ok((hash, answer)) = answered else { continue };
+            match answer {
                 Ok(crl) => {
-                    self.crls.insert(*hash, crl);
-                    self.missing.remove(hash);
+                    self.crls.insert(hash, Arc::new(crl));
+                    self.missing.remove(&hash);
                 }
                 Err(error) => {
-                    if self.missing.insert(*hash) {
+                    if self.missing.insert(hash) {
                         let text = format!("{hash}: {error}; it is asked for again");
                         polled.push(Polled::Tell(Situation::CrlLeftOut, text));
                     }

@@ -61,6 +61,9 @@ pub struct IdentityKey {
     pub key: Arc<dyn SigningKey>,
 }
 
+/// CRLs by their SHA-256. They are large: whoever has them shares them.
+pub type Crls = HashMap<[u8; 32], Arc<Vec<u8>>>;
+
 /// A configuration in force.
 pub struct InForce {
     /// The one server to link to.
@@ -74,7 +77,7 @@ pub struct InForce {
     /// Where the receive daemon is.
     pub receive_daemon: (String, u16),
     /// The CRLs at hand, by SHA-256, for the DMZ to ask for.
-    pub crls: HashMap<[u8; 32], Arc<Vec<u8>>>,
+    pub crls: Crls,
     /// CRL URLs that the backend knows.
     pub known_crl_urls: Vec<String>,
     /// The entries of proxyclients, for outgoing sessions.
@@ -93,7 +96,7 @@ impl InForce {
     ///
     /// # Errors
     /// [`Unusable`] with the exact place.
-    pub fn new(config: &ProxyConfig, crls: Vec<Vec<u8>>) -> Result<Self, Unusable> {
+    pub fn new(config: &ProxyConfig, crls: Crls) -> Result<Self, Unusable> {
         refuse_what_is_not_built(config)?;
         for (index, client) in config.clients.iter().enumerate() {
             networks(&format!("clients[{index}]"), &client.allow_from)?;
@@ -103,16 +106,13 @@ impl InForce {
         let proxy_id = config.proxy_id.parse().map_err(|error| invalid("proxy_id", &error))?;
         let chain = certificates("identity.certificate_chain_pem", &config.identity.certificate_chain_pem)?;
         let (identity, signature_schemes) = identity(&chain, config.identity.private_key_pem.reveal())?;
-        let mut policy = policy(config)?;
-        policy.crls = crls.into_iter().map(Der::from).collect();
+        let policy = policy(config)?;
         let now = UnixTime::since_unix_epoch(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default());
-        let compiled = verification::compile(&policy, now).map_err(|error| Unusable::Invalid(error.to_string()))?;
+        let ders: Vec<&[u8]> = crls.values().map(|crl| crl.as_slice()).collect();
+        let compiled = verification::compile_with_crls(&policy, &ders, now)
+            .map_err(|error| Unusable::Invalid(error.to_string()))?;
         let own = chain.iter().filter_map(|own| Expiry::read(Expiring::Identity, own).ok());
         let expiries = own.chain(compiled.expiries).collect();
-        let crls: HashMap<_, _> = std::mem::take(&mut policy.crls)
-            .into_iter()
-            .map(|crl| (*verification::Fingerprint::of(crl.as_ref()).as_bytes(), Arc::new(crl.0)))
-            .collect();
         let listen =
             config.listen.addresses.iter().map(|&address| SocketAddr::new(address, config.listen.tls_port)).collect();
         let limits = &config.limits;
@@ -174,8 +174,8 @@ fn refuse_what_is_not_built(config: &ProxyConfig) -> Result<(), Unusable> {
 }
 
 /// The DMZ takes no more; it would end the link as if it were attacked.
-fn refuse_what_is_too_much(config: &ProxyConfig, crls: &[Vec<u8>]) -> Result<(), Unusable> {
-    let (named, octets) = (config.trust.crls.len(), crls.iter().map(Vec::len).sum::<usize>());
+fn refuse_what_is_too_much(config: &ProxyConfig, crls: &Crls) -> Result<(), Unusable> {
+    let (named, octets) = (config.trust.crls.len(), crls.values().map(|crl| crl.len()).sum::<usize>());
     if named > MOST_CRLS || octets > LARGEST_CRLS {
         return Err(Unusable::Invalid(format!(
             "trust.crls: {named} CRLs of {octets} octets in all; {MOST_CRLS} of {LARGEST_CRLS} octets are the most"
@@ -362,6 +362,8 @@ mod tests {
             "trust": { "anchors_pem": [ca.pem()], "pinned_pem": [pin] },
         });
         let config: ProxyConfig = serde_json::from_value(config).unwrap();
+        let hash = |crl: &Vec<u8>| *verification::Fingerprint::of(crl).as_bytes();
+        let crls = crls.into_iter().map(|crl| (hash(&crl), Arc::new(crl))).collect();
         InForce::new(&config, crls).map_err(|unusable| unusable.to_string()).unwrap()
     }
 
@@ -400,7 +402,7 @@ mod tests {
             });
             ProxyConfig::from_json(text.to_string().as_bytes()).unwrap()
         };
-        let refused = |config: &ProxyConfig| InForce::new(config, Vec::new()).err().unwrap().to_string();
+        let refused = |config: &ProxyConfig| InForce::new(config, Crls::new()).err().unwrap().to_string();
         assert!(refused(&config(serde_json::json!({}))).starts_with("trust.crls: 1025 CRLs"));
         let mut everywhere = config(serde_json::json!({}));
         everywhere.trust.crls.clear();

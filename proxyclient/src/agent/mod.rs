@@ -61,7 +61,7 @@ use crate::between::{Assignment, Drain, FromAgent, FromSession, LARGEST, Standin
 
 pub use self::configuration::once as fetch_once;
 pub use self::control::{ServerAddress, connect as connect_server};
-pub use self::in_force::InForce;
+pub use self::in_force::{Crls, InForce};
 pub use self::judge::{now as judgement_time, situation as situation_of};
 
 const EVENTS: usize = 256;

@@ -173,24 +173,20 @@ impl Switchboard {
         let refused = match compiled {
             // Two compilations may overtake each other.
             Ok(compiled) if self.linked.as_ref().is_some_and(|linked| compiled.number < linked.newest) => return,
-            Ok(compiled) => match SealedFile::write("snapshot", &compiled.octets) {
-                Ok(file) => {
-                    self.to_gate(&FromSwitchboard::Snapshot { number: compiled.number }, &[file.as_fd()]);
-                    log::debug!(
-                        "snapshot {} is prepared ({} octets, {} CRLs left out)",
-                        compiled.number,
-                        compiled.octets.len(),
-                        compiled.left_out
-                    );
-                    if let Some(linked) = &mut self.linked {
-                        linked.newest = compiled.number;
-                        linked.directory = compiled.directory;
-                    }
-                    self.send(FromServer::SnapshotTaken(compiled.number));
-                    return;
+            Ok(compiled) => {
+                self.to_gate(&FromSwitchboard::Snapshot { number: compiled.number }, &[compiled.file.as_fd()]);
+                log::debug!(
+                    "snapshot {} is prepared ({} octets, {} CRLs left out)",
+                    compiled.number,
+                    compiled.size,
+                    compiled.left_out
+                );
+                if let Some(linked) = &mut self.linked {
+                    linked.newest = compiled.number;
+                    linked.directory = compiled.directory;
                 }
-                Err(error) => (compiled.number, error.to_string()),
-            },
+                return self.send(FromServer::SnapshotTaken(compiled.number));
+            }
             Err(refused) => refused,
         };
         let (number, text) = refused;

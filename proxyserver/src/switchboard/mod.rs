@@ -21,7 +21,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use license::{IdentityKey, ValidLicence};
 use proxydaemon::asynchronous::AsyncChannel;
-use proxydaemon::descriptors::{Channel, SealedFile};
+use proxydaemon::descriptors::Channel;
 use proxydaemon::exit::ExitCode;
 use proxylink::control::{ControlEnd, Outbox};
 use proxylink::message::{FromClient, FromServer, Goodbye, Refused, ServerHello};

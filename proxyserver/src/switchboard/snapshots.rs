@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use aws_lc_rs::digest;
+use proxydaemon::descriptors::SealedFile;
 use proxylink::frame;
 use proxylink::message::{Assembly, OutOfStep, Part, Whole};
 use proxylink::snapshot::{LARGEST, LARGEST_CRLS, MOST_CRLS, MOST_LISTENED, Snapshot};
@@ -36,7 +38,9 @@ pub struct Compiled {
     /// Its number.
     pub number: u64,
     /// What the gate maps.
-    pub octets: Vec<u8>,
+    pub file: SealedFile,
+    /// Octets of it.
+    pub size: usize,
     /// CRLs that were left out, and why. The inside found the same and has told it.
     pub left_out: usize,
     /// Whom it lets us call.
@@ -61,11 +65,13 @@ pub enum Misfit {
 }
 
 /// What one link has sent so far.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Snapshots {
     assembly: Assembly,
     crls: HashMap<[u8; 32], Arc<Vec<u8>>>,
     waiting: Option<Snapshot>,
+    /// Of the CRL whose parts come: what has come, hashed part by part, so that the loop is not held up by the whole.
+    hashed: Option<digest::Context>,
 }
 
 impl Snapshots {
@@ -77,6 +83,15 @@ impl Snapshots {
         if matches!(part.of, Whole::Snapshot(_)) && part.total as usize > LARGEST {
             return Err(Misfit::TooLarge("octets"));
         }
+        if matches!(part.of, Whole::Crl(_)) {
+            if part.offset == 0 {
+                self.hashed = Some(digest::Context::new(&digest::SHA256));
+            }
+            if let Some(hashed) = &mut self.hashed {
+                hashed.update(&part.octets);
+            }
+        }
+        // Only what comes whole and in order is looked at, and has been hashed like that.
         let Some((of, octets)) = self.assembly.take(part)? else { return Ok(Progress::More) };
         match of {
             Whole::Snapshot(number) => {
@@ -95,7 +110,8 @@ impl Snapshots {
                 if missing.is_empty() { self.complete() } else { Ok(Progress::Want(missing)) }
             }
             Whole::Crl(hash) => {
-                if *verification::Fingerprint::of(&octets).as_bytes() != hash {
+                let hashed = self.hashed.take().map(digest::Context::finish);
+                if hashed.is_none_or(|hashed| hashed.as_ref() != hash) {
                     return Err(Misfit::OtherHash);
                 }
                 let kept: usize = self.crls.values().map(|crl| crl.len()).sum();
@@ -145,9 +161,12 @@ impl Ready {
         self.snapshot.policy.crls =
             self.crls.iter().map(|crl| verification::Der::from(crl.as_slice().to_vec())).collect();
         let compiled = verification::compile(&self.snapshot.policy, now).map_err(|error| error.to_string())?;
+        let octets = prepared::write(&self.snapshot, &compiled.image);
+        let file = SealedFile::write("snapshot", &octets).map_err(|error| error.to_string())?;
         Ok(Compiled {
             number: self.snapshot.number,
-            octets: prepared::write(&self.snapshot, &compiled.image),
+            file,
+            size: octets.len(),
             left_out: compiled.left_out.len(),
             directory,
         })
@@ -158,6 +177,7 @@ impl Ready {
 pub mod tests {
     use super::*;
     use crate::prepared::Prepared;
+    use proxydaemon::descriptors::Mapping;
     use proxylink::message::parts;
     use proxylink::pairing::Chain;
     use proxylink::snapshot::{Limits, MinimumTls};
@@ -208,12 +228,14 @@ pub mod tests {
         };
         assert_eq!(ready.number(), 7);
         let compiled = ready.compile().unwrap();
-        let prepared = Prepared::open(&compiled.octets).unwrap();
+        let octets = Mapping::new(&compiled.file, 1 << 20).unwrap();
+        assert_eq!(octets.len(), compiled.size);
+        let prepared = Prepared::open(&octets).unwrap();
         assert_eq!((prepared.head.number, prepared.head.listen.len()), (7, 1));
         assert!(prepared.policy.admits_address("192.0.2.1".parse().unwrap()));
-        for end in 0..compiled.octets.len() {
+        for end in 0..octets.len() {
             // Cut anywhere it is refused or answers carefully; it never panics.
-            if let Ok(prepared) = Prepared::open(&compiled.octets[..end]) {
+            if let Ok(prepared) = Prepared::open(&octets[..end]) {
                 let _ = prepared.policy.admits_address("192.0.2.1".parse().unwrap());
             }
         }

@@ -6,7 +6,7 @@
 //!
 //! 1. [`title::prepare`], [`signals::Signals::block`]; read the command line, then [`title::wipe_arguments`];
 //! 2. [`user::for_start`], [`background::enter`], [`pid_file::PidFile::create`], [`user::User::become_user`];
-//! 3. [`logging::GateLog::start`], the listeners ([`descriptors::Listener`]), [`confine::SessionFilter::compile`];
+//! 3. [`logging::GateLog::start`], the listeners ([`descriptors::Listener`]), [`confine::Bounds::prepare`];
 //! 4. [`gate::confine`] for itself, then [`fork::fork_role`] for each role, then [`background::Starter::ready`].
 //!
 //! [`launch::Launch`] does 2 and starts the log, the same for both daemons.

@@ -4,6 +4,7 @@ use std::io;
 use std::num::NonZeroUsize;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::libc;
 use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap_anonymous, munmap};
@@ -28,9 +29,11 @@ impl Pages {
         let start = unsafe {
             mmap_anonymous(None, capacity, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, MapFlags::MAP_PRIVATE)
         }?;
-        // One touched octet must not cost a huge page of 2 MiB. A kernel without huge pages refuses, which is as good.
-        // SAFETY: the advice concerns our own mapping alone and changes no content.
-        let _ = unsafe { madvise(start, capacity.get(), MmapAdvise::MADV_NOHUGEPAGE) };
+        if !SMALL.load(Ordering::Relaxed) {
+            // One touched octet must not cost a huge page of 2 MiB. A kernel without huge pages refuses, which is as good.
+            // SAFETY: the advice concerns our own mapping alone and changes no content.
+            let _ = unsafe { madvise(start, capacity.get(), MmapAdvise::MADV_NOHUGEPAGE) };
+        }
         Ok(Self { start, capacity })
     }
 
@@ -63,6 +66,9 @@ impl DerefMut for Pages {
 
 impl Drop for Pages {
     fn drop(&mut self) {
+        if SMALL.load(Ordering::Relaxed) {
+            return; // the end of the process takes all of them at once, which costs it less
+        }
         // SAFETY: the mapping is ours and no reference into it outlives `self`.
         let _ = unsafe { munmap(self.start, self.capacity.get()) };
     }
@@ -72,6 +78,31 @@ impl Drop for Pages {
 unsafe impl Send for Pages {}
 // SAFETY: as above; a shared reference gives reading only.
 unsafe impl Sync for Pages {}
+
+/// Whether [`stay_small`] was called.
+static SMALL: AtomicBool = AtomicBool::new(false);
+
+/// For a process that serves one session and ends with it: it gets no huge pages, whatever it touches, and the buffers that
+/// it is done with it leaves to its end.
+pub(crate) fn stay_small() {
+    // SAFETY: passes integers only. A kernel without huge pages refuses, which is as good.
+    unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0) };
+    SMALL.store(true, Ordering::Relaxed);
+}
+
+/// For a gate, before its first child: has the allocator ask the kernel for memory in larger pieces, and keep what is free
+/// at the end of the heap until [`trim`]. A session takes and frees some hundred KiB in its handshake, and once is enough.
+pub fn for_short_lives() {
+    #[cfg(target_env = "gnu")]
+    {
+        const PIECE: libc::c_int = 256 * 1024;
+        // SAFETY: the calls set parameters of the allocator; the process has one thread.
+        unsafe {
+            libc::mallopt(libc::M_TOP_PAD, PIECE);
+            libc::mallopt(libc::M_TRIM_THRESHOLD, 8 * PIECE);
+        }
+    }
+}
 
 /// Gives what the allocator holds free back to the kernel, as far as whole pages are free.
 ///

@@ -4,6 +4,9 @@
 use std::fmt;
 use std::sync::Arc;
 
+use aws_lc_rs::encoding::{AsDer, PublicKeyX509Der};
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair};
 use rustls::client::AlwaysResolvesClientRawPublicKeys;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls13_signature_with_raw_key};
@@ -12,10 +15,10 @@ use rustls::pki_types::{
 };
 use rustls::server::AlwaysResolvesServerRawPublicKeys;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::sign::CertifiedKey;
+use rustls::sign::{CertifiedKey, Signer, SigningKey};
 use rustls::{
     CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, DistinguishedName, Error, ServerConfig,
-    ServerConnection, SignatureScheme,
+    ServerConnection, SignatureAlgorithm, SignatureScheme,
 };
 
 use crate::pairing::KeyHash;
@@ -59,11 +62,12 @@ pub fn proven_key(presented: Option<&[CertificateDer<'_>]>) -> Option<KeyHash> {
 /// # Errors
 /// When the key is none that TLS can use.
 pub fn server(pkcs8: &[u8], accepted: Accept) -> Result<ServerConfig, Error> {
-    server_with(provider(), pkcs8, accepted)
+    let provider = provider();
+    let key = own_key(&provider, pkcs8)?;
+    server_with(provider, key, accepted)
 }
 
-fn server_with(provider: Arc<CryptoProvider>, pkcs8: &[u8], accepted: Accept) -> Result<ServerConfig, Error> {
-    let key = own_key(&provider, pkcs8)?;
+fn server_with(provider: Arc<CryptoProvider>, key: Arc<CertifiedKey>, accepted: Accept) -> Result<ServerConfig, Error> {
     let mut config = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_client_cert_verifier(Arc::new(ExpectedKeys::new(accepted, &provider)))
@@ -79,11 +83,16 @@ fn server_with(provider: Arc<CryptoProvider>, pkcs8: &[u8], accepted: Accept) ->
 /// # Errors
 /// When the key is none that TLS can use.
 pub fn client(pkcs8: &[u8], expected: KeyHash) -> Result<ClientConfig, Error> {
-    client_with(provider(), pkcs8, expected)
+    let provider = provider();
+    let key = own_key(&provider, pkcs8)?;
+    client_with(provider, key, expected)
 }
 
-fn client_with(provider: Arc<CryptoProvider>, pkcs8: &[u8], expected: KeyHash) -> Result<ClientConfig, Error> {
-    let key = own_key(&provider, pkcs8)?;
+fn client_with(
+    provider: Arc<CryptoProvider>,
+    key: Arc<CertifiedKey>,
+    expected: KeyHash,
+) -> Result<ClientConfig, Error> {
     let mut config = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .dangerous()
@@ -104,8 +113,8 @@ fn client_with(provider: Arc<CryptoProvider>, pkcs8: &[u8], expected: KeyHash) -
 pub fn rehearse() -> Result<(), Error> {
     let (client_key, server_key) = (SessionKey::generate()?, SessionKey::generate()?);
     for provider in [provider(), provider_of_data()] {
-        let client = client_with(Arc::clone(&provider), &client_key.pkcs8, server_key.hash())?;
-        let server = server_with(provider, &server_key.pkcs8, Accept::Only(client_key.hash()))?;
+        let client = client_with(Arc::clone(&provider), client_key.certified(), server_key.hash())?;
+        let server = server_with(provider, server_key.certified(), Accept::Only(client_key.hash()))?;
         let client = ClientConnection::new(Arc::new(client), server_name())?;
         shake_hands(client, ServerConnection::new(Arc::new(server))?)?;
     }
@@ -135,8 +144,11 @@ fn shake_hands(mut client: ClientConnection, mut server: ServerConnection) -> Re
 }
 
 /// A key for one data connection: made for it, gone with its process.
+///
+/// It signs by itself: as PKCS #8 for the provider it would be written, read and checked once more.
 pub struct SessionKey {
-    pkcs8: Vec<u8>,
+    pair: Arc<EcdsaKeyPair>,
+    spki: Vec<u8>,
     hash: KeyHash,
 }
 
@@ -146,13 +158,11 @@ impl SessionKey {
     /// # Errors
     /// When the system has no random numbers.
     pub fn generate() -> Result<Self, Error> {
-        use aws_lc_rs::encoding::AsDer;
-        use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair};
         let failed = |_| Error::FailedToGetRandomBytes;
         let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).map_err(failed)?;
-        let pkcs8 = pair.to_pkcs8v1().map_err(failed)?.as_ref().to_vec();
-        let spki: aws_lc_rs::encoding::PublicKeyX509Der<'_> = pair.public_key().as_der().map_err(failed)?;
-        Ok(Self { pkcs8, hash: KeyHash::of_spki(spki.as_ref()) })
+        let spki: PublicKeyX509Der<'_> = pair.public_key().as_der().map_err(failed)?;
+        let spki = spki.as_ref().to_vec();
+        Ok(Self { pair: Arc::new(pair), hash: KeyHash::of_spki(&spki), spki })
     }
 
     /// What the other side must expect.
@@ -165,7 +175,7 @@ impl SessionKey {
     /// # Errors
     /// When TLS cannot be set up.
     pub fn server(&self, expected: KeyHash) -> Result<ServerConfig, Error> {
-        server_with(provider_of_data(), &self.pkcs8, Accept::Only(expected))
+        server_with(provider_of_data(), self.certified(), Accept::Only(expected))
     }
 
     /// TLS client of a data connection, for exactly this server.
@@ -173,13 +183,56 @@ impl SessionKey {
     /// # Errors
     /// When TLS cannot be set up.
     pub fn client(&self, expected: KeyHash) -> Result<ClientConfig, Error> {
-        client_with(provider_of_data(), &self.pkcs8, expected)
+        client_with(provider_of_data(), self.certified(), expected)
+    }
+
+    fn certified(&self) -> Arc<CertifiedKey> {
+        let key = SessionSigner { pair: Arc::clone(&self.pair), spki: self.spki.clone() };
+        Arc::new(CertifiedKey::new(vec![CertificateDer::from(self.spki.clone())], Arc::new(key)))
     }
 }
 
 impl fmt::Debug for SessionKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SessionKey").field("hash", &self.hash).finish_non_exhaustive()
+    }
+}
+
+/// Signs with a [`SessionKey`].
+#[derive(Clone)]
+struct SessionSigner {
+    pair: Arc<EcdsaKeyPair>,
+    spki: Vec<u8>,
+}
+
+impl fmt::Debug for SessionSigner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SessionSigner").finish_non_exhaustive()
+    }
+}
+
+impl SigningKey for SessionSigner {
+    fn choose_scheme(&self, offered: &[SignatureScheme]) -> Option<Box<dyn Signer>> {
+        offered.contains(&SignatureScheme::ECDSA_NISTP256_SHA256).then(|| Box::new(self.clone()) as Box<dyn Signer>)
+    }
+
+    fn public_key(&self) -> Option<SubjectPublicKeyInfoDer<'_>> {
+        Some(SubjectPublicKeyInfoDer::from(self.spki.as_slice()))
+    }
+
+    fn algorithm(&self) -> SignatureAlgorithm {
+        SignatureAlgorithm::ECDSA
+    }
+}
+
+impl Signer for SessionSigner {
+    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, Error> {
+        let signature = self.pair.sign(&SystemRandom::new(), message);
+        signature.map(|signature| signature.as_ref().to_vec()).map_err(|_| Error::General("signing failed".to_owned()))
+    }
+
+    fn scheme(&self) -> SignatureScheme {
+        SignatureScheme::ECDSA_NISTP256_SHA256
     }
 }
 

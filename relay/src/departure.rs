@@ -211,7 +211,8 @@ impl Farewell {
 
     /// Says what can be said now: first what was judged before, then our words, then, if it is time, that this is all.
     fn speak(&mut self, leg: &mut Leg, other: &mut Leg, hang_up: bool) -> Result<(), Loss> {
-        forward(other, leg, false)?;
+        let words_follow = self.said < self.words.len();
+        forward(other, leg, words_follow)?;
         if !other.inbound.run().is_empty() {
             return Ok(());
         }

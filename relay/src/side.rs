@@ -33,9 +33,13 @@ impl Side {
     /// Sets what every socket of a session needs: never blocking, and never holding a small message back, as every
     /// credit and every turn costs a round trip as it is.
     pub(crate) fn prepare(&self) -> io::Result<()> {
-        let socket = self.socket();
-        socket.set_nonblocking(true)?;
-        socket.set_nodelay(true)
+        match self {
+            Self::Tls(_) => Ok(()), // before its handshake
+            Self::Plain(socket) => {
+                socket.set_nonblocking(true)?;
+                socket.set_nodelay(true)
+            }
+        }
     }
 
     pub(crate) fn descriptor(&self) -> BorrowedFd<'_> {

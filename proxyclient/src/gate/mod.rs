@@ -16,7 +16,7 @@ use license::SecurityToken;
 use nix::sys::signal::{Signal as Kill, kill};
 use proxydaemon::Pid;
 use proxydaemon::background::Starter;
-use proxydaemon::confine::{SessionFilter, kernel_lacks};
+use proxydaemon::confine::{Bounds, kernel_lacks};
 use proxydaemon::credentials::Secret;
 use proxydaemon::exit::ExitCode;
 use proxydaemon::fork::Ending;
@@ -24,6 +24,7 @@ use proxydaemon::gate::{
     Backlog, Crashes, EndingPlan, LOGGED_AT_ONCE, Overdue, Reaper, RoleRestart, Step, Wanted, wait,
 };
 use proxydaemon::logging::{self, ChildRecord, FromChild, GateLog, LogSocket, Threshold};
+use proxydaemon::memory;
 use proxydaemon::notify::{self, Watchdog};
 use proxydaemon::pid_file::PidFile;
 use proxydaemon::signals::{Signal, SignalFd, Signals, order_end};
@@ -102,7 +103,7 @@ struct Gate {
     log: GateLog,
     log_socket: LogSocket,
     pid_file: PidFile,
-    filter: SessionFilter,
+    bounds: Bounds,
     sources: Sources,
     /// Who waits for the daemon to be ready, and until when.
     starter: Option<(Starter, Instant)>,
@@ -131,6 +132,7 @@ struct Gate {
 impl Gate {
     fn new(start: Start, log_socket: LogSocket) -> std::io::Result<Self> {
         let Start { signals, log, pid_file, sources, starter } = start;
+        memory::for_short_lives();
         proxylink::tls::rehearse().map_err(std::io::Error::other)?;
         Ok(Self {
             signal_fd: signals.descriptor()?,
@@ -138,7 +140,7 @@ impl Gate {
             log,
             log_socket,
             pid_file,
-            filter: SessionFilter::compile().map_err(std::io::Error::other)?,
+            bounds: Bounds::prepare().map_err(std::io::Error::other)?,
             sources,
             starter: starter.map(|starter| (starter, Instant::now() + BEGINS_WITHIN)),
             agent: None,

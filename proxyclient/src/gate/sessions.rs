@@ -118,14 +118,16 @@ impl Gate {
         let (Ok(log), Ok(orders)) = (self.log_socket.child_end(), self.signals.descriptor()) else {
             return ExitCode::Resources;
         };
-        if close_all_but(&[agent.as_fd(), log.as_fd(), orders.as_fd()]).is_err() {
+        let bounds = &self.bounds;
+        let mut keep = vec![agent.as_fd(), log.as_fd(), orders.as_fd()];
+        keep.extend(bounds.descriptors());
+        if close_all_but(&keep).is_err() {
             return ExitCode::Resources;
         }
         let log = ChildLog::start(log);
         // Connections are opened first; what is not needed is given up before an octet is read from them.
-        let filter = &self.filter;
         let confine = |keep: &[BorrowedFd<'_>]| {
-            let needs = SessionNeeds { keep, user: None, filter, memory: SESSION_MEMORY };
+            let needs = SessionNeeds { keep, user: None, bounds, memory: SESSION_MEMORY };
             confine_session(&needs).map_err(|error| format!("the session cannot be confined: {error}"))
         };
         let orders = SessionOrders::new(orders);

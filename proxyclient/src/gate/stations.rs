@@ -266,7 +266,7 @@ impl Gate {
             return ExitCode::Resources;
         };
         let keep = [socket.as_fd(), agent.as_fd(), log.as_fd(), orders.as_fd()];
-        let needs = SessionNeeds { keep: &keep, user: None, filter: &self.filter, memory: SESSION_MEMORY };
+        let needs = SessionNeeds { keep: &keep, user: None, bounds: &self.bounds, memory: SESSION_MEMORY };
         if confine_session(&needs).is_err() {
             // The log cannot be reached reliably from half a confinement; the gate tells by this exit code.
             return ExitCode::Confinement;

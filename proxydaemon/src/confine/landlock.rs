@@ -1,6 +1,7 @@
 //! Landlock: which files, TCP ports, abstract sockets and processes can be reached. As far as the kernel has it.
 
-use std::os::fd::BorrowedFd;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 use landlock::{
     ABI, Access, AccessFs, AccessNet, NetPort, PathBeneath, PathFd, Ruleset, RulesetAttr, RulesetCreated,
@@ -38,15 +39,20 @@ pub enum Ports<'a> {
     Only(&'a [u16]),
 }
 
-/// Takes everything away.
-pub(super) fn nothing() -> Result<(), RulesetError> {
-    Ruleset::default()
+/// Rules that take everything away, for [`enforce`]; none where the kernel has no landlock.
+pub(super) fn nothing() -> Result<Option<OwnedFd>, RulesetError> {
+    let rules = Ruleset::default()
         .handle_access(AccessFs::from_all(KNOWN))?
         .handle_access(AccessNet::from_all(KNOWN))?
         .scope(Scope::from_all(KNOWN))?
-        .create()?
-        .restrict_self()?;
-    Ok(())
+        .create()?;
+    Ok(rules.into())
+}
+
+/// Holds this process to such rules, for good. It must have given up new privileges before.
+pub(super) fn enforce(rules: &OwnedFd) -> io::Result<()> {
+    // SAFETY: passes integers only.
+    checked(unsafe { libc::syscall(libc::SYS_landlock_restrict_self, rules.as_raw_fd(), 0) }).map(drop)
 }
 
 /// Takes away what the role does not need.

@@ -4,6 +4,7 @@
 //! with a runtime, name resolution or children. What the kernel does not have is passed over, and [`kernel_lacks`] says so
 //! once at start.
 
+mod bounds;
 mod filter;
 mod landlock;
 
@@ -13,11 +14,13 @@ use std::os::fd::BorrowedFd;
 use nix::libc;
 use nix::sys::resource::{Resource, setrlimit};
 
-pub use filter::{FilterError, SessionFilter};
+pub use bounds::Bounds;
+pub use filter::FilterError;
 pub use landlock::{Ports, SYSTEM_FILES};
 
 use crate::checked;
 use crate::descriptors;
+use crate::memory;
 use crate::user::{User, UserError};
 
 /// Why a process is not confined. It must not go on then.
@@ -53,9 +56,9 @@ pub struct SessionNeeds<'a> {
     pub keep: &'a [BorrowedFd<'a>],
     /// The user to become, when the gate still is root.
     pub user: Option<&'a User>,
-    /// Compiled by the gate.
-    pub filter: &'a SessionFilter,
-    /// Octets of memory it may take beyond what it has now.
+    /// Prepared by the gate.
+    pub bounds: &'a Bounds,
+    /// Octets of memory it may take beyond what the gate has.
     pub memory: u64,
 }
 
@@ -67,8 +70,9 @@ const SESSION_DESCRIPTORS: u64 = 32;
 /// # Errors
 /// A step failed; the session must end without having read anything.
 pub fn confine_session(needs: &SessionNeeds<'_>) -> Result<(), ConfineError> {
-    descriptors::close_all_but(needs.keep).map_err(step("descriptors"))?;
-    descriptors::null_on_standard().map_err(step("standard descriptors"))?;
+    let Bounds { filter, rules, null, gate } = needs.bounds;
+    descriptors::put_on_standard(null).map_err(step("standard descriptors"))?;
+    let inherited = gate.data().map_err(step("memory"))?;
     if let Some(user) = needs.user {
         user.become_user()?;
     }
@@ -78,9 +82,15 @@ pub fn confine_session(needs: &SessionNeeds<'_>) -> Result<(), ConfineError> {
     limit(Resource::RLIMIT_FSIZE, 0).map_err(step("no files"))?;
     limit(Resource::RLIMIT_NPROC, 0).map_err(step("no processes"))?; // does not bind root, whom the filter binds
     limit(Resource::RLIMIT_NOFILE, SESSION_DESCRIPTORS).map_err(step("few descriptors"))?;
-    limit_memory(needs.memory).map_err(step("memory"))?;
-    landlock::nothing()?;
-    Ok(needs.filter.install()?)
+    // Unlike RLIMIT_AS it does not count the snapshot, which is mapped for reading.
+    limit(Resource::RLIMIT_DATA, inherited.saturating_add(needs.memory)).map_err(step("memory"))?;
+    memory::stay_small();
+    if let Some(rules) = rules {
+        landlock::enforce(rules).map_err(step("landlock"))?;
+    }
+    // What the gate prepared was needed until here.
+    descriptors::close_all_but(needs.keep).map_err(step("descriptors"))?;
+    Ok(filter.install()?)
 }
 
 /// What a role with a runtime, or the gate, goes on needing.
@@ -129,16 +139,6 @@ fn not_dumpable() -> io::Result<()> {
 
 fn limit(resource: Resource, most: u64) -> io::Result<()> {
     Ok(setrlimit(resource, most, most)?)
-}
-
-/// RLIMIT_DATA: unlike RLIMIT_AS it does not count the snapshot, which is mapped for reading.
-fn limit_memory(more: u64) -> io::Result<()> {
-    let statm = std::fs::read_to_string("/proc/self/statm")?;
-    // proc_pid_statm(5): size resident shared text lib data dt, in pages.
-    let pages = statm.split_whitespace().nth(5).and_then(|data| data.parse::<u64>().ok());
-    let pages = pages.ok_or_else(|| io::Error::other("/proc/self/statm does not tell the size of the data"))?;
-    let page = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE)?.and_then(|size| u64::try_from(size).ok());
-    limit(Resource::RLIMIT_DATA, pages.saturating_mul(page.unwrap_or(4096)).saturating_add(more))
 }
 
 /// What this kernel cannot do for the confinement, in one sentence for the log at start; `None` when it has everything.

@@ -153,7 +153,11 @@ impl Channel {
     /// # Errors
     /// As [`Channel::try_take`], with `TimedOut` in the place of `WouldBlock`.
     pub fn take_by(&self, deadline: Instant, largest: usize) -> io::Result<Option<(Vec<u8>, Received)>> {
-        self.wait_for(Some(deadline), || self.try_take(largest))
+        // Who asks has to wait for the answer in any case, so it waits first and looks then.
+        match wait_ready(&self.0, PollFlags::POLLIN, Some(deadline))? {
+            true => self.wait_for(Some(deadline), || self.try_take(largest)),
+            false => Err(io::ErrorKind::TimedOut.into()),
+        }
     }
 
     /// Waits for one message; `None` at the end of the connection.

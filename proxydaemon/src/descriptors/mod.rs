@@ -55,12 +55,18 @@ fn close_range(first: u32, last: u32) -> io::Result<()> {
 /// `/dev/null` cannot be opened.
 pub fn null_on_standard() -> io::Result<()> {
     let null: OwnedFd = OpenOptions::new().read(true).write(true).open("/dev/null")?.into();
+    put_on_standard(&null)?;
+    if null.as_raw_fd() <= 2 {
+        std::mem::forget(null); // it took the place of a standard descriptor that was closed before
+    }
+    Ok(())
+}
+
+/// Points descriptors 0, 1 and 2 at what `null` is.
+pub(crate) fn put_on_standard(null: &OwnedFd) -> io::Result<()> {
     for standard in 0..=2 {
         // SAFETY: passes integers only; the standard descriptors belong to the process as a whole.
         checked(i64::from(unsafe { libc::dup2(null.as_raw_fd(), standard) }))?;
-    }
-    if null.as_raw_fd() <= 2 {
-        std::mem::forget(null); // it took the place of a standard descriptor that was closed before
     }
     Ok(())
 }

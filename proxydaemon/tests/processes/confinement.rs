@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 use nix::libc;
 use nix::poll::PollFlags;
 use proxydaemon::Pid;
-use proxydaemon::confine::{SessionFilter, SessionNeeds, confine_session};
+use proxydaemon::confine::{Bounds, SessionNeeds, confine_session};
 use proxydaemon::descriptors::{Channel, Listener, connect, wait_ready};
 use proxydaemon::exit::ExitCode;
 use proxydaemon::fork::Ending;
@@ -36,7 +36,7 @@ const MEMORY: u64 = 64 << 20;
 
 /// What a session has inherited.
 struct Belongings {
-    filter: SessionFilter,
+    bounds: Bounds,
     stream: TcpStream,
     peer: TcpStream,
     channel: Channel,
@@ -55,12 +55,12 @@ impl Belongings {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("file");
         std::fs::write(&file, "content").unwrap();
-        Self { filter: SessionFilter::compile().unwrap(), stream, peer, channel, gate, file, _folder: folder }
+        Self { bounds: Bounds::prepare().unwrap(), stream, peer, channel, gate, file, _folder: folder }
     }
 
     fn confine(&self) {
         let keep = [self.stream.as_fd(), self.channel.as_fd()];
-        confine_session(&SessionNeeds { keep: &keep, user: None, filter: &self.filter, memory: MEMORY }).unwrap();
+        confine_session(&SessionNeeds { keep: &keep, user: None, bounds: &self.bounds, memory: MEMORY }).unwrap();
     }
 }
 
@@ -99,6 +99,10 @@ const ATTEMPTS: &[(&str, Attempt)] = &[
     ("filter a socket", |belongings, _, _| {
         let fd = belongings.stream.as_raw_fd().into();
         call(libc::SYS_setsockopt, [fd, libc::SOL_SOCKET.into(), libc::SO_ATTACH_FILTER.into(), 0, 0]);
+    }),
+    ("enlarge the buffers of a socket", |belongings, _, _| {
+        let fd = belongings.stream.as_raw_fd().into();
+        call(libc::SYS_setsockopt, [fd, libc::SOL_SOCKET.into(), libc::SO_RCVBUF.into(), 0, 0]);
     }),
     ("push into a terminal", |belongings, path, _| {
         call(libc::SYS_ioctl, [belongings.stream.as_raw_fd().into(), libc::TIOCSTI as i64, path.as_ptr() as i64, 0, 0]);
@@ -163,7 +167,7 @@ fn a_session_can_do_its_work() {
         let log = ChildLog::start(log_socket.child_end().unwrap());
         let signals = Signals::block().unwrap().descriptor().unwrap();
         let keep = [belongings.stream.as_fd(), belongings.channel.as_fd(), log.as_fd(), signals.as_fd()];
-        let needs = SessionNeeds { keep: &keep, user: None, filter: &belongings.filter, memory: MEMORY };
+        let needs = SessionNeeds { keep: &keep, user: None, bounds: &belongings.bounds, memory: MEMORY };
         confine_session(&needs).unwrap();
 
         // Time, random numbers, memory of all kinds.
@@ -184,7 +188,6 @@ fn a_session_can_do_its_work() {
         let read = stream.read(&mut octets).unwrap();
         stream.set_nonblocking(true).unwrap();
         stream.set_nodelay(true).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
         wait(PollFlags::POLLOUT);
         stream.write_all(&octets[..read]).unwrap();
         assert_eq!(stream.write_vectored(&[std::io::IoSlice::new(b"!")]).unwrap(), 1);
@@ -242,7 +245,7 @@ fn a_panic_and_an_abort_end_as_such() {
     let mut log_socket = LogSocket::new().unwrap();
     let panicked = family.fork(|| {
         let log = ChildLog::start(log_socket.child_end().unwrap());
-        let needs = SessionNeeds { keep: &[log.as_fd()], user: None, filter: &belongings.filter, memory: MEMORY };
+        let needs = SessionNeeds { keep: &[log.as_fd()], user: None, bounds: &belongings.bounds, memory: MEMORY };
         confine_session(&needs).unwrap();
         panic!("out of place")
     });
@@ -304,7 +307,7 @@ fn a_session_of_a_gate_with_roots_rights_becomes_the_user() {
     let belongings = Belongings::new();
     let session = family.fork(|| {
         let keep = [belongings.channel.as_fd()];
-        let needs = SessionNeeds { keep: &keep, user: Some(&user), filter: &belongings.filter, memory: MEMORY };
+        let needs = SessionNeeds { keep: &keep, user: Some(&user), bounds: &belongings.bounds, memory: MEMORY };
         if confine_session(&needs).is_err() {
             return ExitCode::Confinement;
         }

@@ -6,7 +6,7 @@ use std::os::unix::net::UnixDatagram;
 use std::time::{Duration, Instant};
 
 use proxydaemon::Pid;
-use proxydaemon::confine::{SessionFilter, SessionNeeds, confine_session};
+use proxydaemon::confine::{Bounds, SessionNeeds, confine_session};
 use proxydaemon::descriptors::{Channel, Mapping, SealedFile};
 use proxydaemon::exit::ExitCode;
 use proxydaemon::fork::Ending;
@@ -35,9 +35,9 @@ fn a_snapshot_goes_from_a_role_through_the_gate_to_a_session() {
     let mapping = Mapping::new(receive(), 1 << 20).unwrap();
     assert!(Mapping::new(receive(), 1 << 20).is_err());
     assert_eq!(family.ending(writer), Ending::Exited(0));
-    let filter = SessionFilter::compile().unwrap();
+    let bounds = Bounds::prepare().unwrap();
     let session = family.ending_of(|| {
-        let needs = SessionNeeds { keep: &[], user: None, filter: &filter, memory: 1 << 20 };
+        let needs = SessionNeeds { keep: &[], user: None, bounds: &bounds, memory: 1 << 20 };
         confine_session(&needs).unwrap();
         if *mapping == *b"partners" { ExitCode::Ok } else { ExitCode::Failure }
     });
@@ -53,12 +53,12 @@ fn a_confined_session_draws_random_numbers_of_its_own() {
     };
     let mut family = Family::new();
     let mut drawn = HashSet::from([draw()]); // so that the children inherit a generator in use
-    let filter = SessionFilter::compile().unwrap();
+    let bounds = Bounds::prepare().unwrap();
     let (ours, theirs) = Channel::pair().unwrap();
     for _ in 0..CHILDREN {
         let ending = family.ending_of(|| {
             let keep = [theirs.as_fd()];
-            confine_session(&SessionNeeds { keep: &keep, user: None, filter: &filter, memory: 1 << 20 }).unwrap();
+            confine_session(&SessionNeeds { keep: &keep, user: None, bounds: &bounds, memory: 1 << 20 }).unwrap();
             theirs.send(&[draw(), draw()].concat(), &[]).unwrap();
             ExitCode::Ok
         });

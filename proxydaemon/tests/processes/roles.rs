@@ -9,9 +9,7 @@ use std::path::{Path, PathBuf};
 use nix::libc;
 use proxydaemon::Pid;
 use proxydaemon::anew::{execute, inherited};
-use proxydaemon::confine::{
-    Ports, RoleNeeds, SessionFilter, SessionNeeds, confine_role, confine_session, kernel_lacks,
-};
+use proxydaemon::confine::{Bounds, Ports, RoleNeeds, SessionNeeds, confine_role, confine_session, kernel_lacks};
 use proxydaemon::descriptors::Directory;
 use proxydaemon::exit::ExitCode;
 use proxydaemon::fork::{Ending, fork_role, reap};
@@ -160,14 +158,14 @@ fn the_gate_forks_confined_sessions_and_writes_where_it_may() {
         assert!(refused(append(&place.foreign.join("log"))));
     }
     assert_eq!(std::fs::read_to_string(place.foreign.join("file")).unwrap(), "content");
-    let filter = SessionFilter::compile().unwrap();
+    let bounds = Bounds::prepare().unwrap();
     let session = family.ending_of(|| {
         let user = nix::unistd::Uid::effective().is_root().then(|| User {
             name: "seon".into(),
             uid: nix::unistd::Uid::from_raw(64123),
             gid: nix::unistd::Gid::from_raw(64123),
         });
-        let needs = SessionNeeds { keep: &[], user: user.as_ref(), filter: &filter, memory: 1 << 20 };
+        let needs = SessionNeeds { keep: &[], user: user.as_ref(), bounds: &bounds, memory: 1 << 20 };
         confine_session(&needs).unwrap();
         ExitCode::SessionPeer
     });

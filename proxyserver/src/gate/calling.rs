@@ -72,14 +72,16 @@ impl Gate {
             return ExitCode::Resources;
         };
         // A port that the gate closes meanwhile must not stay open here while a partner does not answer.
-        if close_all_but(&[switchboard.as_fd(), log.as_fd(), orders.as_fd()]).is_err() {
+        let mut keep = vec![switchboard.as_fd(), log.as_fd(), orders.as_fd()];
+        keep.extend(self.bounds.descriptors());
+        if close_all_but(&keep).is_err() {
             return ExitCode::Resources;
         }
         let log = ChildLog::start(log);
         logging::set_session(&errand.session.to_string());
         let confine = |keep: &[BorrowedFd<'_>]| {
             let keep: Vec<_> = keep.iter().copied().chain([log.as_fd()]).collect();
-            let needs = SessionNeeds { keep: &keep, user: None, filter: &self.filter, memory: SESSION_MEMORY };
+            let needs = SessionNeeds { keep: &keep, user: None, bounds: &self.bounds, memory: SESSION_MEMORY };
             confine_session(&needs).map_err(|error| error.to_string())
         };
         let orders = Box::new(SessionOrders::new(orders));

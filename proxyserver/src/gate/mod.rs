@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal as Kill, kill};
 use proxydaemon::Pid;
-use proxydaemon::confine::{SessionFilter, kernel_lacks};
+use proxydaemon::confine::{Bounds, kernel_lacks};
 use proxydaemon::descriptors::{Listener, Mapping};
 use proxydaemon::exit::ExitCode;
 use proxydaemon::fork::Ending;
@@ -27,6 +27,7 @@ use proxydaemon::gate::{
     Backlog, Crashes, EndingPlan, LOGGED_AT_ONCE, Overdue, Ports, Reaper, RoleRestart, Step, Wanted, wait,
 };
 use proxydaemon::logging::{self, FromChild, GateLog, LogSocket};
+use proxydaemon::memory;
 use proxydaemon::notify::{self, Watchdog};
 use proxydaemon::pid_file::PidFile;
 use proxydaemon::signals::{Signal, SignalFd, Signals, order_end};
@@ -103,7 +104,7 @@ struct Gate {
     log: GateLog,
     log_socket: LogSocket,
     pid_file: PidFile,
-    filter: SessionFilter,
+    bounds: Bounds,
     link: Vec<Listener>,
     state_dir: PathBuf,
     licence: PathBuf,
@@ -134,6 +135,7 @@ struct Gate {
 impl Gate {
     fn new(start: Start, log_socket: LogSocket) -> std::io::Result<Self> {
         let Start { signals, log, pid_file, link, state_dir, licence } = start;
+        memory::for_short_lives();
         proxylink::tls::rehearse().map_err(std::io::Error::other)?;
         Ok(Self {
             signal_fd: signals.descriptor()?,
@@ -141,7 +143,7 @@ impl Gate {
             log,
             log_socket,
             pid_file,
-            filter: SessionFilter::compile().map_err(std::io::Error::other)?,
+            bounds: Bounds::prepare().map_err(std::io::Error::other)?,
             link,
             state_dir,
             licence,

@@ -234,7 +234,8 @@ impl Tls {
             self.said_goodbye = true;
             self.say(Speak::CloseNotify)?;
         }
-        let done = self.flush()?;
+        // The end of the direction follows, and goes in the same segment.
+        let done = self.send(true)?;
         if done {
             // Fails only when the peer has gone already.
             let _ = self.socket.shutdown(Shutdown::Write);

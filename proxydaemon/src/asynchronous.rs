@@ -2,6 +2,7 @@
 //!
 //! Only to be made in a process that was forked before it had a runtime.
 
+use std::cell::RefCell;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
@@ -13,6 +14,15 @@ use tokio::io::unix::AsyncFd;
 use crate::descriptors::Channel;
 use crate::logging;
 use crate::signals::{Arrived, Signal, SignalFd, Signals};
+
+/// Room that is made for a message at first: most fit, and nothing is moved while they grow.
+const USUAL: usize = 2048;
+
+thread_local! {
+    /// Where the messages of all channels of this thread are received, one after the other. Its pages are those of the largest
+    /// message that has come.
+    static ROOM: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
 
 /// A channel whose messages are postcard, of one type per direction, bounded in octets.
 #[derive(Debug)]
@@ -40,21 +50,28 @@ impl AsyncChannel {
     pub async fn receive<M: DeserializeOwned>(&self) -> io::Result<Option<(M, Vec<OwnedFd>)>> {
         loop {
             let mut ready = self.channel.readable().await?;
-            match ready.get_inner().try_take(self.largest) {
-                Ok(None) => return Ok(None),
-                Ok(Some((octets, received))) => {
-                    return match postcard::take_from_bytes(&octets) {
-                        Ok((message, [])) => Ok(Some((message, received.descriptors))),
-                        _ => Err(io::Error::new(
-                            io::ErrorKind::InvalidData,
-                            format!("{} octets are no message between these processes", received.len),
-                        )),
-                    };
-                }
+            match self.try_receive() {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready.clear_ready(),
-                Err(error) => return Err(error),
+                received => return received,
             }
         }
+    }
+
+    fn try_receive<M: DeserializeOwned>(&self) -> io::Result<Option<(M, Vec<OwnedFd>)>> {
+        ROOM.with_borrow_mut(|room| {
+            if room.len() < self.largest {
+                *room = vec![0; self.largest];
+            }
+            let room = room.get_mut(..self.largest).unwrap_or_default();
+            let Some(received) = self.channel.get_ref().try_receive(room)? else { return Ok(None) };
+            match postcard::take_from_bytes(room.get(..received.len).unwrap_or_default()) {
+                Ok((message, [])) => Ok(Some((message, received.descriptors))),
+                _ => Err(io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    format!("{} octets are no message between these processes", received.len),
+                )),
+            }
+        })
     }
 
     /// Sends a message at once. `WouldBlock` means that the other end does not read its answers.
@@ -62,8 +79,8 @@ impl AsyncChannel {
     /// # Errors
     /// As `sendmsg`; `InvalidInput` for a message beyond the bound.
     pub fn send<M: Serialize>(&self, message: &M, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
-        let octets =
-            postcard::to_allocvec(message).map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+        let octets = postcard::to_extend(message, Vec::with_capacity(USUAL))
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
         if octets.len() > self.largest {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("a message of {} octets", octets.len())));
         }

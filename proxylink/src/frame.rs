@@ -12,6 +12,9 @@ pub const LARGEST: usize = 192 * 1024;
 /// Octets of a part of something large (snapshot, CRL); other messages pass between two parts.
 pub const PART: usize = 64 * 1024;
 
+/// Room that is made at first: most messages fit, and nothing is moved while they grow.
+const USUAL: usize = 2048;
+
 /// Why the control connection cannot go on.
 #[derive(Debug, thiserror::Error)]
 pub enum FrameError {
@@ -44,8 +47,8 @@ pub async fn read<M: DeserializeOwned>(from: &mut (impl AsyncRead + Unpin)) -> R
     if length == 0 || length > LARGEST {
         return Err(FrameError::Length(length));
     }
-    // Grown as octets come, so that an announcement alone takes no memory.
-    let mut content = Vec::new();
+    // Grown as octets come, so that an announcement alone takes next to no memory.
+    let mut content = Vec::with_capacity(length.min(USUAL));
     if from.take(length as u64).read_to_end(&mut content).await? != length {
         return Err(FrameError::Closed);
     }
@@ -68,8 +71,17 @@ pub fn decode<M: DeserializeOwned>(octets: &[u8]) -> Result<M, FrameError> {
 /// # Errors
 /// [`FrameError::Length`] beyond [`LARGEST`].
 pub fn encode(message: &impl Serialize) -> Result<Vec<u8>, FrameError> {
-    let content = postcard::to_allocvec(message).map_err(|_| FrameError::Length(0))?;
-    if content.is_empty() || content.len() > LARGEST { Err(FrameError::Length(content.len())) } else { Ok(content) }
+    behind(Vec::with_capacity(USUAL), message)
+}
+
+/// These octets, and behind them those of a message.
+fn behind(head: Vec<u8>, message: &impl Serialize) -> Result<Vec<u8>, FrameError> {
+    let before = head.len();
+    let octets = postcard::to_extend(message, head).map_err(|_| FrameError::Length(0))?;
+    match octets.len() - before {
+        1..=LARGEST => Ok(octets),
+        length => Err(FrameError::Length(length)),
+    }
 }
 
 /// Writes one message and flushes it.
@@ -77,10 +89,14 @@ pub fn encode(message: &impl Serialize) -> Result<Vec<u8>, FrameError> {
 /// # Errors
 /// [`FrameError::Io`], or [`FrameError::Length`] beyond [`LARGEST`].
 pub async fn write(to: &mut (impl AsyncWrite + Unpin), message: &impl Serialize) -> Result<(), FrameError> {
-    let content = encode(message)?;
-    let mut frame = Vec::with_capacity(4 + content.len());
-    frame.extend(u32::try_from(content.len()).map_err(|_| FrameError::Length(content.len()))?.to_be_bytes());
-    frame.extend(content);
+    const HEADER: usize = 4;
+    let mut head = Vec::with_capacity(USUAL);
+    head.extend([0; HEADER]);
+    let mut frame = behind(head, message)?;
+    let length = frame.len() - HEADER;
+    if let Some(header) = frame.first_chunk_mut::<HEADER>() {
+        *header = u32::try_from(length).map_err(|_| FrameError::Length(length))?.to_be_bytes();
+    }
     to.write_all(&frame).await?;
     Ok(to.flush().await?)
 }

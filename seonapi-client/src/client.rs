@@ -176,7 +176,7 @@ impl SeonApi {
     /// have arrived; telling them again does no harm.
     pub async fn add_crl_urls(&self, urls: &[CrlUrl]) -> Result<CrlUrlsTaken, ApiError> {
         let mut taken = CrlUrlsTaken::default();
-        for body in bodies("crl_urls", urls, MAX_CRL_URLS, MAX_CRL_URLS_BODY)? {
+        for body in bodies("crl_urls", &texts(urls)?, MAX_CRL_URLS, MAX_CRL_URLS_BODY) {
             let answer: CrlUrlsTaken = self.post("/proxy/v1/crl-urls", body).await?;
             taken.added = taken.added.saturating_add(answer.added);
             taken.known = taken.known.saturating_add(answer.known);
@@ -187,8 +187,13 @@ impl SeonApi {
     /// Tells events, in as many requests as the contract's bounds ask for. After an error some may have arrived;
     /// the backend drops those that come again.
     pub async fn add_events(&self, events: &[Event]) -> Result<EventsTaken, ApiError> {
+        self.add_event_texts(&texts(events)?).await
+    }
+
+    /// The same for events that are JSON texts already, each as an [`Event`] is serialized.
+    pub async fn add_event_texts(&self, events: &[impl AsRef<[u8]>]) -> Result<EventsTaken, ApiError> {
         let mut taken = EventsTaken::default();
-        for body in bodies("events", events, MAX_EVENTS, MAX_EVENTS_BODY)? {
+        for body in bodies("events", events, MAX_EVENTS, MAX_EVENTS_BODY) {
             let answer: EventsTaken = self.post("/proxy/v1/events", body).await?;
             taken.stored = taken.stored.saturating_add(answer.stored);
             taken.ignored = taken.ignored.saturating_add(answer.ignored);
@@ -199,7 +204,12 @@ impl SeonApi {
 
     /// Tells session records; see [`SeonApi::add_events`].
     pub async fn add_sessions(&self, sessions: &[SessionRecord]) -> Result<(), ApiError> {
-        for body in bodies("sessions", sessions, MAX_SESSIONS, MAX_EVENTS_BODY)? {
+        self.add_session_texts(&texts(sessions)?).await
+    }
+
+    /// The same for session records that are JSON texts already, each as a [`SessionRecord`] is serialized.
+    pub async fn add_session_texts(&self, sessions: &[impl AsRef<[u8]>]) -> Result<(), ApiError> {
+        for body in bodies("sessions", sessions, MAX_SESSIONS, MAX_EVENTS_BODY) {
             let request = self.request(Method::POST, "/proxy/v1/sessions").header(CONTENT_TYPE, "application/json");
             let response = self.send(request.body(body)).await?;
             if response.status() != StatusCode::ACCEPTED {
@@ -301,27 +311,33 @@ impl std::fmt::Debug for SeonApi {
     }
 }
 
+/// Each item as JSON.
+fn texts(items: &[impl Serialize]) -> Result<Vec<Vec<u8>>, ApiError> {
+    let text = |item| serde_json::to_vec(item).map_err(|error| ApiError::Request(error.to_string()));
+    items.iter().map(text).collect()
+}
+
 /// The items as JSON bodies `{"member": […]}`, each within both bounds; an item that is too large alone goes alone.
-fn bodies<T: Serialize>(member: &str, items: &[T], most: usize, octets: usize) -> Result<Vec<Vec<u8>>, ApiError> {
+fn bodies(member: &str, items: &[impl AsRef<[u8]>], most: usize, octets: usize) -> Vec<Vec<u8>> {
     let head = format!("{{\"{member}\":[");
     let mut bodies: Vec<Vec<u8>> = Vec::new();
     let mut count = 0;
     for item in items {
-        let json = serde_json::to_vec(item).map_err(|error| ApiError::Request(error.to_string()))?;
+        let json = item.as_ref();
         match bodies.last_mut() {
             Some(body) if count < most && body.len() + json.len() + ",]}".len() <= octets => {
                 body.push(b',');
-                body.extend_from_slice(&json);
+                body.extend_from_slice(json);
                 count += 1;
             }
             _ => {
-                bodies.push([head.as_bytes(), &json].concat());
+                bodies.push([head.as_bytes(), json].concat());
                 count = 1;
             }
         }
     }
     bodies.iter_mut().for_each(|body| body.extend_from_slice(b"]}"));
-    Ok(bodies)
+    bodies
 }
 
 fn innermost(error: &dyn std::error::Error) -> String {
@@ -339,7 +355,7 @@ mod tests {
     #[test]
     fn bodies_keep_both_bounds_and_lose_nothing() {
         let items: Vec<String> = (0..7).map(|number| "x".repeat(number)).collect();
-        let bodies = bodies("events", &items, 3, 26).unwrap();
+        let bodies = bodies("events", &texts(&items).unwrap(), 3, 26);
         let read: Vec<serde_json::Value> = bodies.iter().map(|body| serde_json::from_slice(body).unwrap()).collect();
         let sizes: Vec<usize> = read.iter().map(|body| body["events"].as_array().unwrap().len()).collect();
         // {"events":["","x","xx"]} has 24 octets, with "xxx","xxxx" it has 26, the two last ones need one each.
@@ -351,6 +367,6 @@ mod tests {
 
     #[test]
     fn nothing_to_tell_is_no_request() {
-        assert!(bodies("events", &[] as &[String], 3, 26).unwrap().is_empty());
+        assert!(bodies("events", &[] as &[&[u8]], 3, 26).is_empty());
     }
 }

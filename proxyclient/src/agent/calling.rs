@@ -13,6 +13,7 @@ use proxylink::message::{Call, CallFailed, SignRequest};
 use proxylink::pairing::Direction;
 use verification::Peer;
 
+use super::signer::Signing;
 use super::*;
 use crate::between::{Calling, Leads, NotCalled, Seen};
 use crate::outgoing::{self, Callable, Target};
@@ -234,9 +235,7 @@ impl Agent {
         for (situation, text) in self.doubts.new_of(&partner) {
             self.report(situation, &text, Some(session), Some(name.clone()), Some(request.peer));
         }
-        if let Some(end_entity) = request.chain.0.first() {
-            self.expiries.saw(end_entity);
-        }
+        self.expiries.saw(partner.facts());
         let address = self.up().map(|up| up.control.address).ok_or_else(|| refuse("the link is lost"))?;
         let Some(known) = self.sessions.get_mut(session) else { return Ok(()) };
         let assignment = Assignment {
@@ -374,7 +373,8 @@ impl Agent {
             Err(refused) => Err(refused),
         };
         match begun {
-            Ok(work) => {
+            Ok(Signing::Made(signature)) => self.signed(link, session, signature),
+            Ok(Signing::Work(work)) => {
                 let events = self.events.clone();
                 tokio::spawn(async move {
                     let signature = work.await;
@@ -392,6 +392,16 @@ impl Agent {
                 self.send(link, FromClient::Signed(session, Err(refused)));
             }
         }
+    }
+
+    /// A signature is made, or cannot be.
+    pub(super) fn signed(&mut self, link: u64, session: SessionId, signature: Result<Vec<u8>, Refused>) {
+        if let Err(refused) = &signature {
+            self.refused_here.add(session);
+            let about = Particulars { session: Some(session), ..Particulars::default() };
+            self.report_provoked(refused.situation, &refused.text, &about);
+        }
+        self.send(link, FromClient::Signed(session, signature.map(serde_bytes::ByteBuf::from)));
     }
 
     /// Whose handshake a session of the DMZ is in: the called partner's, or that of one that came.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use proxydaemon::descriptors::Directory;
 use rustls::pki_types::UnixTime;
 use serde::{Deserialize, Serialize};
-use verification::{Expiring, Expiry, Fingerprint, Warning};
+use verification::{CertificateFacts, Expiring, Expiry, Fingerprint, Warning};
 
 const NAME: &str = "expiry.json";
 /// Partner certificates that are remembered; of more the one that ends last gives way.
@@ -68,13 +68,13 @@ impl Expiries {
     }
 
     /// A partner showed this certificate and was let in.
-    pub fn saw(&mut self, end_entity: &[u8]) {
-        let Ok(expiry) = Expiry::read(Expiring::Partner, end_entity) else { return };
-        let name = expiry.fingerprint.to_string();
+    pub fn saw(&mut self, shown: &CertificateFacts) {
+        let name = shown.fingerprint.to_string();
         if self.kept.seen.contains_key(&name) {
             return;
         }
-        let seen = Seen { subject: expiry.name, since: expiry.since.as_secs(), until: expiry.until.as_secs() };
+        let (since, until) = (shown.not_before.as_secs(), shown.not_after.as_secs());
+        let seen = Seen { subject: shown.subject.clone(), since, until };
         self.kept.seen.insert(name, seen);
         if self.kept.seen.len() > MOST_SEEN {
             let last = self.kept.seen.iter().max_by_key(|(_, seen)| seen.until).map(|(name, _)| name.clone());
@@ -199,8 +199,7 @@ mod tests {
         params.distinguished_name.push(rcgen::DnType::CommonName, "ACME");
         (params.not_before, params.not_after) = (rcgen::date_time_ymd(2030, 1, 1), rcgen::date_time_ymd(2030, 12, 31));
         let certificate = params.self_signed(&key).unwrap();
-        open().saw(certificate.der());
-        open().saw(b"no certificate");
+        open().saw(&CertificateFacts::read(certificate.der()).unwrap());
         let end = 22_279; // days from 1970-01-01 to 2030-12-31
         assert!(due(&mut open(), end - 31).is_empty());
         let told = due(&mut open(), end - 30);

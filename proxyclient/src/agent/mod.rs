@@ -286,14 +286,7 @@ impl Agent {
                     }
                 }
             }
-            Event::Signed(link, session, signature) => {
-                if let Err(refused) = &signature {
-                    self.refused_here.add(session);
-                    let about = Particulars { session: Some(session), ..Particulars::default() };
-                    self.report_provoked(refused.situation, &refused.text, &about);
-                }
-                self.send(link, FromClient::Signed(session, signature.map(serde_bytes::ByteBuf::from)));
-            }
+            Event::Signed(link, session, signature) => self.signed(link, session, signature),
             Event::Resolved(link, session, addresses) => self.resolved(link, session, addresses),
             Event::Opened(session, opened) => self.opened(session, opened),
             Event::Session(session, said) => self.hear_session(session, said),

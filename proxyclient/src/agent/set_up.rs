@@ -54,12 +54,9 @@ impl Agent {
         for (situation, text) in self.doubts.new_of(&partner) {
             self.report(situation, &text, Some(session), name.clone(), Some(request.peer));
         }
-        if let Some(end_entity) = request.chain.0.first() {
-            self.expiries.saw(end_entity);
-        }
+        self.expiries.saw(partner.facts());
         let deadline = Instant::now() + limits.pairing_timeout;
         let Some(up) = self.up() else { return refuse(Situation::LinkDown, "the link is lost") };
-        let about = Particulars { partner: name.clone(), ..particulars(session, request) };
         let assignment = Assignment {
             session,
             direction: Direction::Incoming,
@@ -80,6 +77,7 @@ impl Agent {
             limits: limits.clone(),
             started: now(),
         };
+        let about = Particulars { session: Some(session), ..assignment.particulars() };
         let added = self.sessions.add(
             session,
             Session {

@@ -17,7 +17,7 @@ use verification::{Direction, Fingerprint};
 use super::in_force::IdentityKey;
 use super::judge;
 
-/// Signatures that are made at the same time; the others wait in the order in which they came.
+/// Signatures that are made at the same time off the loop; the others wait in the order in which they came.
 const AT_ONCE: usize = 2;
 /// Signatures that may wait. Beyond, the DMZ asks for more than it can have sessions.
 const MOST_WAITING: usize = 4096;
@@ -48,7 +48,15 @@ impl Handshake<'_> {
     }
 }
 
-/// Signs, off the loop of the agent.
+/// A signature on its way.
+pub enum Signing<Work> {
+    /// Here it is.
+    Made(Result<Vec<u8>, Refused>),
+    /// Takes a while, off the loop of the agent.
+    Work(Work),
+}
+
+/// Signs: what takes long off the loop of the agent.
 pub struct Signer {
     current: Option<IdentityKey>,
     /// A replaced key stays usable for handshakes that began with it.
@@ -87,7 +95,7 @@ impl Signer {
         self.tls12 = tls12;
     }
 
-    /// Checks a request and gives the work that makes the signature.
+    /// Checks a request and makes the signature, or gives the work that makes it.
     ///
     /// # Errors
     /// What is wrong with it; the DMZ host is then suspect, unless it merely asks for too many.
@@ -96,7 +104,7 @@ impl Signer {
         session: SessionId,
         handshake: Handshake<'_>,
         request: SignRequest,
-    ) -> Result<impl Future<Output = Result<Vec<u8>, Refused>> + Send + use<>, Refused> {
+    ) -> Result<Signing<impl Future<Output = Result<Vec<u8>, Refused>> + Send + use<>>, Refused> {
         let refuse = |text: String| Refused { situation: Situation::SigningRefused, text };
         if self.signed.contains(&session) || self.signed_before.contains(&session) {
             return Err(refuse("a second signature for the same handshake".to_owned()));
@@ -115,22 +123,26 @@ impl Signer {
         }
         let key =
             self.key(request.certificate).ok_or_else(|| refuse("for a certificate that is not ours".to_owned()))?;
+        if self.signed.len() >= MOST_REMEMBERED {
+            self.signed_before = std::mem::take(&mut self.signed);
+        }
+        if is_quick(request.scheme) {
+            self.signed.insert(session);
+            return Ok(Signing::Made(make(key.as_ref(), &request)));
+        }
         let waiting = Arc::clone(&self.waiting).try_acquire_owned().map_err(|_| Refused {
             situation: Situation::SigningFailed,
             text: format!("more than {MOST_WAITING} signatures are asked for at once"),
         })?;
-        if self.signed.len() >= MOST_REMEMBERED {
-            self.signed_before = std::mem::take(&mut self.signed);
-        }
         self.signed.insert(session);
         let places = Arc::clone(&self.places);
-        Ok(async move {
+        Ok(Signing::Work(async move {
             let failed = |text: String| Refused { situation: Situation::SigningFailed, text };
             let place = places.acquire_owned().await.map_err(|error| failed(error.to_string()))?;
             let signature = tokio::task::spawn_blocking(move || make(key.as_ref(), &request)).await;
             drop((place, waiting));
             signature.map_err(|error| failed(error.to_string()))?
-        })
+        }))
     }
 
     /// SHA-256 of the certificates that partners may be shown now.
@@ -149,6 +161,11 @@ impl Signer {
             .find(|key| key.certificate == certificate)
             .map(|identity| Arc::clone(&identity.key))
     }
+}
+
+/// Whether a signature takes less than it takes two threads to agree on it.
+fn is_quick(scheme: u16) -> bool {
+    matches!(SignatureScheme::from(scheme), SignatureScheme::ECDSA_NISTP256_SHA256 | SignatureScheme::ED25519)
 }
 
 fn make(key: &dyn SigningKey, request: &SignRequest) -> Result<Vec<u8>, Refused> {

@@ -68,8 +68,34 @@ struct Quota {
 }
 
 /// A report as a JSON line.
-pub type Line = Arc<[u8]>;
+#[derive(Clone)]
+pub struct Line {
+    /// With its line break.
+    octets: Arc<[u8]>,
+    is_from_disk: bool,
+}
 
+impl Line {
+    /// Whether it was read from a file, and may be anything but a report.
+    pub const fn is_from_disk(&self) -> bool {
+        self.is_from_disk
+    }
+
+    fn len(&self) -> usize {
+        self.octets.len()
+    }
+}
+
+impl AsRef<[u8]> for Line {
+    /// The report alone.
+    fn as_ref(&self) -> &[u8] {
+        self.octets.strip_suffix(b"\n").unwrap_or(&self.octets)
+    }
+}
+
+/// From one round of writing to the next one that nobody asks for: what comes meanwhile is written together. Each round costs
+/// the disk a commit for each lane that has changed, and a session tells several things.
+const TOGETHER: Duration = Duration::from_millis(100);
 /// Between two attempts to write while the disk makes trouble, and to make a file shorter that could not be.
 const RETRY: Duration = Duration::from_secs(15);
 /// Octets that are written at once.
@@ -97,6 +123,7 @@ struct Last(Arc<Shared>);
 #[derive(Default)]
 struct State {
     lanes: [Waiting; 4],
+    /// Something was added or delivered since the last round of writing.
     changed: bool,
     /// Rounds that were asked for whatever the time, and the last of them that was done.
     asked: u64,
@@ -147,7 +174,7 @@ impl Spool {
         let line = match line {
             Ok(mut line) if waiting.lines.len() < quota.reports && waiting.octets + line.len() < quota.octets => {
                 line.push(b'\n');
-                Line::from(line)
+                Line { octets: line.into(), is_from_disk: false }
             }
             _ => {
                 waiting.dropped += 1;
@@ -156,9 +183,7 @@ impl Spool {
         };
         waiting.octets += line.len();
         waiting.lines.push_back(line);
-        state.changed = true;
-        drop(state);
-        self.shared.work.notify_one();
+        self.shared.change(state);
         true
     }
 
@@ -179,9 +204,7 @@ impl Spool {
         let count = count.min(waiting.lines.len());
         waiting.octets -= waiting.lines.drain(..count).map(|line| line.len()).sum::<usize>();
         waiting.first += count as u64;
-        state.changed = true;
-        drop(state);
-        self.shared.work.notify_one();
+        self.shared.change(state);
     }
 
     /// How many of a lane were dropped since the last question.
@@ -216,6 +239,15 @@ impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// There is something to write. The thread that writes is woken by the first change of a round alone.
+    fn change(&self, mut state: MutexGuard<'_, State>) {
+        let first = !std::mem::replace(&mut state.changed, true);
+        drop(state);
+        if first {
+            self.work.notify_one();
+        }
+    }
 }
 
 impl State {
@@ -239,19 +271,20 @@ impl Drop for Last {
 
 /// The thread that writes.
 fn write(shared: &Shared, files: &mut [LaneFile]) {
-    let mut retry_at = None::<Instant>;
+    let mut not_before = Instant::now();
     loop {
         let mut state = shared.lock();
-        // While the disk makes trouble, what comes in between waits.
-        while !state.closed && state.asked == state.answered && !(state.changed && retry_at.is_none()) {
-            let left = retry_at.map(|at| at.saturating_duration_since(Instant::now()));
-            match left {
-                None => state = shared.work.wait(state).unwrap_or_else(PoisonError::into_inner),
-                Some(Duration::ZERO) => break,
-                Some(left) => {
-                    state = shared.work.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
-                }
+        // What comes soon after a round waits, and while the disk makes trouble for longer.
+        while !state.closed && state.asked == state.answered {
+            if !state.changed && state.trouble.is_none() {
+                state = shared.work.wait(state).unwrap_or_else(PoisonError::into_inner);
+                continue;
             }
+            let left = not_before.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            state = shared.work.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
         let (asked, closed) = (state.asked, state.closed);
         state.changed = false;
@@ -262,7 +295,7 @@ fn write(shared: &Shared, files: &mut [LaneFile]) {
                 trouble.get_or_insert(error.to_string());
             }
         }
-        retry_at = trouble.is_some().then(|| Instant::now() + RETRY);
+        not_before = Instant::now() + if trouble.is_some() { RETRY } else { TOGETHER };
         let mut state = shared.lock();
         match (&trouble, state.trouble.is_some()) {
             (Some(trouble), false) => {
@@ -305,7 +338,7 @@ impl LaneFile {
                 let mut line = Vec::new();
                 // A line that a power cut left unfinished is passed over.
                 while reader.read_until(b'\n', &mut line)? > 0 && line.ends_with(b"\n") {
-                    lines.push(Line::from(std::mem::take(&mut line)));
+                    lines.push(Line { octets: std::mem::take(&mut line).into(), is_from_disk: true });
                 }
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -352,7 +385,7 @@ impl LaneFile {
             if !piece.is_empty() && piece.len() + line.len() > PIECE {
                 break;
             }
-            piece.extend_from_slice(line);
+            piece.extend_from_slice(&line.octets);
             numbers.push((number, line.len()));
         }
         (piece, numbers)
@@ -441,7 +474,7 @@ mod tests {
 
     fn waiting(spool: &Spool, lane: Lane) -> Vec<u32> {
         let lines = spool.oldest(lane, usize::MAX);
-        lines.iter().map(|line| serde_json::from_slice(line).unwrap()).collect()
+        lines.iter().map(|line| serde_json::from_slice(line.as_ref()).unwrap()).collect()
     }
 
     #[test]

@@ -50,7 +50,7 @@ impl SeonAppender {
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         if file.lost > 0 && file.of(now).is_ok() {
             let text = format!("{} lines were lost here because the log could not be written", file.lost);
-            let origin = Origin::of_gate(Some("log-records-dropped"), None);
+            let origin = Origin::of_gate(Some("log-records-dropped"));
             let loss = self.encoded(
                 &Record::builder().level(Level::Error).key_values(&origin).args(format_args!("{text}")).build(),
             )?;
@@ -196,7 +196,7 @@ mod tests {
     use chrono::{Days, TimeDelta};
 
     fn say(appender: &SeonAppender, now: DateTime<Local>, text: &str) {
-        let origin = Origin::of_gate(Some("a-code"), None);
+        let origin = Origin::of_gate(Some("a-code"));
         let mut builder = Record::builder();
         appender.append_at(now, &builder.key_values(&origin).args(format_args!("{text}")).build()).unwrap();
     }

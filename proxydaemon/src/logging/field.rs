@@ -79,6 +79,9 @@ impl Field {
 pub struct Fields(Vec<(Field, String)>);
 
 impl Fields {
+    /// No fields.
+    pub(super) const NONE: &'static Self = &Self(Vec::new());
+
     /// Of a record: its own, and those of the process that it does not set itself.
     pub(super) fn of(record: &Record<'_>) -> Self {
         let of_process = of_process();

@@ -205,15 +205,10 @@ impl GateLog {
     pub fn write(&self, pid: Pid, role: &str, record: &ChildRecord) {
         let Ok(sink) = SINK.read() else { return };
         let Sink::Gate(gate) = &*sink else { return };
-        let origin = |code| Origin {
-            role: word(role),
-            pid: pid.as_raw(),
-            session: record.session.clone(),
-            code,
-            fields: record.fields.clone(),
-        };
+        let session = record.session.as_deref();
+        let origin = |code| Origin { role, pid: pid.as_raw(), session, code, fields: &record.fields };
         if record.lost > 0 {
-            let loss = origin(Some("log-records-dropped".to_owned()));
+            let loss = origin(Some("log-records-dropped"));
             let lost = record.lost;
             gate.write(
                 &Record::builder()
@@ -228,7 +223,7 @@ impl GateLog {
                 return;
             }
         }
-        let origin = origin(record.code.clone());
+        let origin = origin(record.code.as_deref());
         let target = if record.level == Threshold::Fatal { FATAL } else { &record.target };
         gate.write(
             &Record::builder()
@@ -254,8 +249,9 @@ pub(super) struct GateSink {
 impl GateSink {
     /// Writes a record of the gate itself.
     pub(super) fn log(&self, record: &Record<'_>) {
-        let origin = Origin::of_gate(value_of(record, "code").as_deref(), session_of(record).as_deref());
-        let origin = Origin { fields: Fields::of(record), ..origin };
+        let [code, session] = [value_of(record, "code"), session_of(record)].map(|known| known.map(|text| word(&text)));
+        let fields = Fields::of(record);
+        let origin = Origin { session: session.as_deref(), fields: &fields, ..Origin::of_gate(code.as_deref()) };
         self.write(&record.to_builder().key_values(&origin).build());
     }
 
@@ -265,30 +261,29 @@ impl GateSink {
 }
 
 /// Who a record is from and what it is about, as the keys that the layouts read.
-pub(super) struct Origin {
-    role: String,
+pub(super) struct Origin<'a> {
+    role: &'a str,
     pid: i32,
-    session: Option<String>,
-    code: Option<String>,
-    fields: Fields,
+    session: Option<&'a str>,
+    code: Option<&'a str>,
+    fields: &'a Fields,
 }
 
-impl Origin {
-    pub(super) fn of_gate(code: Option<&str>, session: Option<&str>) -> Self {
-        let (code, session) = (code.map(word), session.map(word));
-        Self { role: "gate".to_owned(), pid: Pid::this().as_raw(), session, code, fields: Fields::default() }
+impl<'a> Origin<'a> {
+    pub(super) fn of_gate(code: Option<&'a str>) -> Self {
+        Self { role: "gate", pid: Pid::this().as_raw(), session: None, code, fields: Fields::NONE }
     }
 }
 
-impl Source for Origin {
+impl Source for Origin<'_> {
     fn visit<'kvs>(&'kvs self, visitor: &mut dyn VisitSource<'kvs>) -> Result<(), Error> {
-        visitor.visit_pair(Key::from("role"), Value::from(self.role.as_str()))?;
+        visitor.visit_pair(Key::from("role"), Value::from(self.role))?;
         visitor.visit_pair(Key::from("pid"), Value::from(self.pid))?;
-        if let Some(session) = &self.session {
-            visitor.visit_pair(Key::from("session"), Value::from(session.as_str()))?;
+        if let Some(session) = self.session {
+            visitor.visit_pair(Key::from("session"), Value::from(session))?;
         }
-        if let Some(code) = &self.code {
-            visitor.visit_pair(Key::from("code"), Value::from(code.as_str()))?;
+        if let Some(code) = self.code {
+            visitor.visit_pair(Key::from("code"), Value::from(code))?;
         }
         for (field, value) in self.fields.iter() {
             visitor.visit_pair(Key::from(field.name()), Value::from(value))?;

@@ -15,11 +15,12 @@ use std::fmt::Write as _;
 
 use chrono::{DateTime, Local};
 use log::Record;
+use log::kv::{Error, Key, Value, VisitSource};
 use log4rs::config::{Deserialize, Deserializers};
 use log4rs::encode::{Encode, Write};
 
+use super::Threshold;
 use super::advice::advice_for;
-use super::{Threshold, value_of};
 
 #[derive(Debug)]
 pub(super) struct SeonLayout;
@@ -32,18 +33,45 @@ impl Encode for SeonLayout {
 
 /// The whole line, with the line break.
 fn line(time: DateTime<Local>, record: &Record<'_>) -> String {
-    let column = |key| value_of(record, key).unwrap_or_else(|| "-".to_owned());
-    let mut line = time.format("%Y-%m-%dT%H:%M:%S%.3f%:z").to_string();
-    // Writing into a string cannot fail.
-    let _ = write!(line, " {:<5} {}[{}]", Threshold::of(record.metadata()), column("role"), column("pid"));
-    let _ = write!(line, " {} {} ", column("session"), column("code"));
-    escape_into(&mut line, &record.args().to_string());
+    let mut columns = Columns::default();
+    // A visitor of ours does not fail.
+    let _ = record.key_values().visit(&mut columns);
+    let [role, pid, session, code] = columns.0.map(|value| value.unwrap_or_else(|| "-".to_owned()));
+    let mut line = String::with_capacity(512);
+    // Nor does writing into a string.
+    let _ = write!(line, "{}", time.format("%Y-%m-%dT%H:%M:%S%.3f%:z"));
+    let _ = write!(line, " {:<5} {role}[{pid}] {session} {code} ", Threshold::of(record.metadata()));
+    match record.args().as_str() {
+        Some(message) => escape_into(&mut line, message),
+        None => escape_into(&mut line, &record.args().to_string()),
+    }
     if let Some(advice) = advice_for(record) {
         let end = if line.ends_with('.') { "" } else { "." };
         let _ = write!(line, "{end} To do: {advice}");
     }
     line.push('\n');
     line
+}
+
+/// What a record says of the columns: role, PID, session, code. Of a key that comes twice the first one counts.
+#[derive(Default)]
+struct Columns([Option<String>; 4]);
+
+impl<'kvs> VisitSource<'kvs> for Columns {
+    fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), Error> {
+        let [role, pid, session, code] = &mut self.0;
+        let column = match key.as_str() {
+            "role" => role,
+            "pid" => pid,
+            "session" => session,
+            "code" => code,
+            _ => return Ok(()),
+        };
+        if column.is_none() {
+            *column = Some(value.to_string()).filter(|text| !text.is_empty());
+        }
+        Ok(())
+    }
 }
 
 fn escape_into(line: &mut String, message: &str) {

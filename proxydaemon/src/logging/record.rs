@@ -98,7 +98,9 @@ impl ChildRecord {
 
     /// The octets for the socket.
     pub(super) fn encode(&self) -> Vec<u8> {
-        let start = vec![RECORD];
+        // Most fit, and nothing is moved while they grow.
+        let mut start = Vec::with_capacity(2048);
+        start.push(RECORD);
         // Serialising strings and integers into memory cannot fail; a record that did would be dropped as malformed.
         postcard::to_extend(self, start).unwrap_or_default()
     }

@@ -13,7 +13,7 @@
 
 use std::fmt::Write as _;
 
-use chrono::{DateTime, Local};
+use chrono::{DateTime, Local, SecondsFormat};
 use log::Record;
 use log::kv::{Error, Key, Value, VisitSource};
 use log4rs::config::{Deserialize, Deserializers};
@@ -37,9 +37,9 @@ fn line(time: DateTime<Local>, record: &Record<'_>) -> String {
     // A visitor of ours does not fail.
     let _ = record.key_values().visit(&mut columns);
     let [role, pid, session, code] = columns.0.map(|value| value.unwrap_or_else(|| "-".to_owned()));
-    let mut line = String::with_capacity(512);
+    let mut line = time.to_rfc3339_opts(SecondsFormat::Millis, false);
+    line.reserve(512);
     // Nor does writing into a string.
-    let _ = write!(line, "{}", time.format("%Y-%m-%dT%H:%M:%S%.3f%:z"));
     let _ = write!(line, " {:<5} {role}[{pid}] {session} {code} ", Threshold::of(record.metadata()));
     match record.args().as_str() {
         Some(message) => escape_into(&mut line, message),

@@ -497,6 +497,23 @@ mod tests {
     }
 
     #[test]
+    fn what_comes_soon_after_a_round_is_written_though_nobody_asks_for_it() {
+        let scratch = tempfile::tempdir().unwrap();
+        let spool = open(&scratch);
+        for report in 1..=3_u32 {
+            assert!(spool.add(Events, &report));
+            let deadline = Instant::now() + SOON;
+            let mut state = spool.shared.lock();
+            while state.of(Events).written < u64::from(report) {
+                let left = deadline.saturating_duration_since(Instant::now());
+                assert!(!left.is_zero(), "{report} is not written");
+                state = spool.shared.done.wait_timeout(state, left).unwrap().0;
+            }
+        }
+        assert_eq!(std::fs::read_to_string(scratch.path().join("events.spool")).unwrap(), "1\n2\n3\n");
+    }
+
+    #[test]
     fn the_file_does_not_keep_what_is_delivered() {
         let scratch = tempfile::tempdir().unwrap();
         let spool = open(&scratch);

@@ -184,6 +184,32 @@ fn what_waits_from_before_a_restart_is_delivered() {
 }
 
 #[test]
+fn a_damaged_line_of_the_spool_is_passed_over_and_the_others_arrive_as_they_were_told() {
+    let scratch = tempfile::tempdir().unwrap();
+    run(async {
+        let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let reporter = begin(api(closed), &scratch);
+        reporter.tell(Tell::Inside(report("first")));
+        reporter.tell(Tell::Inside(report("second")));
+        reporter.flush(Duration::ZERO).await;
+    });
+    let file = scratch.path().join("events.spool");
+    let told = std::fs::read_to_string(&file).unwrap();
+    let [first, second] = told.lines().collect::<Vec<_>>()[..] else { panic!("{told}") };
+    let whole = [first, second].map(|line| serde_json::from_str::<Value>(line).unwrap());
+    std::fs::write(&file, format!("{first}\n{}\n{{}}\n{second}\n", &second[..second.len() / 2])).unwrap();
+    let (arrives, arrivals) = mpsc::channel();
+    run(async {
+        let healthy = backend(Box::new(move |path, body| {
+            arrives.send(body.clone()).unwrap();
+            Some(taken(path))
+        }));
+        let _reporter = begin(healthy, &scratch);
+        assert_eq!(arrived(arrivals, "events", 2).await, whole);
+    });
+}
+
+#[test]
 fn a_flood_from_the_dmz_drops_nothing_of_the_inside_and_comes_after_it() {
     let scratch = tempfile::tempdir().unwrap();
     run(async {

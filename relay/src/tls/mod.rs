@@ -25,20 +25,20 @@ use crate::loss::Loss;
 use crate::sending::send;
 use connection::{Connection, Speak, Step};
 
-/// Octets read in one go: with half of it a session wakes the next process more often, which costs about an eighth more.
-pub(crate) const LARGEST_READ: usize = 128 * 1024;
+/// Octets read in one go: with half of it a session wakes the next process more often, which costs a twentieth more.
+pub(crate) const LARGEST_READ: usize = 256 * 1024;
 
 /// Between plaintext and ciphertext that lie in one buffer: the plaintext of one record (RFC 8446, 5.1).
 pub(crate) const GAP: usize = 16 * 1024;
 
 /// Octets of plaintext encrypted in one go. With what TLS adds they still fit what is sent in one go.
-const LARGEST_RUN: usize = 160 * 1024;
+const LARGEST_RUN: usize = 288 * 1024;
 
 /// Room for one whole TLS record of ours (alert, handshake message) beside a full run.
 const RECORD_ROOM: usize = 20 * 1024;
 
 /// Room for a run's record headers, tags and nonces: at most 40 octets for each of its records of 16 KiB.
-const OVERHEAD: usize = 4 * 1024;
+const OVERHEAD: usize = 8 * 1024;
 
 /// Result of reading from a peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,6 +1,5 @@
 //! TCP sockets as the gate makes them: listeners, accepted connections, connections from a given address.
 
-use std::ffi::OsString;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -34,7 +33,8 @@ impl Listener {
     /// # Errors
     /// The address is in use, not of this host, or not permitted; out of descriptors.
     pub fn bind(address: SocketAddr, backlog: u16) -> io::Result<Self> {
-        let socket = unconnected(address)?;
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let socket = socket(family(address), SockType::Stream, flags, None)?;
         setsockopt(&socket, sockopt::ReuseAddr, &true)?;
         if address.is_ipv6() {
             setsockopt(&socket, sockopt::Ipv6V6Only, &true)?;
@@ -141,7 +141,8 @@ pub fn connect_unless(
     watched: &[BorrowedFd<'_>],
     gives_up: &mut dyn FnMut() -> bool,
 ) -> io::Result<TcpStream> {
-    let socket = unconnected(to)?;
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let socket = socket(family(to), SockType::Stream, flags, None)?;
     if let Some(from) = from {
         // The port is chosen at connect, so that connections to different peers can share it.
         setsockopt(&socket, sockopt::IpBindAddressNoPort, &true)?;
@@ -185,19 +186,6 @@ pub fn can_call_from(address: IpAddr) -> io::Result<()> {
     Ok(bind(socket.as_raw_fd(), &SockaddrStorage::from(SocketAddr::new(address, 0)))?)
 }
 
-/// A socket for connections from or to `address`, which never waits.
-fn unconnected(address: SocketAddr) -> io::Result<OwnedFd> {
-    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-    let socket = socket(family(address), SockType::Stream, flags, None)?;
-    if address.ip().is_loopback() {
-        // Within a host nothing is congested. Where BBR is the system's choice, timers would let go what is sent in small
-        // portions, which costs more than the transport itself; once there is a connection, another choice leaves the pace.
-        // Any process may choose this one, and without it all goes on as the system has it.
-        let _ = setsockopt(&socket, sockopt::TcpCongestion, &OsString::from("reno"));
-    }
-    Ok(socket)
-}
-
 fn family(address: SocketAddr) -> AddressFamily {
     if address.is_ipv6() { AddressFamily::Inet6 } else { AddressFamily::Inet }
 }
@@ -233,19 +221,6 @@ mod tests {
         client.write_all(b"x").unwrap();
         assert!(wait_ready(&stream, PollFlags::POLLIN, Some(soon())).unwrap());
         assert_eq!(stream.read(&mut [0]).unwrap(), 1);
-    }
-
-    #[test]
-    fn nothing_is_paced_within_the_host() {
-        use nix::sys::socket::getsockopt;
-        let listener = Listener::bind(loopback("127.0.0.1:0"), 16).unwrap();
-        let client = connect(listener.address().unwrap(), None, soon()).unwrap();
-        assert!(wait_ready(&listener, PollFlags::POLLIN, Some(soon())).unwrap());
-        let accepted = listener.accept().unwrap().unwrap().stream;
-        for stream in [client, accepted] {
-            let choice = getsockopt(&stream, sockopt::TcpCongestion).unwrap();
-            assert_eq!(choice.to_str().unwrap().trim_end_matches('\0'), "reno");
-        }
     }
 
     #[test]

@@ -7,15 +7,17 @@ use std::process::Command;
 
 use super::chain::{LARGE, SMALL, of};
 use super::load::{self, Bulk};
+use super::network;
 use super::options::Options;
 use super::proxy;
 use super::table::Table;
 use super::topology::Peer;
 use super::world::World;
 use crate::harness::{Process, Scratch, Trouble, binary};
+use crate::pki::KeyKind;
 
 /// Measures both in rounds in which they take turns, and prints the ratios. Nothing is written.
-pub fn run(options: &Options, revision: &str, world: &World) -> Result<(), Trouble> {
+pub fn run(options: &Options, revision: &str) -> Result<(), Trouble> {
     let own = binary("seon_proxyserver2")?;
     let target = own.ancestors().nth(2).unwrap_or(Path::new("target")).to_owned();
     let scratch = Scratch::new()?;
@@ -24,19 +26,36 @@ pub fn run(options: &Options, revision: &str, world: &World) -> Result<(), Troub
     let earlier = target.join("against");
     tree.cargo(&["build", "--release", "--workspace", "--bins", "--quiet"], &earlier)?;
 
+    let trees = [
+        Tree { peer: Peer::Proxy, directory: here(), target: &target, programs: None },
+        Tree { peer: Peer::Earlier, directory: &tree.path, target: &earlier, programs: Some(earlier.join("release")) },
+    ];
+    for tree in &trees {
+        // Built here, as cargo may have to fetch something: where chains are measured it could not.
+        codec(tree.directory, tree.target)?;
+    }
+    network::within(|| measure(options, revision, &trees))
+}
+
+/// One of the two that are compared.
+struct Tree<'a> {
+    peer: Peer,
+    directory: &'a Path,
+    target: &'a Path,
+    programs: Option<PathBuf>,
+}
+
+fn measure(options: &Options, revision: &str, trees: &[Tree<'_>]) -> Result<(), Trouble> {
+    let world = World::new(KeyKind::P256)?;
     let caller = world.caller()?;
     let mut table = Table::default();
-    let trees = [
-        (Peer::Proxy, here(), &target, None),
-        (Peer::Earlier, tree.path.as_path(), &earlier, Some(earlier.join("release"))),
-    ];
     let mut topologies = Vec::new();
-    for (peer, _, _, programs) in &trees {
-        topologies.push((*peer, proxy::start(world, programs.as_deref(), None).map_err(of(*peer))?));
+    for Tree { peer, programs, .. } in trees {
+        topologies.push((*peer, proxy::start(&world, programs.as_deref(), None).map_err(of(*peer))?));
     }
     for round in 0..options.rounds {
         eprintln!("round {} of {}", round + 1, options.rounds);
-        for (peer, directory, target, _) in &trees {
+        for Tree { peer, directory, target, .. } in trees {
             for (name, nanoseconds) in codec(directory, target)? {
                 table.add(&format!("codec: {name}, ns"), *peer, nanoseconds);
             }

@@ -11,6 +11,7 @@ mod figures;
 mod growth;
 mod haproxy;
 mod load;
+mod network;
 mod nginx;
 pub mod oftp2;
 pub mod options;
@@ -37,10 +38,14 @@ use world::World;
 /// Measures what `options` ask for, prints it, and writes it down.
 pub fn run(options: &Options) -> Result<(), Trouble> {
     raise_descriptors();
-    let ecdsa = World::new(KeyKind::P256)?;
-    if let Some(revision) = &options.against {
-        return against::run(options, revision, &ecdsa);
+    match &options.against {
+        Some(revision) => against::run(options, revision),
+        None => network::within(|| measure(options)),
     }
+}
+
+fn measure(options: &Options) -> Result<(), Trouble> {
+    let ecdsa = World::new(KeyKind::P256)?;
     let present = present(options);
     let rsa = World::new(KeyKind::Rsa2048)?;
     if chain::MEASURES.iter().any(|measure| options.wants(*measure)) {

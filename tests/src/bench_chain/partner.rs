@@ -1,13 +1,10 @@
 //! A partner of the load: one OFTP2 session over mutual TLS, with blocking calls.
 
-use std::ffi::OsString;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, SockaddrStorage, setsockopt, socket, sockopt};
 use rustls::client::Resumption;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject;
@@ -69,7 +66,7 @@ impl Caller {
 
     /// Connects, shakes hands, and waits for the SSRM.
     pub fn call(&self, address: SocketAddr, shape: Shape) -> io::Result<Partner> {
-        let socket = connect(address)?;
+        let socket = TcpStream::connect(address)?;
         socket.set_nodelay(true)?;
         socket.set_read_timeout(Some(PATIENCE))?;
         socket.set_write_timeout(Some(PATIENCE))?;
@@ -148,16 +145,6 @@ impl Partner {
         rustls::Stream::new(&mut self.tls, &mut self.socket).read_exact(&mut octets)?;
         Ok(octets)
     }
-}
-
-/// With a congestion control that has no pace of its own, as BBR has by timers: that would be measured, rather than who is
-/// to be measured. It must be chosen before there is a connection.
-fn connect(address: SocketAddr) -> io::Result<TcpStream> {
-    let family = if address.is_ipv6() { AddressFamily::Inet6 } else { AddressFamily::Inet };
-    let socket = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
-    setsockopt(&socket, sockopt::TcpCongestion, &OsString::from("reno"))?;
-    socket::connect(socket.as_raw_fd(), &SockaddrStorage::from(address))?;
-    Ok(TcpStream::from(socket))
 }
 
 fn is(came: &[u8], expected: &[u8]) -> io::Result<()> {

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use super::network;
 use super::options::Options;
 use super::topology::Peer;
 use crate::harness::Trouble;
@@ -62,7 +63,6 @@ fn machine(options: &Options) -> String {
     let memory = memory.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok()).unwrap_or_default() >> 20;
     let mut versions: Vec<String> = Peer::USUAL.iter().filter_map(|peer| peer.version().ok()).collect();
     versions.dedup();
-    let congestion = fs::read_to_string("/proc/sys/net/ipv4/tcp_congestion_control").unwrap_or_default();
     let directory = env!("CARGO_MANIFEST_DIR");
     format!(
         "Commit {}, {}, {} rounds, on {}: {cores} cores of {model}, {memory} GiB, TCP with {}. With {}; {}; load by rustls with aws-lc.",
@@ -70,7 +70,7 @@ fn machine(options: &Options) -> String {
         said("date", &["+%Y-%m-%d"]),
         options.rounds,
         said("uname", &["-srm"]),
-        congestion.trim(),
+        network::congestion_control(),
         versions.join("; "),
         said("rustc", &["--version"]),
     )

@@ -3,8 +3,7 @@
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use nix::poll::PollFlags;
-use proxydaemon::descriptors::{Channel, wait_ready};
+use proxydaemon::descriptors::Channel;
 use proxydaemon::logging::ChildLog;
 use proxylink::pairing::{Direction, KeyHash, SessionId};
 use proxylink::record::{SessionOutcome, SessionReport};
@@ -22,8 +21,7 @@ pub fn session(assignment: &Assignment, agent: &Channel, log: &ChildLog) {
     let Some(words) = attempts::inside_words_of(assignment.peer.ip()) else { return };
     let said = say(words, assignment, agent, log);
     log::debug!("evil session: {words}: {said:?}");
-    let deadline = Instant::now() + PATIENCE;
-    while wait_ready(agent, PollFlags::empty(), Some(deadline)).is_ok_and(|ready| ready) {}
+    attempts::idle(PATIENCE);
     log::error!("evil session: {words}: nobody minded");
 }
 

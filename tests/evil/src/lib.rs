@@ -11,12 +11,27 @@ use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::str::FromStr;
+use std::time::{Duration, Instant};
 
+use nix::poll::{PollTimeout, poll};
 use nix::sys::ptrace;
 use nix::sys::signal::kill;
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use nix::sys::uio::{RemoteIoVec, process_vm_readv};
 use nix::unistd::{Pid, truncate};
+
+/// Does nothing for so long, by the one call with which a confined session may wait.
+pub fn idle(time: Duration) {
+    let deadline = Instant::now() + time;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return;
+        }
+        // Nothing is waited for: what has hung up would be ready at once, again and again.
+        let _ = poll(&mut [], PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX));
+    }
+}
 
 /// Names the attempt of a gate or a role, as `ROLE:ATTEMPT`.
 pub const ORDER: &str = "EVIL";

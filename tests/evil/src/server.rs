@@ -5,8 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use nix::poll::PollFlags;
-use proxydaemon::descriptors::{Channel, SealedFile, wait_ready};
+use proxydaemon::descriptors::{Channel, SealedFile};
 use proxydaemon::exit::ExitCode;
 use proxydaemon::logging::ChildLog;
 use proxylink::message::SignRequest;
@@ -33,8 +32,7 @@ pub fn session(belongings: &Belongings, around: &Around, log: &ChildLog) -> Opti
     let said = say(words, &belongings.switchboard, around, log);
     // What it is ended for may come before its last word is out.
     log::debug!("evil session: {words}: {said:?}");
-    let deadline = Instant::now() + PATIENCE;
-    while wait_ready(&belongings.socket, PollFlags::empty(), Some(deadline)).is_ok_and(|ready| ready) {}
+    attempts::idle(PATIENCE);
     log::error!("evil session: {words}: nobody minded");
     Some(ExitCode::Ok)
 }
@@ -94,8 +92,7 @@ fn send_with(channel: &Channel, octets: &[u8], descriptors: &[BorrowedFd<'_>]) -
         if !full || Instant::now() > deadline {
             return sent;
         }
-        // Nothing comes here; it is the time that counts.
-        wait_ready(channel, PollFlags::empty(), Some(Instant::now() + Duration::from_millis(10)))?;
+        attempts::idle(Duration::from_millis(10));
     }
 }
 

@@ -39,10 +39,7 @@ impl Agent {
         self.expiries.configure(config.expiries.clone());
         self.doubts.begin_anew();
         self.reporter.tell(Tell::Configured);
-        if let Some(old) = self.config.replace(config) {
-            // Hundreds of MiB with large CRLs; to give them back takes a while.
-            tokio::task::spawn_blocking(move || drop(old));
-        }
+        self.config = Some(config);
         self.etag = etag;
         self.judge_running();
         self.listen_to_stations();

@@ -39,6 +39,8 @@ fn a_called_partner_that_no_longer_stands_loses_its_session_also_by_the_next_age
     let line = chain.client_says("session-withdrawn")?;
     assert!(line.contains("partner-disabled"), "{line}");
     ends_with_05(second)?;
+    // What an agent has heard last dies with it; the record of this session is not to be that.
+    chain.scripted_backend().wait_for_record("OTHER", PATIENCE, |record| record["partner"] == "OTHER")?;
 
     let gate = chain.client().pid();
     let agent = || table::below(gate).into_iter().find(|entry| entry.name.starts_with("agent")).map(|entry| entry.pid);

@@ -149,7 +149,8 @@ fn files_go_both_ways_in_one_session() -> Result<(), Trouble> {
 }
 
 /// What the sockets of three connections hold at most, with the buffer that is being sent; the last figure of tcp(7)'s
-/// `tcp_rmem` and `tcp_wmem` is the largest size of one.
+/// `tcp_rmem` and `tcp_wmem` is the largest size of one. Where that is more than the 98 MB that a credit of 999 lets a partner
+/// send, only the memory of the sessions tells who stores what comes.
 fn held_on_the_way() -> u64 {
     let largest = |name: &str| -> u64 {
         let sizes = std::fs::read_to_string(format!("/proc/sys/net/ipv4/{name}")).unwrap();

@@ -93,9 +93,12 @@ impl AsRef<[u8]> for Line {
     }
 }
 
-/// From one round of writing to the next one that nobody asks for: what comes meanwhile is written together. Each round costs
-/// the disk a commit for each lane that has changed, and a session tells several things.
-const TOGETHER: Duration = Duration::from_millis(100);
+/// From one round of writing to the next one that nobody asks for: what comes meanwhile is written together. What is written
+/// outlives the agent.
+const TOGETHER: Duration = Duration::from_millis(10);
+/// From one commit to the disk to the next one that nobody asks for. Each costs much, for each lane that has changed, and a
+/// session tells several things. What is committed outlives a power cut.
+const COMMITTED: Duration = Duration::from_millis(100);
 /// Between two attempts to write while the disk makes trouble, and to make a file shorter that could not be.
 const RETRY: Duration = Duration::from_secs(15);
 /// Octets that are written at once.
@@ -271,31 +274,41 @@ impl Drop for Last {
 
 /// The thread that writes.
 fn write(shared: &Shared, files: &mut [LaneFile]) {
-    let mut not_before = Instant::now();
+    let (mut not_before, mut next_commit) = (Instant::now(), Instant::now());
+    // The last round committed nothing.
+    let mut owed = false;
     loop {
         let mut state = shared.lock();
         // What comes soon after a round waits, and while the disk makes trouble for longer.
         while !state.closed && state.asked == state.answered {
-            if !state.changed && state.trouble.is_none() {
+            let to_write = (state.changed || state.trouble.is_some()).then_some(not_before);
+            let to_commit = owed.then_some(next_commit.max(not_before));
+            let Some(at) = to_write.into_iter().chain(to_commit).min() else {
                 state = shared.work.wait(state).unwrap_or_else(PoisonError::into_inner);
                 continue;
-            }
-            let left = not_before.saturating_duration_since(Instant::now());
+            };
+            let left = at.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 break;
             }
             state = shared.work.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
         let (asked, closed) = (state.asked, state.closed);
+        let commit = closed || asked != state.answered || Instant::now() >= next_commit;
         state.changed = false;
         drop(state);
         let mut trouble = None;
         for file in &mut *files {
-            if let Err(error) = file.write(shared) {
+            if let Err(error) = file.write(shared, commit) {
                 trouble.get_or_insert(error.to_string());
             }
         }
-        not_before = Instant::now() + if trouble.is_some() { RETRY } else { TOGETHER };
+        let now = Instant::now();
+        not_before = now + if trouble.is_some() { RETRY } else { TOGETHER };
+        owed = !commit;
+        if commit {
+            next_commit = now + COMMITTED;
+        }
         let mut state = shared.lock();
         match (&trouble, state.trouble.is_some()) {
             (Some(trouble), false) => {
@@ -324,6 +337,8 @@ struct LaneFile {
     lines: VecDeque<(u64, usize)>,
     /// Octets of those.
     gone: u64,
+    /// Something was written since the last commit to the disk.
+    uncommitted: bool,
     /// Writing has failed.
     doubtful: bool,
     shorten_after: Option<Instant>,
@@ -347,11 +362,21 @@ impl LaneFile {
         let octets = lines.iter().map(|line| line.len() as u64).sum();
         let file = directory.append(lane.file(), 0o600).ok().map(|file| Appending::new(file, octets));
         let numbered = (0..).zip(lines.iter().map(|line| line.len())).collect();
-        Ok((Self { directory, lane, file, lines: numbered, gone: 0, doubtful: false, shorten_after: None }, lines))
+        let file = Self {
+            directory,
+            lane,
+            file,
+            lines: numbered,
+            gone: 0,
+            uncommitted: false,
+            doubtful: false,
+            shorten_after: None,
+        };
+        Ok((file, lines))
     }
 
-    /// Writes what is not written, and drops what is delivered when that pays.
-    fn write(&mut self, shared: &Shared) -> io::Result<()> {
+    /// Writes what is not written. To commit is to have the disk keep it, and to drop what is delivered when that pays.
+    fn write(&mut self, shared: &Shared, commit: bool) -> io::Result<()> {
         if std::mem::take(&mut self.doubtful) {
             self.reopen(shared);
         }
@@ -370,8 +395,15 @@ impl LaneFile {
             }
             shared.lock().of(self.lane).written = numbers.last().map_or(0, |(last, _)| last + 1);
             self.lines.extend(numbers);
+            self.uncommitted = true;
+        }
+        if !commit {
+            return Ok(());
+        }
+        if let Some(file) = self.file.as_ref().filter(|_| self.uncommitted) {
             file.store().sync_data()?;
         }
+        self.uncommitted = false;
         self.shorten(shared)
     }
 

@@ -3,8 +3,11 @@
 //! Only to be made in a process that was forked before it had a runtime.
 
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -18,6 +21,12 @@ use crate::signals::{Arrived, Signal, SignalFd, Signals};
 /// Room that is made for a message at first: most fit, and nothing is moved while they grow.
 const USUAL: usize = 2048;
 
+/// Messages that wait for room at most: more than a burst of sessions brings about.
+const MOST_POSTED: usize = 16_384;
+/// Until it is looked whether the other end has made room. The kernel may let no more than ten messages be under way
+/// (`net.unix.max_dgram_qlen`).
+const ROOM_AFTER: Duration = Duration::from_millis(1);
+
 thread_local! {
     /// Where the messages of all channels of this thread are received, one after the other. Its pages are those of the largest
     /// message that has come.
@@ -29,6 +38,8 @@ thread_local! {
 pub struct AsyncChannel {
     channel: AsyncFd<Channel>,
     largest: usize,
+    /// What was posted and waits for room, in its order.
+    posted: Mutex<VecDeque<(Vec<u8>, Vec<OwnedFd>)>>,
 }
 
 impl AsyncChannel {
@@ -40,16 +51,21 @@ impl AsyncChannel {
         // SAFETY: the channel owns its descriptor, answers the same number always and stays open until it is dropped, which
         // happens within the `AsyncFd`.
         let channel = unsafe { AsyncFd::register_with_interest(channel, Interest::READABLE) }?;
-        Ok(Self { channel, largest })
+        Ok(Self { channel, largest, posted: Mutex::default() })
     }
 
-    /// Waits for the next message and the descriptors that came with it; `None` when the other end is gone. Cancel-safe.
+    /// Waits for the next message and the descriptors that came with it; `None` when the other end is gone. Meanwhile what was
+    /// posted goes out. Cancel-safe.
     ///
     /// # Errors
     /// As `recvmsg`; `InvalidData` for octets that are no message.
     pub async fn receive<M: DeserializeOwned>(&self) -> io::Result<Option<(M, Vec<OwnedFd>)>> {
         loop {
-            let mut ready = self.channel.readable().await?;
+            let waits = self.flush();
+            let mut ready = tokio::select! {
+                ready = self.channel.readable() => ready?,
+                () = tokio::time::sleep(ROOM_AFTER), if waits => continue,
+            };
             match self.try_receive() {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready.clear_ready(),
                 received => return received,
@@ -79,12 +95,56 @@ impl AsyncChannel {
     /// # Errors
     /// As `sendmsg`; `InvalidInput` for a message beyond the bound.
     pub fn send<M: Serialize>(&self, message: &M, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+        self.channel.get_ref().try_send(&self.encoded(message)?, descriptors)
+    }
+
+    /// Sends a message, in its turn: when there is no room for it now it waits, and goes out while [`AsyncChannel::receive`]
+    /// waits. For the other end that reads all it gets, but may be busy.
+    ///
+    /// # Errors
+    /// As [`AsyncChannel::send`]; `WouldBlock` only when more waits than any burst brings about.
+    pub fn post<M: Serialize>(&self, message: &M, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+        let octets = self.encoded(message)?;
+        let mut posted = self.posted();
+        if posted.is_empty() {
+            match self.channel.get_ref().try_send(&octets, descriptors) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                done => return done,
+            }
+        }
+        if posted.len() >= MOST_POSTED {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let descriptors: io::Result<_> = descriptors.iter().map(BorrowedFd::try_clone_to_owned).collect();
+        posted.push_back((octets, descriptors?));
+        Ok(())
+    }
+
+    /// Sends what was posted, as far as there is room; whether some of it waits.
+    fn flush(&self) -> bool {
+        let mut posted = self.posted();
+        while let Some((octets, descriptors)) = posted.front() {
+            let descriptors: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
+            match self.channel.get_ref().try_send(octets, &descriptors) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return true,
+                // Sent; or the other end is gone, which receiving tells.
+                _ => drop(posted.pop_front()),
+            }
+        }
+        false
+    }
+
+    fn posted(&self) -> MutexGuard<'_, VecDeque<(Vec<u8>, Vec<OwnedFd>)>> {
+        self.posted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn encoded<M: Serialize>(&self, message: &M) -> io::Result<Vec<u8>> {
         let octets = postcard::to_extend(message, Vec::with_capacity(USUAL))
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
         if octets.len() > self.largest {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("a message of {} octets", octets.len())));
         }
-        self.channel.get_ref().try_send(&octets, descriptors)
+        Ok(octets)
     }
 }
 
@@ -148,7 +208,7 @@ mod tests {
     use std::os::fd::AsFd;
 
     fn within_a_runtime<T>(work: impl Future<Output = T>) -> T {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(work)
     }
 
@@ -178,6 +238,30 @@ mod tests {
                 assert_eq!(other.receive::<bool>().await.unwrap_err().kind(), io::ErrorKind::InvalidData, "{octets:?}");
             }
             assert_eq!(other.send(&vec![0_u8; 9], &[]).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+        });
+    }
+
+    #[test]
+    fn what_is_posted_waits_for_room_and_comes_in_its_order_with_its_descriptors() {
+        within_a_runtime(async {
+            let (one, other) = Channel::pair().unwrap();
+            let (one, other) = (AsyncChannel::new(one, 64).unwrap(), AsyncChannel::new(other, 64).unwrap());
+            let (kept, _) = Channel::pair().unwrap();
+            for number in 0..5000_u32 {
+                let descriptors = if number % 100 == 0 { vec![kept.as_fd()] } else { Vec::new() };
+                one.post(&number, &descriptors).unwrap();
+            }
+            assert!(!one.posted().is_empty(), "the kernel takes all at once, which no test needs");
+            let take_all = async {
+                for expected in 0..5000_u32 {
+                    let (number, descriptors) = other.receive::<u32>().await.unwrap().unwrap();
+                    assert_eq!((number, descriptors.len()), (expected, usize::from(expected % 100 == 0)));
+                }
+            };
+            tokio::select! {
+                () = take_all => {}
+                _ = one.receive::<u32>() => panic!("nothing was said"),
+            }
         });
     }
 

@@ -66,9 +66,6 @@ impl DerefMut for Pages {
 
 impl Drop for Pages {
     fn drop(&mut self) {
-        if SMALL.load(Ordering::Relaxed) {
-            return; // the end of the process takes all of them at once, which costs it less
-        }
         // SAFETY: the mapping is ours and no reference into it outlives `self`.
         let _ = unsafe { munmap(self.start, self.capacity.get()) };
     }
@@ -82,8 +79,7 @@ unsafe impl Sync for Pages {}
 /// Whether [`stay_small`] was called.
 static SMALL: AtomicBool = AtomicBool::new(false);
 
-/// For a process that serves one session and ends with it: it gets no huge pages, whatever it touches, and the buffers that
-/// it is done with it leaves to its end.
+/// For a process that serves one session and ends with it: it gets no huge pages, whatever it touches.
 pub(crate) fn stay_small() {
     // SAFETY: passes integers only. A kernel without huge pages refuses, which is as good.
     unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0) };

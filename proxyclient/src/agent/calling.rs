@@ -116,7 +116,7 @@ impl Agent {
             return refuse(&channel, refused, None);
         }
         // Should it not be told now, the station counts as silent until its session ends.
-        let _ = self.gate.send(&FromAgent::Named(session), &[]);
+        let _ = self.gate.post(&FromAgent::Named(session), &[]);
         let Some(link) = self.up().map(|up| up.number) else { return };
         let since = now();
         let deadline = Instant::now() + within;

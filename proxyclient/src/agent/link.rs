@@ -156,7 +156,7 @@ impl Agent {
         self.end_calls(Situation::LinkDown, "the link to the proxyserver is gone for good");
         self.heartbeat();
         let seconds = self.config.as_ref().map_or(60, |config| config.snapshot.limits.drain_timeout.as_secs());
-        let _ = self.gate.send(&FromAgent::Drain { seconds, why: Drain::ServerGone }, &[]);
+        let _ = self.gate.post(&FromAgent::Drain { seconds, why: Drain::ServerGone }, &[]);
     }
 
     pub(super) fn hear_server(&mut self, link: u64, message: FromServer) {

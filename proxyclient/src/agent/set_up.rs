@@ -111,7 +111,7 @@ impl Agent {
         match addresses {
             Ok(addresses) => {
                 assignment.receive_daemon = addresses;
-                if self.gate.send(&FromAgent::Fork(session), &[]).is_err() {
+                if self.gate.post(&FromAgent::Fork(session), &[]).is_err() {
                     let text = "the gate does not take the order to fork".to_owned();
                     self.refuse(session, Refused { situation: Situation::LimitReached, text });
                 }
@@ -172,7 +172,7 @@ impl Agent {
         known.phase = Phase::Running;
         self.from_dmz.is_paired(session);
         if let Ok(kept) = postcard::to_allocvec(&known.kept()) {
-            let _ = self.gate.send(&FromAgent::Remember(session, kept.into()), &[]);
+            let _ = self.gate.post(&FromAgent::Remember(session, kept.into()), &[]);
         }
         let (partner, peer, ended) = (known.partner.clone(), known.peer, known.ended);
         let name = partner.as_deref().unwrap_or("(unknown)");

@@ -18,7 +18,7 @@ impl Agent {
             return;
         }
         let listening = wanted.clone().ok().map(Box::new);
-        if let Err(error) = self.gate.send(&FromAgent::Stations(listening), &[]) {
+        if let Err(error) = self.gate.post(&FromAgent::Stations(listening), &[]) {
             // Tried again with the next look at the configuration.
             return log::error!("the gate is not told where to listen to inside stations: {error}");
         }

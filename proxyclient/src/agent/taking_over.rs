@@ -9,11 +9,11 @@ impl Agent {
             Polled::Tell(situation, text) => self.report(situation, &text, None, None, None),
             Polled::TokenRefused(text) => {
                 Situation::TokenRefused.tell(&text);
-                let _ = self.gate.send(&FromAgent::Drain { seconds: 0, why: Drain::TokenRefused }, &[]);
+                let _ = self.gate.post(&FromAgent::Drain { seconds: 0, why: Drain::TokenRefused }, &[]);
             }
             Polled::Done => {
                 if !std::mem::replace(&mut self.begun, true) {
-                    let _ = self.gate.send(&FromAgent::Begun, &[]);
+                    let _ = self.gate.post(&FromAgent::Begun, &[]);
                 }
                 // Addresses of the host come and go without a new configuration.
                 self.listen_to_stations();
@@ -34,7 +34,7 @@ impl Agent {
         let tls12 = config.snapshot.minimum_tls == proxylink::snapshot::MinimumTls::Tls12;
         self.signer.use_key(config.identity.clone(), tls12, limits.handshake_timeout);
         let seconds = limits.drain_timeout.as_secs();
-        let _ = self.gate.send(&FromAgent::DrainTimeout { seconds }, &[]);
+        let _ = self.gate.post(&FromAgent::DrainTimeout { seconds }, &[]);
         let other_server = self.config.as_ref().is_some_and(|old| old.proxy_id != config.proxy_id);
         self.expiries.configure(config.expiries.clone());
         self.doubts.begin_anew();
@@ -81,7 +81,7 @@ impl Agent {
 
     /// Has the gate end a session; repeated until the gate has taken the order.
     pub(super) fn end(&mut self, session: SessionId) {
-        if self.gate.send(&FromAgent::End(session), &[]).is_err() {
+        if self.gate.post(&FromAgent::End(session), &[]).is_err() {
             self.unsent_ends.push(session);
         }
     }

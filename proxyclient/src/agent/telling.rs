@@ -103,6 +103,6 @@ impl Agent {
         };
         self.reporter.tell(Tell::Status(Box::new(status)));
         let standing = self.up().map_or(Standing::Unlinked, |up| Standing::Linked(up.listening.clone()));
-        let _ = self.gate.send(&FromAgent::Standing(standing), &[]);
+        let _ = self.gate.post(&FromAgent::Standing(standing), &[]);
     }
 }

@@ -198,7 +198,7 @@ impl Switchboard {
     fn ask_gate(&mut self) {
         while let Some(errand) = self.calls.next_errand() {
             let session = errand.session;
-            if let Err(error) = self.gate.send(&FromSwitchboard::Call(errand), &[]) {
+            if let Err(error) = self.gate.post(&FromSwitchboard::Call(errand), &[]) {
                 self.calls.answered(session);
                 let text = format!("the gate of the proxyserver does not take it: {error}");
                 self.call_failed(session, Refused { situation: Situation::LimitReached, text });

@@ -287,7 +287,7 @@ impl Switchboard {
     }
 
     fn to_gate(&self, message: &FromSwitchboard, descriptors: &[std::os::fd::BorrowedFd<'_>]) {
-        if let Err(error) = self.gate.send(message, descriptors) {
+        if let Err(error) = self.gate.post(message, descriptors) {
             log::error!("the gate does not take a message: {error}");
         }
     }

@@ -21,8 +21,9 @@ use crate::signals::{Arrived, Signal, SignalFd, Signals};
 /// Room that is made for a message at first: most fit, and nothing is moved while they grow.
 const USUAL: usize = 2048;
 
-/// Messages that wait for room at most: more than a burst of sessions brings about.
+/// Messages that wait for room at most, and octets in all of them: more than a burst of sessions brings about.
 const MOST_POSTED: usize = 16_384;
+const LARGEST_POSTED: usize = 32 * 1024 * 1024;
 /// Until it is looked whether the other end has made room. The kernel may let no more than ten messages be under way
 /// (`net.unix.max_dgram_qlen`).
 const ROOM_AFTER: Duration = Duration::from_millis(1);
@@ -39,7 +40,14 @@ pub struct AsyncChannel {
     channel: AsyncFd<Channel>,
     largest: usize,
     /// What was posted and waits for room, in its order.
-    posted: Mutex<VecDeque<(Vec<u8>, Vec<OwnedFd>)>>,
+    posted: Mutex<Posted>,
+}
+
+/// Messages that wait for room, with their descriptors.
+#[derive(Debug, Default)]
+struct Posted {
+    messages: VecDeque<(Vec<u8>, Vec<OwnedFd>)>,
+    octets: usize,
 }
 
 impl AsyncChannel {
@@ -106,35 +114,40 @@ impl AsyncChannel {
     pub fn post<M: Serialize>(&self, message: &M, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
         let octets = self.encoded(message)?;
         let mut posted = self.posted();
-        if posted.is_empty() {
+        if posted.messages.is_empty() {
             match self.channel.get_ref().try_send(&octets, descriptors) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 done => return done,
             }
         }
-        if posted.len() >= MOST_POSTED {
+        if posted.messages.len() >= MOST_POSTED || posted.octets + octets.len() > LARGEST_POSTED {
             return Err(io::ErrorKind::WouldBlock.into());
         }
         let descriptors: io::Result<_> = descriptors.iter().map(BorrowedFd::try_clone_to_owned).collect();
-        posted.push_back((octets, descriptors?));
+        let descriptors = descriptors?;
+        posted.octets += octets.len();
+        posted.messages.push_back((octets, descriptors));
         Ok(())
     }
 
     /// Sends what was posted, as far as there is room; whether some of it waits.
     fn flush(&self) -> bool {
         let mut posted = self.posted();
-        while let Some((octets, descriptors)) = posted.front() {
+        while let Some((octets, descriptors)) = posted.messages.front() {
             let descriptors: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
             match self.channel.get_ref().try_send(octets, &descriptors) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return true,
                 // Sent; or the other end is gone, which receiving tells.
-                _ => drop(posted.pop_front()),
+                _ => {
+                    posted.octets -= octets.len();
+                    posted.messages.pop_front();
+                }
             }
         }
         false
     }
 
-    fn posted(&self) -> MutexGuard<'_, VecDeque<(Vec<u8>, Vec<OwnedFd>)>> {
+    fn posted(&self) -> MutexGuard<'_, Posted> {
         self.posted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -251,7 +264,7 @@ mod tests {
                 let descriptors = if number % 100 == 0 { vec![kept.as_fd()] } else { Vec::new() };
                 one.post(&number, &descriptors).unwrap();
             }
-            assert!(!one.posted().is_empty(), "the kernel takes all at once, which no test needs");
+            assert!(!one.posted().messages.is_empty(), "the kernel takes all at once, which no test needs");
             let take_all = async {
                 for expected in 0..5000_u32 {
                     let (number, descriptors) = other.receive::<u32>().await.unwrap().unwrap();
@@ -261,6 +274,22 @@ mod tests {
             tokio::select! {
                 () = take_all => {}
                 _ = one.receive::<u32>() => panic!("nothing was said"),
+            }
+        });
+    }
+
+    #[test]
+    fn what_is_posted_to_an_end_that_reads_nothing_is_bounded() {
+        within_a_runtime(async {
+            for octets in [1, 1024 * 1024] {
+                let (one, _other) = Channel::pair().unwrap();
+                let one = AsyncChannel::new(one, 2 * 1024 * 1024).unwrap();
+                let full = std::iter::repeat_with(|| one.post(&vec![0_u8; octets], &[])).find_map(Result::err).unwrap();
+                let posted = one.posted();
+                let messages = posted.messages.len();
+                // A message that the kernel would never take is refused at once.
+                let kept = full.kind() == io::ErrorKind::WouldBlock && posted.octets <= LARGEST_POSTED;
+                assert!(messages <= MOST_POSTED && (kept || messages == 0), "{full} after {messages}");
             }
         });
     }

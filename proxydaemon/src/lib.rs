@@ -23,6 +23,7 @@ pub mod credentials;
 pub mod descriptors;
 pub mod fork;
 pub mod gate;
+pub mod large_pages;
 pub mod launch;
 pub mod level_command;
 pub mod logging;

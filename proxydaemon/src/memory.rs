@@ -4,7 +4,6 @@ use std::io;
 use std::num::NonZeroUsize;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::libc;
 use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap_anonymous, munmap};
@@ -29,11 +28,9 @@ impl Pages {
         let start = unsafe {
             mmap_anonymous(None, capacity, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, MapFlags::MAP_PRIVATE)
         }?;
-        if !SMALL.load(Ordering::Relaxed) {
-            // One touched octet must not cost a huge page of 2 MiB. A kernel without huge pages refuses, which is as good.
-            // SAFETY: the advice concerns our own mapping alone and changes no content.
-            let _ = unsafe { madvise(start, capacity.get(), MmapAdvise::MADV_NOHUGEPAGE) };
-        }
+        // One touched octet must not cost a huge page of 2 MiB. A kernel without huge pages refuses, which is as good.
+        // SAFETY: the advice concerns our own mapping alone and changes no content.
+        let _ = unsafe { madvise(start, capacity.get(), MmapAdvise::MADV_NOHUGEPAGE) };
         Ok(Self { start, capacity })
     }
 
@@ -75,16 +72,6 @@ impl Drop for Pages {
 unsafe impl Send for Pages {}
 // SAFETY: as above; a shared reference gives reading only.
 unsafe impl Sync for Pages {}
-
-/// Whether [`stay_small`] was called.
-static SMALL: AtomicBool = AtomicBool::new(false);
-
-/// For a process that serves one session and ends with it: it gets no huge pages, whatever it touches.
-pub(crate) fn stay_small() {
-    // SAFETY: passes integers only. A kernel without huge pages refuses, which is as good.
-    unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0) };
-    SMALL.store(true, Ordering::Relaxed);
-}
 
 /// For a gate, before its first child: has the allocator ask the kernel for memory in larger pieces, and keep what is free
 /// at the end of the heap until [`trim`]. A session takes and frees some hundred KiB in its handshake, and once is enough.

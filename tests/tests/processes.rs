@@ -163,3 +163,56 @@ fn a_stop_signal_lets_sessions_end_and_a_second_one_does_not() -> Result<(), Tro
     }
     Ok(())
 }
+
+/// Of one process: an area of its memory.
+struct Area {
+    may: String,
+    what: String,
+    large_kib: u64,
+}
+
+/// `None` without the right to look.
+fn areas(pid: i32) -> Option<Vec<Area>> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/smaps")).ok()?;
+    let mut areas: Vec<Area> = Vec::new();
+    for line in text.lines() {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        match words.as_slice() {
+            [span, may, _, _, _, what @ ..] if span.contains('-') => {
+                areas.push(Area { may: (*may).to_owned(), what: what.join(" "), large_kib: 0 });
+            }
+            ["ShmemPmdMapped:", kib, _] => areas.last_mut()?.large_kib = kib.parse().ok()?,
+            _ => {}
+        }
+    }
+    Some(areas)
+}
+
+#[test]
+fn code_lies_in_large_pages_and_is_never_writable() -> Result<(), Trouble> {
+    let chain = Chain::start()?;
+    let held = hold(&chain, "HELD")?;
+    for daemon in [chain.server(), chain.client()] {
+        let [session] = <[_; 1]>::try_from(wait_for_sessions(daemon, 1)).expect("one was waited for");
+        let Some(areas) = areas(session.pid) else {
+            println!("skipped: without root nobody looks into a session");
+            continue;
+        };
+        let writable_code: Vec<&str> = areas
+            .iter()
+            .filter(|area| area.may.contains('w') && area.may.contains('x'))
+            .map(|area| &*area.what)
+            .collect();
+        assert_eq!(writable_code, [""; 0], "{}", session.name);
+        let said = daemon.lines();
+        if let Some(line) = said.iter().find(|line| line.contains("lie in small pages")) {
+            println!("skipped: {line}");
+            continue;
+        }
+        let code = areas.iter().find(|area| area.may == "r-xp" && area.what.starts_with("/memfd:program"));
+        let code = code.unwrap_or_else(|| panic!("no code in a memory file, and no word of it: {said:?}"));
+        assert!(code.large_kib >= 2048, "{} KiB of {}", code.large_kib, code.what);
+    }
+    arrived(&chain, &held.go_on()?, "HELD");
+    Ok(())
+}

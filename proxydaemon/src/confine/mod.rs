@@ -20,7 +20,6 @@ pub use landlock::{Ports, SYSTEM_FILES};
 
 use crate::checked;
 use crate::descriptors;
-use crate::memory;
 use crate::user::{User, UserError};
 
 /// Why a process is not confined. It must not go on then.
@@ -84,7 +83,6 @@ pub fn confine_session(needs: &SessionNeeds<'_>) -> Result<(), ConfineError> {
     limit(Resource::RLIMIT_NOFILE, SESSION_DESCRIPTORS).map_err(step("few descriptors"))?;
     // Unlike RLIMIT_AS it does not count the snapshot, which is mapped for reading.
     limit(Resource::RLIMIT_DATA, inherited.saturating_add(needs.memory)).map_err(step("memory"))?;
-    memory::stay_small();
     if let Some(rules) = rules {
         landlock::enforce(rules).map_err(step("landlock"))?;
     }

@@ -1,0 +1,198 @@
+//! The program's own code and constants in large pages, for the sake of a gate's many children.
+//!
+//! A forked process begins without code. Each stretch of 64 KiB in which it executes a function costs it a page fault that maps
+//! sixteen pages, one by one, and at its end they are unmapped one by one: some seventy faults in a process that lives for one
+//! session. In pages of 2 MiB it is one fault for each of them.
+//!
+//! The kernel keeps files of most file systems in small pages alone. What it does put in large ones is memory: so the code is
+//! copied to a memory file, which is sealed against every change before it is mapped, and takes the place of the program's file.
+//! Nothing is ever writable and executable. The linker leaves room for it (`build.rs` of both daemons).
+
+use std::ffi::CStr;
+use std::fs::{self, File};
+use std::io;
+use std::num::NonZeroUsize;
+use std::os::unix::fs::FileExt;
+use std::ptr::NonNull;
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+use nix::libc;
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::mman::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap};
+
+use crate::checked;
+
+/// What the linker aligns the parts of the program to.
+const LARGE: usize = 2 * 1024 * 1024;
+/// Beyond it, it would be memory for code that hardly anybody executes.
+const MOST: usize = 32 * 1024 * 1024;
+
+/// Puts the code and the constants of this program in large pages, and returns their octets. For a gate with one thread, before
+/// its first child.
+///
+/// # Errors
+/// Everything is as it was, or a part of it is already in large pages: the program was linked without room, or this kernel
+/// (before Linux 6.1, or told so) has no large pages for memory files. The process works without them, too.
+pub fn use_for_the_program() -> io::Result<usize> {
+    if fs::read_to_string("/sys/kernel/mm/transparent_hugepage/hpage_pmd_size")?.trim() != LARGE.to_string() {
+        return Err(io::Error::other("the large pages of this kernel are not of 2 MiB"));
+    }
+    let areas: Vec<Area> = fs::read_to_string("/proc/self/maps")?.lines().filter_map(Area::read).collect();
+    let here = use_for_the_program as *const () as usize;
+    let code = areas.iter().find(|area| area.start <= here && here < area.end);
+    let file = code.and_then(|code| code.file).ok_or_else(|| io::Error::other("the program lies in no file"))?;
+    let mut octets = 0;
+    for (before, part, behind) in parts(&areas, file) {
+        let (from, to) = (part.start / LARGE * LARGE, part.end.next_multiple_of(LARGE));
+        let room = before.is_none_or(|end| end <= from) && behind.is_none_or(|start| to <= start);
+        if !room || to - from > MOST {
+            return Err(io::Error::other("the program was linked without room for large pages, or is too large"));
+        }
+        replace(part, from, to)?;
+        octets += to - from;
+    }
+    Ok(octets)
+}
+
+/// The program's code, and the constants at the beginning of its file, with the end of what lies before and the start of what
+/// lies behind. What is fixed up at the start of a process lies elsewhere in the file and stays.
+fn parts(areas: &[Area], file: FileId) -> impl Iterator<Item = (Option<usize>, &Area, Option<usize>)> {
+    areas.iter().enumerate().filter_map(move |(place, area)| {
+        let wanted = area.file == Some(file) && !area.write && area.read && (area.execute || area.offset == 0);
+        let before = place.checked_sub(1).and_then(|place| areas.get(place)).map(|area| area.end);
+        wanted.then(|| (before, area, areas.get(place + 1).map(|area| area.start)))
+    })
+}
+
+/// Maps a sealed copy of `part` in its place, from `from` to `to`, which hold nothing else.
+fn replace(part: &Area, from: usize, to: usize) -> io::Result<()> {
+    // SAFETY: the kernel has just told of this area that it is mapped readable and not writable, and nobody unmaps parts of
+    // the program, so its octets are there and do not change.
+    let content = unsafe { std::slice::from_raw_parts(part.start as *const u8, part.end - part.start) };
+    let copy = create(c"program")?;
+    copy.set_len((to - from) as u64)?;
+    copy.write_all_at(content, (part.start - from) as u64)?;
+    let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_SEAL;
+    fcntl(&copy, FcntlArg::F_ADD_SEALS(seals))?;
+
+    let mut protection = ProtFlags::PROT_READ;
+    protection.set(ProtFlags::PROT_EXEC, part.execute);
+    let length = NonZeroUsize::new(to - from).ok_or(io::ErrorKind::InvalidInput)?;
+    collapse(&copy, length, protection)?;
+    let from = NonZeroUsize::new(from).ok_or(io::ErrorKind::InvalidInput)?;
+    // SAFETY: from `from` to `to` nothing is mapped but `part` (its neighbours were looked at, and the process has one thread), and
+    // what takes its place in one step has the same octets at the same addresses and can be changed by nobody. The functions
+    // that are being executed go on in it.
+    unsafe { mmap(Some(from), length, protection, MapFlags::MAP_PRIVATE | MapFlags::MAP_FIXED, &copy, 0) }?;
+    Ok(())
+}
+
+fn create(name: &CStr) -> io::Result<File> {
+    /// For hosts where a memory file is not executable unless somebody says so; since Linux 6.3.
+    const MFD_EXEC: libc::c_uint = 0x10;
+    let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
+    match memfd_create(name, flags | MFdFlags::from_bits_retain(MFD_EXEC)) {
+        Err(Errno::EINVAL) => Ok(memfd_create(name, flags)?.into()),
+        made => Ok(made?.into()),
+    }
+}
+
+/// Has the kernel put the whole of a memory file in large pages, as seen at an address of its own for the moment.
+fn collapse(file: &File, length: NonZeroUsize, protection: ProtFlags) -> io::Result<()> {
+    let reserved = length.checked_add(LARGE).ok_or(io::ErrorKind::InvalidInput)?;
+    // SAFETY: a new mapping at an address the kernel chooses touches no existing object.
+    let start = unsafe { mmap_anonymous(None, reserved, ProtFlags::PROT_NONE, MapFlags::MAP_PRIVATE) }?;
+    let aligned = (start.as_ptr() as usize).next_multiple_of(LARGE);
+    let fixed = MapFlags::MAP_PRIVATE | MapFlags::MAP_FIXED;
+    // SAFETY: `length` octets from the first multiple of `LARGE` on lie within what was just reserved and holds nothing.
+    let collapsed = unsafe { mmap(NonZeroUsize::new(aligned), length, protection, fixed, file, 0) }
+        .map_err(io::Error::from)
+        .and_then(|seen| {
+            // SAFETY: the advice concerns the mapping just made and changes no content.
+            checked(i64::from(unsafe { libc::madvise(seen.as_ptr(), length.get(), libc::MADV_COLLAPSE) }))
+        });
+    // SAFETY: the whole reservation is ours, with what was mapped in it, and nothing refers to it.
+    unsafe { munmap(NonNull::cast(start), reserved.get()) }?;
+    collapsed.map(drop)
+}
+
+/// Device and inode.
+type FileId = (u64, u64);
+
+/// A line of `/proc/PID/maps` (proc_pid_maps(5)).
+#[derive(Debug, PartialEq, Eq)]
+struct Area {
+    start: usize,
+    end: usize,
+    read: bool,
+    write: bool,
+    execute: bool,
+    offset: usize,
+    file: Option<FileId>,
+}
+
+impl Area {
+    fn read(line: &str) -> Option<Self> {
+        let mut words = line.split_ascii_whitespace();
+        let (start, end) = words.next()?.split_once('-')?;
+        let may = words.next()?;
+        let offset = words.next()?;
+        let (major, minor) = words.next()?.split_once(':')?;
+        let number = |text| u64::from_str_radix(text, 16).ok();
+        let address = |text| usize::from_str_radix(text, 16).ok();
+        let device = number(major)? << 32 | number(minor)?;
+        let inode: u64 = words.next()?.parse().ok()?;
+        Some(Self {
+            start: address(start)?,
+            end: address(end)?,
+            read: may.contains('r'),
+            write: may.contains('w'),
+            execute: may.contains('x'),
+            offset: address(offset)?,
+            file: (inode != 0).then_some((device, inode)),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_of_the_kernel_is_read() {
+        let line = "55b566a00000-55b566f32000 r-xp 00175000 fe:00 10010644                   /opt/seon_proxyserver2";
+        let area = Area::read(line).unwrap();
+        assert_eq!((area.start, area.end, area.offset), (0x55b5_66a0_0000, 0x55b5_66f3_2000, 0x17_5000));
+        assert!(area.read && area.execute && !area.write);
+        assert_eq!(area.file, Some((0xfe << 32, 10_010_644)));
+        let memory = Area::read("7ffd7a414000-7ffd7a436000 rw-p 00000000 00:00 0                  [stack]").unwrap();
+        assert_eq!((memory.file, memory.write), (None, true));
+        assert_eq!(Area::read("no line of it"), None);
+    }
+
+    #[test]
+    fn code_and_the_first_constants_are_replaced_and_what_was_fixed_up_is_not() {
+        let lines = [
+            "400000-576000 r--p 00000000 fe:00 7 /opt/p",
+            "600000-b32000 r-xp 00175000 fe:00 7 /opt/p",
+            "c00000-c1c000 r--p 006a6000 fe:00 7 /opt/p",
+            "e00000-e01000 rw-p 006c1000 fe:00 7 /opt/p",
+            "7f0000000000-7f0000100000 r-xp 00026000 fe:00 8 /usr/lib/libc.so.6",
+        ];
+        let areas: Vec<Area> = lines.iter().filter_map(|line| Area::read(line)).collect();
+        let found: Vec<_> =
+            parts(&areas, (0xfe << 32, 7)).map(|(before, part, behind)| (before, part.start, behind)).collect();
+        assert_eq!(found, [(None, 0x40_0000, Some(0x60_0000)), (Some(0x57_6000), 0x60_0000, Some(0xc0_0000))]);
+    }
+
+    #[test]
+    fn a_program_that_was_linked_without_room_stays_as_it_is() {
+        // This test program is such a one.
+        let before = fs::read_to_string("/proc/self/maps").unwrap();
+        assert!(use_for_the_program().is_err());
+        let lines =
+            |maps: &str| maps.lines().filter(|line| line.contains("r-xp")).map(str::to_owned).collect::<Vec<_>>();
+        assert_eq!(lines(&before), lines(&fs::read_to_string("/proc/self/maps").unwrap()));
+    }
+}

@@ -22,19 +22,23 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap};
 
 use crate::checked;
+use crate::fork::threads;
 
 /// What the linker aligns the parts of the program to.
 const LARGE: usize = 2 * 1024 * 1024;
 /// Beyond it, it would be memory for code that hardly anybody executes.
 const MOST: usize = 32 * 1024 * 1024;
 
-/// Puts the code and the constants of this program in large pages, and returns their octets. For a gate with one thread, before
-/// its first child.
+/// Puts the code and the constants of this program in large pages, the code of its libraries too, and returns their octets. For a
+/// gate with one thread, before its first child.
 ///
 /// # Errors
 /// Everything is as it was, or a part of it is already in large pages: the program was linked without room, or this kernel
 /// (before Linux 6.1, or told so) has no large pages for memory files. The process works without them, too.
 pub fn use_for_the_program() -> io::Result<usize> {
+    if threads().ok() != Some(1) {
+        return Err(io::Error::other("the process has more than one thread"));
+    }
     if fs::read_to_string("/sys/kernel/mm/transparent_hugepage/hpage_pmd_size")?.trim() != LARGE.to_string() {
         return Err(io::Error::other("the large pages of this kernel are not of 2 MiB"));
     }
@@ -43,48 +47,68 @@ pub fn use_for_the_program() -> io::Result<usize> {
     let code = areas.iter().find(|area| area.start <= here && here < area.end);
     let file = code.and_then(|code| code.file).ok_or_else(|| io::Error::other("the program lies in no file"))?;
     let mut octets = 0;
-    for (before, part, behind) in parts(&areas, file) {
-        let (from, to) = (part.start / LARGE * LARGE, part.end.next_multiple_of(LARGE));
-        let room = before.is_none_or(|end| end <= from) && behind.is_none_or(|start| to <= start);
-        if !room || to - from > MOST {
-            return Err(io::Error::other("the program was linked without room for large pages, or is too large"));
+    for Part { area, from, to } in parts(&areas, file) {
+        if to - from > MOST {
+            return Err(io::Error::other("the program is too large for it"));
         }
-        replace(part, from, to)?;
-        octets += to - from;
+        // As `/proc/PID/maps` shows it.
+        let name = if area.file == Some(file) { c"program" } else { c"library" };
+        replace(area, from, to, name)?;
+        octets += (to - from).next_multiple_of(LARGE);
     }
     Ok(octets)
 }
 
-/// The program's code, and the constants at the beginning of its file, with the end of what lies before and the start of what
-/// lies behind. What is fixed up at the start of a process lies elsewhere in the file and stays.
-fn parts(areas: &[Area], file: FileId) -> impl Iterator<Item = (Option<usize>, &Area, Option<usize>)> {
+/// What is to be replaced, and from where to where that is mapped.
+#[derive(Debug, PartialEq, Eq)]
+struct Part<'a> {
+    area: &'a Area,
+    from: usize,
+    to: usize,
+}
+
+/// The constants at the beginning of the program's file, and all code. What is fixed up at the start of a process lies elsewhere in
+/// a file and stays.
+///
+/// Where there is room around it, as in the program, a part extends to whole large pages, and each takes one fault. A library lies where
+/// it was put, without room: its code is mapped as before, but all of it comes from one large page, which is less to keep account of.
+fn parts(areas: &[Area], program: FileId) -> impl Iterator<Item = Part<'_>> {
     areas.iter().enumerate().filter_map(move |(place, area)| {
-        let wanted = area.file == Some(file) && !area.write && area.read && (area.execute || area.offset == 0);
-        let before = place.checked_sub(1).and_then(|place| areas.get(place)).map(|area| area.end);
-        wanted.then(|| (before, area, areas.get(place + 1).map(|area| area.start)))
+        let constants = area.file == Some(program) && area.offset == 0 && !area.execute;
+        let code = area.file.is_some() && area.execute;
+        if !(constants || code) || area.write || !area.read {
+            return None;
+        }
+        let before = place.checked_sub(1).and_then(|place| areas.get(place)).map_or(0, |area| area.end);
+        let behind = areas.get(place + 1).map_or(usize::MAX, |area| area.start);
+        let (from, to) = (area.start / LARGE * LARGE, area.end.next_multiple_of(LARGE));
+        let room = before <= from && to <= behind;
+        Some(if room { Part { area, from, to } } else { Part { area, from: area.start, to: area.end } })
     })
 }
 
-/// Maps a sealed copy of `part` in its place, from `from` to `to`, which hold nothing else.
-fn replace(part: &Area, from: usize, to: usize) -> io::Result<()> {
+/// Maps a sealed copy of `area` in its place, from `from` to `to`, which hold nothing else.
+fn replace(area: &Area, from: usize, to: usize, name: &CStr) -> io::Result<()> {
     // SAFETY: the kernel has just told of this area that it is mapped readable and not writable, and nobody unmaps parts of
     // the program, so its octets are there and do not change.
-    let content = unsafe { std::slice::from_raw_parts(part.start as *const u8, part.end - part.start) };
-    let copy = create(c"program")?;
-    copy.set_len((to - from) as u64)?;
-    copy.write_all_at(content, (part.start - from) as u64)?;
+    let content = unsafe { std::slice::from_raw_parts(area.start as *const u8, area.end - area.start) };
+    let whole = (to - from).next_multiple_of(LARGE);
+    let copy = create(name)?;
+    copy.set_len(whole as u64)?;
+    copy.write_all_at(content, (area.start - from) as u64)?;
     let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_SEAL;
     fcntl(&copy, FcntlArg::F_ADD_SEALS(seals))?;
 
     let mut protection = ProtFlags::PROT_READ;
-    protection.set(ProtFlags::PROT_EXEC, part.execute);
-    let length = NonZeroUsize::new(to - from).ok_or(io::ErrorKind::InvalidInput)?;
-    collapse(&copy, length, protection)?;
-    let from = NonZeroUsize::new(from).ok_or(io::ErrorKind::InvalidInput)?;
-    // SAFETY: from `from` to `to` nothing is mapped but `part` (its neighbours were looked at, and the process has one thread), and
+    protection.set(ProtFlags::PROT_EXEC, area.execute);
+    let size = |octets| NonZeroUsize::new(octets).ok_or(io::ErrorKind::InvalidInput);
+    collapse(&copy, size(whole)?, protection)?;
+    // SAFETY: from `from` to `to` nothing is mapped but `area` (its neighbours were looked at, and the process has one thread), and
     // what takes its place in one step has the same octets at the same addresses and can be changed by nobody. The functions
     // that are being executed go on in it.
-    unsafe { mmap(Some(from), length, protection, MapFlags::MAP_PRIVATE | MapFlags::MAP_FIXED, &copy, 0) }?;
+    unsafe {
+        mmap(Some(size(from)?), size(to - from)?, protection, MapFlags::MAP_PRIVATE | MapFlags::MAP_FIXED, &copy, 0)
+    }?;
     Ok(())
 }
 
@@ -178,21 +202,14 @@ mod tests {
             "600000-b32000 r-xp 00175000 fe:00 7 /opt/p",
             "c00000-c1c000 r--p 006a6000 fe:00 7 /opt/p",
             "e00000-e01000 rw-p 006c1000 fe:00 7 /opt/p",
-            "7f0000000000-7f0000100000 r-xp 00026000 fe:00 8 /usr/lib/libc.so.6",
+            "7f0000000000-7f0000100000 r--p 00000000 fe:00 8 /usr/lib/libc.so.6",
+            "7f0000100000-7f0000200000 r-xp 00026000 fe:00 8 /usr/lib/libc.so.6",
+            "7f0000200000-7f0000300000 r--p 00126000 fe:00 8 /usr/lib/libc.so.6",
+            "7ffd7a4fe000-7ffd7a500000 r-xp 00000000 00:00 0 [vdso]",
         ];
         let areas: Vec<Area> = lines.iter().filter_map(|line| Area::read(line)).collect();
-        let found: Vec<_> =
-            parts(&areas, (0xfe << 32, 7)).map(|(before, part, behind)| (before, part.start, behind)).collect();
-        assert_eq!(found, [(None, 0x40_0000, Some(0x60_0000)), (Some(0x57_6000), 0x60_0000, Some(0xc0_0000))]);
-    }
-
-    #[test]
-    fn a_program_that_was_linked_without_room_stays_as_it_is() {
-        // This test program is such a one.
-        let before = fs::read_to_string("/proc/self/maps").unwrap();
-        assert!(use_for_the_program().is_err());
-        let lines =
-            |maps: &str| maps.lines().filter(|line| line.contains("r-xp")).map(str::to_owned).collect::<Vec<_>>();
-        assert_eq!(lines(&before), lines(&fs::read_to_string("/proc/self/maps").unwrap()));
+        let found: Vec<_> = parts(&areas, (0xfe << 32, 7)).map(|part| (part.area.start, part.from, part.to)).collect();
+        let (constants, code) = ((0x40_0000, 0x40_0000, 0x60_0000), (0x60_0000, 0x60_0000, 0xc0_0000));
+        assert_eq!(found, [constants, code, (0x7f00_0010_0000, 0x7f00_0010_0000, 0x7f00_0020_0000)]);
     }
 }

@@ -1,12 +1,16 @@
-//! Buffers that cost nothing until they are touched and can be given back to the kernel.
+//! Buffers that cost nothing until they are touched and can be given back to the kernel; and what keeps the memory of a gate's
+//! many children small, which share what it has until they write to it.
 
+use std::hint::black_box;
 use std::io;
 use std::num::NonZeroUsize;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use nix::libc;
 use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap_anonymous, munmap};
+use nix::unistd::{getpid, gettid};
 
 /// A private buffer of fixed capacity straight from the kernel, all zero until written.
 ///
@@ -15,6 +19,8 @@ use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap_anonymous, m
 pub struct Pages {
     start: NonNull<libc::c_void>,
     capacity: NonZeroUsize,
+    /// A part of what the gate has reserved for each of its children.
+    reserved: bool,
 }
 
 impl Pages {
@@ -24,6 +30,13 @@ impl Pages {
     /// The capacity is zero, or the kernel refuses (address space limit).
     pub fn new(capacity: usize) -> io::Result<Self> {
         let capacity = NonZeroUsize::new(capacity).ok_or(io::ErrorKind::InvalidInput)?;
+        match reserve::take(capacity) {
+            Some(start) => Ok(Self { start, capacity, reserved: true }),
+            None => Self::map(capacity),
+        }
+    }
+
+    fn map(capacity: NonZeroUsize) -> io::Result<Self> {
         // SAFETY: a new anonymous mapping at an address the kernel chooses touches no existing object.
         let start = unsafe {
             mmap_anonymous(None, capacity, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, MapFlags::MAP_PRIVATE)
@@ -31,7 +44,7 @@ impl Pages {
         // One touched octet must not cost a huge page of 2 MiB. A kernel without huge pages refuses, which is as good.
         // SAFETY: the advice concerns our own mapping alone and changes no content.
         let _ = unsafe { madvise(start, capacity.get(), MmapAdvise::MADV_NOHUGEPAGE) };
-        Ok(Self { start, capacity })
+        Ok(Self { start, capacity, reserved: false })
     }
 
     /// Returns all memory to the kernel. Every octet is zero afterwards; the capacity stays.
@@ -63,8 +76,11 @@ impl DerefMut for Pages {
 
 impl Drop for Pages {
     fn drop(&mut self) {
-        // SAFETY: the mapping is ours and no reference into it outlives `self`.
-        let _ = unsafe { munmap(self.start, self.capacity.get()) };
+        // What was reserved goes with the process.
+        if !self.reserved {
+            // SAFETY: the mapping is ours and no reference into it outlives `self`.
+            let _ = unsafe { munmap(self.start, self.capacity.get()) };
+        }
     }
 }
 
@@ -73,9 +89,47 @@ unsafe impl Send for Pages {}
 // SAFETY: as above; a shared reference gives reading only.
 unsafe impl Sync for Pages {}
 
-/// For a gate, before its first child: has the allocator ask the kernel for memory in larger pieces, and keep what is free
-/// at the end of the heap until [`trim`]. A session takes and frees some hundred KiB in its handshake, and once is enough.
-pub fn for_short_lives() {
+/// Memory for the buffers of each child, mapped once by the gate: a process that lives for one session pays for each mapping
+/// when it is made, and more when it is taken away while another processor knows of it.
+mod reserve {
+    use super::*;
+
+    /// Six buffers of a session with Exchange Buffers of the usual size. Not a page of it is used before it is touched.
+    const OCTETS: usize = 3 * 1024 * 1024;
+    /// Pages of all processors that Linux runs on are multiples of it, or smaller.
+    const STEP: usize = 64 * 1024;
+
+    /// What has not been taken yet, in this process: each child has the whole.
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    static END: AtomicUsize = AtomicUsize::new(0);
+
+    /// Maps it. The gate itself must not use it any more, as its children would inherit what it wrote.
+    pub(super) fn prepare() -> io::Result<()> {
+        let octets = NonZeroUsize::new(OCTETS).ok_or(io::ErrorKind::InvalidInput)?;
+        let pages = std::mem::ManuallyDrop::new(Pages::map(octets)?);
+        let start = pages.start.as_ptr().expose_provenance();
+        NEXT.store(start.next_multiple_of(STEP), Ordering::Relaxed);
+        END.store(start + OCTETS, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// A part that nobody else has, all zero; none when there is not enough, or nothing was reserved.
+    pub(super) fn take(capacity: NonZeroUsize) -> Option<NonNull<libc::c_void>> {
+        let end = END.load(Ordering::Relaxed);
+        let behind = |start: usize| start.checked_add(capacity.get().checked_next_multiple_of(STEP)?);
+        let taken =
+            NEXT.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |start| behind(start).filter(|next| *next <= end));
+        NonNull::new(std::ptr::with_exposed_provenance_mut(taken.ok()?))
+    }
+}
+
+/// For a gate, before its first child. Has the allocator ask the kernel for memory in larger pieces, and keep what is free
+/// at the end of the heap until [`give_back_unused`]: a session takes and frees some hundred KiB in its handshake, and once is enough.
+/// And reserves the memory of its children's [`Pages`].
+///
+/// # Errors
+/// The kernel refuses the memory.
+pub fn for_short_lives() -> io::Result<()> {
     #[cfg(target_env = "gnu")]
     {
         const PIECE: libc::c_int = 256 * 1024;
@@ -85,17 +139,63 @@ pub fn for_short_lives() {
             libc::mallopt(libc::M_TRIM_THRESHOLD, 8 * PIECE);
         }
     }
+    reserve::prepare()
 }
 
-/// Gives what the allocator holds free back to the kernel, as far as whole pages are free.
+/// For a gate, when all is there that it will keep: takes the holes in its heap, for good.
 ///
-/// It would keep them for later: of what a handshake took and freed an idle session needs nothing.
-pub fn trim() {
+/// What its start has freed lies between what it keeps. A child would put there what it needs, and get a copy of each of those
+/// pages for it; so it takes memory from the end of the heap, where few pages hold all of it. Costs the gate the holes, and some 40 KiB.
+pub fn fill_holes() {
+    /// Larger than any hole, and smaller than what the allocator maps apart.
+    const LARGEST: usize = 96 * 1024;
+    /// Up to here the allocator keeps lists of holes of the same size, and rounds to multiples of [`STEP`].
+    const SMALL: usize = 1024;
+    const STEP: usize = 16;
+    let sizes = std::iter::successors(Some(LARGEST / 2), |size| Some(size / 2)).take_while(|size| *size > SMALL);
+    // SAFETY: memory is taken from the allocator, and the first piece given back to it once; none of it is ever looked at.
+    unsafe {
+        let probe = black_box(libc::malloc(LARGEST));
+        let end = probe.addr();
+        libc::free(probe);
+        for size in sizes.chain((1..=SMALL / STEP).rev().map(|steps| steps * STEP)) {
+            // The piece that comes from the end stays taken, too: freed, it would be the next hole.
+            while (1..end).contains(&black_box(libc::malloc(size)).addr()) {}
+        }
+    }
+}
+
+/// Gives what is held for later back to the kernel, as far as whole pages hold nothing: free memory of the allocator, and the
+/// stack that is not in use.
+///
+/// An idle session needs nothing of what its handshake took and freed.
+pub fn give_back_unused() {
     // SAFETY: may be called at any time by any thread; it touches free memory of the allocator alone.
     #[cfg(target_env = "gnu")]
     unsafe {
         libc::malloc_trim(0);
     }
+    give_back_stack();
+}
+
+/// Below the frame that is executing lies nothing that anybody will read. For the main thread alone, whose stack has room below it.
+#[inline(never)]
+fn give_back_stack() {
+    /// Room for the frames of what is called here.
+    const ROOM: usize = 8 * 1024;
+    /// Deeper than a session ever gets; nothing else is mapped that near below a stack.
+    const DEEPEST: usize = 512 * 1024;
+    const PAGE: usize = 4096;
+    if gettid() != getpid() {
+        return;
+    }
+    let here = 0_u8;
+    let end = (&raw const here).addr().saturating_sub(ROOM) / PAGE * PAGE;
+    let start = std::ptr::without_provenance_mut(end.saturating_sub(DEEPEST));
+    // SAFETY: the octets from `start` to `end` belong to the main thread's stack, as far as they are mapped (it is this one): the kernel keeps a gap
+    // below it that is larger. They lie below every frame that returns, so nothing refers to them, and dropped pages read as zeros. With
+    // larger pages the kernel refuses, which is as good.
+    unsafe { libc::madvise(start, DEEPEST, libc::MADV_DONTNEED) };
 }
 
 #[cfg(test)]
@@ -139,7 +239,7 @@ mod tests {
         let with = own();
         assert!(before + 12 * 1024 < with, "{before} KiB before, {with} with the pieces");
         drop(pieces);
-        trim();
+        give_back_unused();
         // Half of it is room for what other threads of the test program take meanwhile.
         assert!(own() < before + 8 * 1024, "{before} KiB before, {with} with the pieces, {} after", own());
         assert_eq!(last.len(), 64);

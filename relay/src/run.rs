@@ -158,7 +158,7 @@ impl Relay<'_> {
                 active = now;
             } else if idle.is_some_and(|idle| now >= idle) {
                 self.legs.iter_mut().for_each(Leg::give_back);
-                memory::trim();
+                memory::give_back_unused();
             }
             self.check_time(active, now)?;
         }

@@ -14,6 +14,7 @@ mod forking;
 mod handing;
 mod launching;
 mod logging;
+mod memory;
 mod roles;
 mod signals;
 mod title;
@@ -38,7 +39,7 @@ type Test = (&'static str, fn());
 const PROGRAMS: &[Test] = tests![background::daemon, launching::daemon, title::program_with_secrets];
 
 fn all() -> impl Iterator<Item = Test> {
-    let modules: [&'static [Test]; 11] = [
+    let modules: [&'static [Test]; 12] = [
         anew::TESTS,
         background::TESTS,
         confinement::TESTS,
@@ -46,6 +47,7 @@ fn all() -> impl Iterator<Item = Test> {
         handing::TESTS,
         launching::TESTS,
         logging::TESTS,
+        memory::TESTS,
         roles::TESTS,
         signals::TESTS,
         title::TESTS,

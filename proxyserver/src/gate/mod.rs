@@ -136,7 +136,7 @@ struct Gate {
 impl Gate {
     fn new(start: Start, log_socket: LogSocket) -> std::io::Result<Self> {
         let Start { signals, log, pid_file, link, state_dir, licence } = start;
-        memory::for_short_lives();
+        memory::for_short_lives()?;
         match large_pages::use_for_the_program() {
             Ok(octets) => log::debug!("code and constants lie in {} MiB of large pages", octets >> 20),
             Err(error) => log::info!("code and constants lie in small pages, a session costs more for it: {error}"),
@@ -174,6 +174,7 @@ impl Gate {
     }
 
     fn serve(&mut self) {
+        memory::fill_holes();
         loop {
             if self.ending.is_some() && self.children.count() == 0 && self.switchboard.is_none() {
                 self.read_log(usize::MAX);

@@ -1,0 +1,107 @@
+//! What a gate prepares so that its children cost little memory.
+
+use std::fs;
+use std::hint::black_box;
+
+use proxydaemon::exit::ExitCode;
+use proxydaemon::fork::Ending;
+use proxydaemon::large_pages;
+use proxydaemon::memory::{Pages, fill_holes, for_short_lives, give_back_unused};
+
+use super::Test;
+use super::family::Family;
+
+pub const TESTS: &[Test] = tests![
+    code_that_was_moved_is_executed_and_never_writable,
+    each_child_has_what_was_reserved_for_itself,
+    a_child_takes_memory_from_the_end_of_the_heap,
+    stack_that_is_not_in_use_goes_back,
+];
+
+fn maps() -> Vec<String> {
+    fs::read_to_string("/proc/self/maps").unwrap().lines().map(str::to_owned).collect()
+}
+
+fn code_that_was_moved_is_executed_and_never_writable() {
+    let mut family = Family::new();
+    if let Err(error) = large_pages::use_for_the_program() {
+        return println!("skipped: {error}");
+    }
+    let of_files = maps().iter().filter(|line| line.contains("r-xp") && line.contains(".so")).count();
+    assert_eq!(of_files, 0, "{:#?}", maps());
+    assert!(maps().iter().any(|line| line.contains("r-xp") && line.contains("/memfd:program")), "{:#?}", maps());
+    assert!(!maps().iter().any(|line| line.contains("wx")), "{:#?}", maps());
+    // Functions of the program, of the library, and unwinding, in a child too.
+    let ending = family.ending_of(|| {
+        let caught = std::panic::catch_unwind(|| format!("{:?}", black_box([1, 2, 3])).parse::<u8>().unwrap());
+        if caught.is_err() { ExitCode::Ok } else { ExitCode::Failure }
+    });
+    assert_eq!(ending, Ending::Exited(0));
+}
+
+fn each_child_has_what_was_reserved_for_itself() {
+    let mut family = Family::new();
+    for_short_lives().unwrap();
+    let areas = maps().len();
+    for _ in 0..2 {
+        let ending = family.ending_of(|| {
+            let [mut one, mut other] = [100_000, 300_000].map(|octets| Pages::new(octets).unwrap());
+            // The second child finds nothing of the first one's.
+            assert!(one.iter().chain(other.iter()).all(|octet| *octet == 0));
+            one.fill(1);
+            other.fill(2);
+            assert!(one.iter().all(|octet| *octet == 1) && other.iter().all(|octet| *octet == 2));
+            other.give_back();
+            assert!(other.iter().all(|octet| *octet == 0));
+            assert_eq!(maps().len(), areas, "no mapping was made");
+            // What is more than there is gets a mapping of its own.
+            let large = Pages::new(8 << 20).unwrap();
+            assert!(maps().len() > areas && large.iter().all(|octet| *octet == 0));
+            ExitCode::Ok
+        });
+        assert_eq!(ending, Ending::Exited(0));
+    }
+}
+
+fn a_child_takes_memory_from_the_end_of_the_heap() {
+    if cfg!(not(target_env = "gnu")) {
+        return println!("skipped: another allocator");
+    }
+    let mut family = Family::new();
+    for_short_lives().unwrap();
+    // What stays keeps what goes from becoming one piece.
+    let pieces: Vec<Box<[u8]>> = (0..4096_usize).map(|number| vec![0; 16 + number % 2000].into_boxed_slice()).collect();
+    let end = pieces.iter().map(|piece| piece.as_ptr().addr()).max().unwrap();
+    let kept: Vec<Box<[u8]>> =
+        pieces.into_iter().enumerate().filter_map(|(place, piece)| (place % 2 == 0).then_some(piece)).collect();
+    fill_holes();
+    let ending = family.ending_of(|| {
+        let taken: Vec<Box<[u8]>> = (1..200_usize).map(|number| vec![0; number * 10].into_boxed_slice()).collect();
+        let before = taken.iter().filter(|piece| piece.as_ptr().addr() < end).count();
+        assert_eq!(before, 0, "of {}", taken.len());
+        ExitCode::Ok
+    });
+    assert_eq!(ending, Ending::Exited(0));
+    drop(kept);
+}
+
+#[inline(never)]
+fn deep(times: u32) -> u64 {
+    let octets = black_box([u8::try_from(times % 200).unwrap(); 4096]);
+    if times == 0 { 0 } else { deep(times - 1) + u64::from(octets[7]) }
+}
+
+fn stack_that_is_not_in_use_goes_back() {
+    let resident = || {
+        let smaps = fs::read_to_string("/proc/self/smaps").unwrap();
+        let mut lines = smaps.lines().skip_while(|line| !line.ends_with("[stack]"));
+        let rss = lines.find(|line| line.starts_with("Rss:")).unwrap();
+        rss.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap()
+    };
+    let mark = black_box([7_u8; 600]);
+    assert!(deep(60) > 0);
+    let with = resident();
+    give_back_unused();
+    assert!(resident() + 200 < with, "{} KiB of {with}", resident());
+    assert!(mark.iter().all(|octet| *octet == 7) && deep(60) > 0);
+}

@@ -5,8 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use aws_lc_rs::encoding::{AsDer, PublicKeyX509Der};
-use aws_lc_rs::rand::SystemRandom;
-use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair};
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use rustls::client::AlwaysResolvesClientRawPublicKeys;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls13_signature_with_raw_key};
@@ -147,19 +146,19 @@ fn shake_hands(mut client: ClientConnection, mut server: ServerConnection) -> Re
 ///
 /// It signs by itself: as PKCS #8 for the provider it would be written, read and checked once more.
 pub struct SessionKey {
-    pair: Arc<EcdsaKeyPair>,
+    pair: Arc<Ed25519KeyPair>,
     spki: Vec<u8>,
     hash: KeyHash,
 }
 
 impl SessionKey {
-    /// Makes a fresh P-256 key.
+    /// Makes a fresh Ed25519 key: of a key that signs once and is verified once it costs least.
     ///
     /// # Errors
     /// When the system has no random numbers.
     pub fn generate() -> Result<Self, Error> {
         let failed = |_| Error::FailedToGetRandomBytes;
-        let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).map_err(failed)?;
+        let pair = Ed25519KeyPair::generate().map_err(failed)?;
         let spki: PublicKeyX509Der<'_> = pair.public_key().as_der().map_err(failed)?;
         let spki = spki.as_ref().to_vec();
         Ok(Self { pair: Arc::new(pair), hash: KeyHash::of_spki(&spki), spki })
@@ -201,7 +200,7 @@ impl fmt::Debug for SessionKey {
 /// Signs with a [`SessionKey`].
 #[derive(Clone)]
 struct SessionSigner {
-    pair: Arc<EcdsaKeyPair>,
+    pair: Arc<Ed25519KeyPair>,
     spki: Vec<u8>,
 }
 
@@ -213,7 +212,7 @@ impl fmt::Debug for SessionSigner {
 
 impl SigningKey for SessionSigner {
     fn choose_scheme(&self, offered: &[SignatureScheme]) -> Option<Box<dyn Signer>> {
-        offered.contains(&SignatureScheme::ECDSA_NISTP256_SHA256).then(|| Box::new(self.clone()) as Box<dyn Signer>)
+        offered.contains(&SignatureScheme::ED25519).then(|| Box::new(self.clone()) as Box<dyn Signer>)
     }
 
     fn public_key(&self) -> Option<SubjectPublicKeyInfoDer<'_>> {
@@ -221,18 +220,17 @@ impl SigningKey for SessionSigner {
     }
 
     fn algorithm(&self) -> SignatureAlgorithm {
-        SignatureAlgorithm::ECDSA
+        SignatureAlgorithm::ED25519
     }
 }
 
 impl Signer for SessionSigner {
     fn sign(&self, message: &[u8]) -> Result<Vec<u8>, Error> {
-        let signature = self.pair.sign(&SystemRandom::new(), message);
-        signature.map(|signature| signature.as_ref().to_vec()).map_err(|_| Error::General("signing failed".to_owned()))
+        Ok(self.pair.sign(message).as_ref().to_vec())
     }
 
     fn scheme(&self) -> SignatureScheme {
-        SignatureScheme::ECDSA_NISTP256_SHA256
+        SignatureScheme::ED25519
     }
 }
 

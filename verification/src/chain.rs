@@ -3,7 +3,7 @@
 
 use std::cell::RefCell;
 
-use rustls_pki_types::{CertificateDer, TrustAnchor};
+use rustls_pki_types::{CertificateDer, SignatureVerificationAlgorithm, TrustAnchor};
 use webpki::{EndEntityCert, ExtendedKeyUsageValidator, KeyPurposeIdIter, VerifiedPath};
 
 use crate::certificate::Certificate;
@@ -68,8 +68,12 @@ pub(crate) fn build(case: &Case<'_>) -> Result<VerifiedPartner, Refusal> {
             }
         }
     };
+    let algorithms = rustls::crypto::aws_lc_rs::default_provider().signature_verification_algorithms.all;
+    let remembering = case.policy.known().map(|known| known.before(algorithms)).unwrap_or_default();
+    let remembering: Vec<_> =
+        remembering.iter().map(|algorithm| algorithm as &dyn SignatureVerificationAlgorithm).collect();
     let verified = end_entity.verify_for_usage(
-        rustls::crypto::aws_lc_rs::default_provider().signature_verification_algorithms.all,
+        if remembering.is_empty() { algorithms } else { &remembering },
         &trust_anchors,
         others,
         case.clock.valid_at,

@@ -17,6 +17,7 @@ mod facts;
 mod fingerprint;
 mod judgement;
 mod key;
+mod known;
 mod name;
 mod partner;
 mod policy;
@@ -35,6 +36,7 @@ pub use facts::{CertificateFacts, Unreadable};
 pub use fingerprint::{Fingerprint, NotAFingerprint};
 pub use judgement::{Direction, Peer, Presented, judge, judge_again};
 pub use key::KeyKind;
+pub use known::KnownSignatures;
 pub use name::NotAName;
 pub use policy::{
     Compiled, Conformance, Der, ExtendedKeyUsage, ImageError, LeftOutCrl, PartnerSource, PartnerView, Policy,

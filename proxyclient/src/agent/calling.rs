@@ -227,7 +227,8 @@ impl Agent {
         let name = name.ok_or_else(|| refuse("no such call is waiting for its partner"))?;
         let peer = Peer::Called { partner: &name };
         let own = self.signer.certificates();
-        let partner = judge::judge(request, peer, &config.policy, &own, &mut self.spent, judge::now())?;
+        let partner =
+            judge::judge(request, peer, &config.policy, &self.known_signatures, &own, &mut self.spent, judge::now())?;
         if partner.name() != Some(&name) {
             return Err(refuse("the called partner is another one"));
         }

@@ -8,7 +8,9 @@ use proxylink::message::Refused;
 use proxylink::pairing::{Direction, PairingRequest, SessionId};
 use proxylink::situation::Situation;
 use rustls::pki_types::{CertificateDer, UnixTime};
-use verification::{CertificateFacts, Fingerprint, Peer, Policy, Presented, Refusal, Unsure, VerifiedPartner};
+use verification::{
+    CertificateFacts, Fingerprint, KnownSignatures, Peer, Policy, Presented, Refusal, Unsure, VerifiedPartner,
+};
 
 use super::sessions::Session;
 use super::spent::Spent;
@@ -26,6 +28,7 @@ pub fn judge(
     request: &PairingRequest,
     peer: Peer<'_>,
     policy: &[u8],
+    known: &KnownSignatures,
     own_certificates: &[[u8; 32]],
     spent: &mut Spent,
     now: UnixTime,
@@ -56,7 +59,7 @@ pub fn judge(
     }
     let policy = Policy::open(policy)
         .map_err(|error| Refused { situation: Situation::PairingRefused, text: error.to_string() })?;
-    let presented = Presented { chain: &chain, peer };
+    let (policy, presented) = (policy.remembering(known), Presented { chain: &chain, peer });
     let partner = verification::judge(presented, &policy, now, request.peer.ip()).map_err(refused)?;
     // Only now, so that nobody fills the memory with signatures of keys that nobody trusts.
     let (first_time, kept) = spent.take(*possession.digest(), *partner.fingerprint().as_bytes());
@@ -76,7 +79,7 @@ pub fn judge(
 ///
 /// # Errors
 /// Why it no longer stands.
-pub fn still_stands(session: &Session, policy: &[u8]) -> Result<(), Refused> {
+pub fn still_stands(session: &Session, policy: &[u8], known: &KnownSignatures) -> Result<(), Refused> {
     let chain: Vec<_> = session.chain.iter().map(|der| CertificateDer::from(der.as_slice())).collect();
     let policy = Policy::open(policy)
         .map_err(|error| Refused { situation: Situation::PairingRefused, text: error.to_string() })?;
@@ -85,7 +88,7 @@ pub fn still_stands(session: &Session, policy: &[u8]) -> Result<(), Refused> {
         (Direction::Outgoing, Some(partner)) => Peer::Called { partner },
         _ => Peer::Caller,
     };
-    let presented = Presented { chain: &chain, peer };
+    let (policy, presented) = (policy.remembering(known), Presented { chain: &chain, peer });
     match verification::judge_again(presented, &policy, session.established, now(), session.peer.ip()) {
         Ok(partner) if partner.name() == name => Ok(()),
         Ok(partner) => Err(Refused {

@@ -45,6 +45,7 @@ use seonapi_client::{
     BaseUrl, CaTrust, ClientStatus, CrlUrl, Fingerprint, LinkState, SeonApi, ServerStatus, Status, Timeouts,
 };
 use tokio::sync::mpsc;
+use verification::KnownSignatures;
 
 use self::calling::AtDoor;
 use self::configuration::Polled;
@@ -164,6 +165,7 @@ async fn serve(start: Start) -> std::io::Result<()> {
         link_key: LinkKey::derive(&start.token),
         server: start.server,
         reporter,
+        known_signatures: KnownSignatures::default(),
         spent: Directory::open(&state).and_then(Spent::load).map_err(in_state)?,
         expiries: Directory::open(&state).and_then(Expiries::load).map_err(in_state)?,
         doubts: judge::Doubts::default(),
@@ -241,6 +243,7 @@ struct Agent {
     server: ServerAddress,
     reporter: Reporter,
     spent: Spent,
+    known_signatures: KnownSignatures,
     expiries: Expiries,
     doubts: judge::Doubts,
     refused_here: judge::RefusedHere,

@@ -39,6 +39,7 @@ impl Agent {
             request,
             Peer::Caller,
             &config.policy,
+            &self.known_signatures,
             &self.signer.certificates(),
             &mut self.spent,
             judge::now(),

@@ -63,7 +63,7 @@ impl Agent {
             if matches!(session.phase, Phase::Calling(_)) {
                 continue;
             }
-            if let Err(refused) = judge::still_stands(session, &config.policy) {
+            if let Err(refused) = judge::still_stands(session, &config.policy, &self.known_signatures) {
                 let runs = matches!(session.phase, Phase::Running | Phase::Connecting(_) | Phase::Joining(_));
                 ended.push((id, runs, session.partner.clone(), session.peer, refused));
             }

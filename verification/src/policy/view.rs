@@ -10,6 +10,7 @@ use super::source::{Conformance, ExtendedKeyUsage, Revocation, UnknownPartners};
 use crate::address::Position;
 use crate::der;
 use crate::fingerprint::{Fingerprint, sha256};
+use crate::known::KnownSignatures;
 
 /// Widths of the rows.
 pub(crate) const PARTNER_KEY_ROW: usize = 32 + 4;
@@ -43,6 +44,7 @@ pub(crate) fn name_key(kind: u8, octets: &[u8]) -> [u8; 32] {
 pub struct Policy<'a> {
     image: Image<'a>,
     settings: Settings,
+    known: Option<&'a KnownSignatures>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -67,7 +69,18 @@ impl<'a> Policy<'a> {
             // What cannot be understood is the stricter one.
             revocation: revocation_of(revocation).unwrap_or(Revocation::Require),
         };
-        Ok(Self { image, settings })
+        Ok(Self { image, settings, known: None })
+    }
+
+    /// The same, with a judgement that does not verify a certificate's signature twice.
+    #[must_use]
+    pub const fn remembering(self, known: &'a KnownSignatures) -> Self {
+        Self { known: Some(known), ..self }
+    }
+
+    /// Signatures that need not be verified again.
+    pub(crate) const fn known(&self) -> Option<&'a KnownSignatures> {
+        self.known
     }
 
     /// Whether anybody may come from this address. `false` only when it is certain that every certificate would be

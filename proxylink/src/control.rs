@@ -15,6 +15,8 @@ use crate::message::{DEAD_AFTER, PING_EVERY};
 const URGENT: usize = 1024;
 const BULK: usize = 1;
 const INBOX: usize = 64;
+/// Octets of messages that are written together: a record of TLS.
+const TOGETHER: usize = 16 * 1024;
 const WRITE_DEADLINE: std::time::Duration = DEAD_AFTER;
 
 /// How a control connection ended.
@@ -100,6 +102,7 @@ async fn write<Out: Serialize + Clone>(
 ) {
     let mut heartbeat = interval(PING_EVERY);
     heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut frames = Vec::new();
     loop {
         let message = tokio::select! {
             biased;
@@ -108,8 +111,19 @@ async fn write<Out: Serialize + Clone>(
             Some(part) = bulk.recv() => Some(part),
         };
         let Some(message) = message else { break };
+        // What waits already goes with it, in one record of TLS and one segment.
+        frames.clear();
+        let mut appended = frame::append(&mut frames, &message);
+        while appended.is_ok() && frames.len() < TOGETHER {
+            let Ok(next) = urgent.try_recv() else { break };
+            appended = frame::append(&mut frames, &next);
+        }
+        let written = async {
+            to.write_all(&frames).await?;
+            to.flush().await
+        };
         // A failure is seen by the reader as well, which tells it.
-        if !matches!(timeout(WRITE_DEADLINE, frame::write(&mut to, &message)).await, Ok(Ok(()))) {
+        if appended.is_err() || !matches!(timeout(WRITE_DEADLINE, written).await, Ok(Ok(()))) {
             return;
         }
     }

@@ -84,19 +84,31 @@ fn behind(head: Vec<u8>, message: &impl Serialize) -> Result<Vec<u8>, FrameError
     }
 }
 
+/// Appends one message with its length.
+///
+/// # Errors
+/// [`FrameError::Length`] beyond [`LARGEST`]; `frames` is then empty.
+pub fn append(frames: &mut Vec<u8>, message: &impl Serialize) -> Result<(), FrameError> {
+    const HEADER: usize = 4;
+    let start = frames.len();
+    let mut head = std::mem::take(frames);
+    head.reserve(USUAL);
+    head.extend([0; HEADER]);
+    *frames = behind(head, message)?;
+    let length = frames.len() - start - HEADER;
+    if let Some(header) = frames.get_mut(start..).and_then(<[_]>::first_chunk_mut::<HEADER>) {
+        *header = u32::try_from(length).map_err(|_| FrameError::Length(length))?.to_be_bytes();
+    }
+    Ok(())
+}
+
 /// Writes one message and flushes it.
 ///
 /// # Errors
 /// [`FrameError::Io`], or [`FrameError::Length`] beyond [`LARGEST`].
 pub async fn write(to: &mut (impl AsyncWrite + Unpin), message: &impl Serialize) -> Result<(), FrameError> {
-    const HEADER: usize = 4;
-    let mut head = Vec::with_capacity(USUAL);
-    head.extend([0; HEADER]);
-    let mut frame = behind(head, message)?;
-    let length = frame.len() - HEADER;
-    if let Some(header) = frame.first_chunk_mut::<HEADER>() {
-        *header = u32::try_from(length).map_err(|_| FrameError::Length(length))?.to_be_bytes();
-    }
+    let mut frame = Vec::new();
+    append(&mut frame, message)?;
     to.write_all(&frame).await?;
     Ok(to.flush().await?)
 }

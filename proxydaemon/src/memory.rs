@@ -163,6 +163,8 @@ pub fn fill_holes() {
             while (1..end).contains(&black_box(libc::malloc(size)).addr()) {}
         }
     }
+    // A child's stack grows into fresh pages then, where the start was deep, not into copies.
+    give_back_stack();
 }
 
 /// Gives what is held for later back to the kernel, as far as whole pages hold nothing: free memory of the allocator, and the

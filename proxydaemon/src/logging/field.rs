@@ -74,49 +74,75 @@ impl Field {
     }
 }
 
-/// The fields of one record, each at most once, in the order of the list.
+/// The fields of one record, each at most once, in the order of the list. One text holds all values: a gate reads many records.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Fields(Vec<(Field, String)>);
+pub struct Fields {
+    /// Which there are, and where the value of each ends.
+    ends: Vec<(Field, u16)>,
+    values: String,
+}
 
 impl Fields {
     /// No fields.
-    pub(super) const NONE: &'static Self = &Self(Vec::new());
+    pub(super) const NONE: &'static Self = &Self::new();
+
+    const fn new() -> Self {
+        Self { ends: Vec::new(), values: String::new() }
+    }
 
     /// Of a record: its own, and those of the process that it does not set itself.
     pub(super) fn of(record: &Record<'_>) -> Self {
         let of_process = of_process();
-        let value = |field: Field| {
-            let own = value_of(record, field.name()).map(|value| bounded(value, field.most()));
-            let value = own.or_else(|| of_process.get(field).map(str::to_owned));
-            value.map(|value| (field, value))
-        };
-        Self(Field::ALL.iter().copied().filter_map(value).collect())
+        let mut fields = Self::new();
+        for &field in Field::ALL {
+            match value_of(record, field.name()) {
+                Some(own) => fields.push(field, &bounded(own, field.most())),
+                None => fields.push(field, of_process.get(field).unwrap_or_default()),
+            }
+        }
+        fields
+    }
+
+    /// Adds one behind the last; an empty value is none.
+    fn push(&mut self, field: Field, value: &str) {
+        // All values together are far shorter than what this could not count.
+        if !value.is_empty()
+            && let Ok(end) = u16::try_from(self.values.len() + value.len())
+        {
+            self.values.push_str(value);
+            self.ends.push((field, end));
+        }
     }
 
     /// What a field says.
     pub fn get(&self, field: Field) -> Option<&str> {
-        self.0.iter().find(|(known, _)| *known == field).map(|(_, value)| value.as_str())
+        self.iter().find(|(known, _)| *known == field).map(|(_, value)| value)
     }
 
     /// All that are there.
     pub fn iter(&self) -> impl Iterator<Item = (Field, &str)> {
-        self.0.iter().map(|(field, value)| (*field, value.as_str()))
+        let mut start = 0;
+        self.ends.iter().map(move |&(field, end)| {
+            let end = usize::from(end);
+            (field, self.values.get(std::mem::replace(&mut start, end)..end).unwrap_or_default())
+        })
     }
 
     /// Within the bounds that every child of ours keeps to.
     pub(super) fn is_sound(&self) -> bool {
-        self.0.is_sorted_by(|(one, _), (next, _)| one < next)
-            && self.0.iter().all(|(field, value)| !value.is_empty() && value.len() <= field.most())
+        // A value that does not end where it should is empty.
+        self.ends.is_sorted_by(|(one, _), (next, _)| one < next)
+            && self.iter().all(|(field, value)| !value.is_empty() && value.len() <= field.most())
+            && self.ends.last().map_or(0, |(_, end)| usize::from(*end)) == self.values.len()
     }
 
-    fn set(&mut self, field: Field, value: String) {
-        let place = self.0.binary_search_by_key(&field, |(known, _)| *known);
-        match place {
-            Ok(place) => drop(self.0.remove(place)),
-            Err(place) if !value.is_empty() => return self.0.insert(place, (field, value)),
-            Err(_) => return,
+    /// Sets one, or takes it away with an empty value.
+    fn set(&mut self, field: Field, value: &str) {
+        let mut fields = Self::new();
+        for &known in Field::ALL {
+            fields.push(known, if known == field { value } else { self.get(known).unwrap_or_default() });
         }
-        self.set(field, value);
+        *self = fields;
     }
 }
 
@@ -129,7 +155,7 @@ fn bounded(mut value: String, most: usize) -> String {
     value
 }
 
-static OF_PROCESS: RwLock<Fields> = RwLock::new(Fields(Vec::new()));
+static OF_PROCESS: RwLock<Fields> = RwLock::new(Fields::new());
 
 fn of_process() -> std::sync::RwLockReadGuard<'static, Fields> {
     OF_PROCESS.read().unwrap_or_else(PoisonError::into_inner)
@@ -141,7 +167,7 @@ pub fn set_fields(fields: impl IntoIterator<Item = (&'static str, String)>) {
     let mut of_process = OF_PROCESS.write().unwrap_or_else(PoisonError::into_inner);
     for (name, value) in fields {
         if let Some(field) = Field::by_name(name) {
-            of_process.set(field, bounded(value, field.most()));
+            of_process.set(field, &bounded(value, field.most()));
         }
     }
 }
@@ -161,12 +187,12 @@ mod tests {
     #[test]
     fn values_are_set_replaced_taken_away_and_cut() {
         let mut fields = Fields::default();
-        fields.set(Field::Partner, "ACME".into());
-        fields.set(Field::Peer, "192.0.2.1:1".into());
-        fields.set(Field::Partner, "OTHER".into());
-        assert_eq!(fields.0, [(Field::Peer, "192.0.2.1:1".into()), (Field::Partner, "OTHER".into())]);
+        fields.set(Field::Partner, "ACME");
+        fields.set(Field::Peer, "192.0.2.1:1");
+        fields.set(Field::Partner, "OTHER");
+        assert_eq!(fields.iter().collect::<Vec<_>>(), [(Field::Peer, "192.0.2.1:1"), (Field::Partner, "OTHER")]);
         assert!(fields.is_sound());
-        fields.set(Field::Peer, String::new());
+        fields.set(Field::Peer, "");
         assert_eq!((fields.get(Field::Peer), fields.get(Field::Partner)), (None, Some("OTHER")));
         assert_eq!(bounded("ü".repeat(20), 16), format!("{}…", "ü".repeat(6)));
     }
@@ -176,5 +202,27 @@ mod tests {
         let pairs = [("partner", "ACME"), ("unknown", "x"), ("oftp2_code", ""), ("direction", "incoming")];
         let fields = Fields::of(&Record::builder().key_values(&pairs).build());
         assert_eq!(fields.iter().collect::<Vec<_>>(), [(Field::Direction, "incoming"), (Field::Partner, "ACME")]);
+    }
+
+    #[test]
+    fn ends_that_do_not_fit_the_values_are_unsound() {
+        let fields = |ends: &[(Field, u16)], values: &str| Fields { ends: ends.to_vec(), values: values.to_owned() };
+        assert!(fields(&[(Field::Peer, 2), (Field::Partner, 5)], "abüd").is_sound() && Fields::new().is_sound());
+        let long = "x".repeat(Field::Direction.most() + 1);
+        for unsound in [
+            fields(&[(Field::Peer, 2), (Field::Partner, 3)], "abüd"),
+            fields(&[(Field::Peer, 3), (Field::Partner, 5)], "abüd"),
+            fields(&[(Field::Peer, 2), (Field::Partner, 6)], "abüd"),
+            fields(&[(Field::Peer, 4), (Field::Partner, 2)], "abcd"),
+            fields(&[(Field::Peer, 2), (Field::Partner, 2)], "ab"),
+            fields(&[(Field::Partner, 2), (Field::Peer, 4)], "abcd"),
+            fields(&[(Field::Peer, 2), (Field::Peer, 4)], "abcd"),
+            fields(&[(Field::Direction, u16::try_from(long.len()).unwrap())], &long),
+            fields(&[], "a"),
+        ] {
+            assert!(!unsound.is_sound(), "{unsound:?}");
+            // Whoever reads it all the same finds no more than there is.
+            assert!(unsound.iter().map(|(_, value)| value.len()).sum::<usize>() <= 2 * unsound.values.len());
+        }
     }
 }

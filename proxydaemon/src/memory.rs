@@ -184,7 +184,7 @@ pub fn give_back_unused() {
 #[inline(never)]
 fn give_back_stack() {
     /// Room for the frames of what is called here.
-    const ROOM: usize = 8 * 1024;
+    const ROOM: usize = 4096;
     /// Deeper than a session ever gets; nothing else is mapped that near below a stack.
     const DEEPEST: usize = 512 * 1024;
     const PAGE: usize = 4096;

@@ -1,7 +1,8 @@
 //! The project's own two hops, with everything switched on: monitors, confinement, log at INFO, a CRL, session records.
 
 use std::collections::HashMap;
-use std::net::ToSocketAddrs;
+use std::fs;
+use std::net::{TcpStream, ToSocketAddrs};
 use std::path::Path;
 
 use serde_json::{Value, json};
@@ -9,7 +10,7 @@ use serde_json::{Value, json};
 use super::topology::{Peer, Running, Topology};
 use super::world::{PARTNER_CODE, World};
 use crate::harness::scripted_backend::Answer;
-use crate::harness::{Chain, Mark, Plan, Trouble};
+use crate::harness::{Chain, PATIENCE, Plan, Process, Trouble, until};
 use crate::pki;
 use crate::station::{Identity, sha256};
 
@@ -29,13 +30,28 @@ pub fn start(world: &World, programs: Option<&Path>, poll_every: Option<u32>) ->
     serve(&chain, vec![world.crl.clone()]);
     chain.config = configuration(&chain.config, world);
     chain.scripted_backend().set_config(chain.config.clone());
-    chain.start_server()?;
-    chain.start_client()?;
-    chain.wait_until_open(Mark::default())?;
+    log_as_shipped(&chain)?;
+    // Not as the scenarios do it, who read the terminal: nothing of the log comes there.
+    chain.server = Some(Process::start("proxyserver", &mut chain.server_command()?)?);
+    chain.client = Some(Process::start("proxyclient", &mut chain.client_command()?)?);
     let address = chain.partner_address().to_socket_addrs().map_err(|error| Trouble(error.to_string()))?.next();
     let address = address.ok_or_else(|| Trouble("no address for partners".into()))?;
+    let open = until(PATIENCE, || TcpStream::connect(address).ok());
+    open.ok_or_else(|| {
+        Trouble(format!("partners are not let in; the logs are in {}", chain.scratch.path().display()))
+    })?;
     let roots = vec![chain.server().pid(), chain.client().pid()];
     Ok(Topology { peer: Peer::Proxy, address, roots, running: Running::Chain(Box::new(chain)) })
+}
+
+/// The log goes to a file of its day, as in `etc`, and not through a pipe to those who measure.
+fn log_as_shipped(chain: &Chain) -> Result<(), Trouble> {
+    for (directory, name) in [("proxyserver", "seon_proxyserver.logrc"), ("proxyclient", "seon_proxyclient.logrc")] {
+        let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../etc").join(name);
+        let beside = chain.scratch.directory(directory)?.join(name);
+        fs::copy(&shipped, &beside).map_err(Trouble::io("the shipped .logrc"))?;
+    }
+    Ok(())
 }
 
 /// The harness's configuration with the certificates of `world`, its CRL, and room for every measure.

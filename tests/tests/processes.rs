@@ -1,12 +1,10 @@
 //! The processes of both daemons, as `ps` shows them, and what the death of one costs.
 
-use std::thread;
-
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::json;
 use tests::harness::{Chain, Held, LogLine, PATIENCE, Plan, Process, Trouble, made_octets, table, until};
-use tests::station::{self, OutgoingFile, Report, Settings, sha256};
+use tests::station::{OutgoingFile, Report, sha256};
 
 const HALF: u64 = 500_000;
 
@@ -216,44 +214,5 @@ fn code_lies_in_large_pages_and_is_never_writable() -> Result<(), Trouble> {
         assert!(code.large_kib >= 2048, "{} KiB of {}", code.large_kib, code.what);
     }
     arrived(&chain, &held.go_on()?, "HELD");
-    Ok(())
-}
-
-/// The kernel lets ten messages be under way on a local socket: what the agent has to tell beyond them waits for room in its turn.
-#[test]
-fn a_burst_of_partners_waits_for_a_gate_that_stands_still() -> Result<(), Trouble> {
-    const PARTNERS: usize = 40;
-    let chain = Plan::new()
-        .configure(|config| {
-            // Times are for a gate that goes on.
-            config["limits"] = json!({
-                "max_sessions_per_address": 1000, "max_unverified": 1000,
-                "handshake_timeout_s": 120, "pairing_timeout_s": 120,
-            });
-        })
-        .start()?;
-    let gate = Pid::from_raw(chain.client().pid());
-    kill(gate, Signal::SIGSTOP).unwrap();
-    let partners: Vec<_> = (0..PARTNERS)
-        .map(|number| {
-            let settings = Settings { patience: 4 * PATIENCE, ..chain.settings() };
-            let (to, security) = (chain.partner_address(), chain.security());
-            let file = OutgoingFile::from_octets(&format!("BURST-{number}"), made_octets(1000));
-            thread::spawn(move || station::send(&to, &security, &settings, vec![file]))
-        })
-        .collect();
-    let sessions = wait_for_sessions(chain.server(), PARTNERS);
-    // Each has asked to be paired when there is nothing left to do for any of the processes but to wait.
-    let waits = |entry: &table::Entry| {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", entry.pid)).unwrap_or_default();
-        stat.rsplit_once(") ").is_some_and(|(_, state)| state.starts_with('S'))
-    };
-    let roles = [of_role(chain.server(), "switchboard"), of_role(chain.client(), "agent")].concat();
-    until(PATIENCE, || sessions.iter().chain(&roles).all(waits).then_some(())).expect("all of them wait");
-    assert!(of_role(chain.client(), "session").is_empty(), "the gate forks nothing while it stands still");
-    kill(gate, Signal::SIGCONT).unwrap();
-    let reports: Vec<Report> = partners.into_iter().map(|partner| partner.join().unwrap()).collect();
-    let failed = reports.iter().filter(|report| !report.went_well(true)).count();
-    assert_eq!(failed, 0, "{}\n{}", chain.server().last_lines(20), chain.client().last_lines(20));
     Ok(())
 }

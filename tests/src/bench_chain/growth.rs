@@ -77,15 +77,9 @@ const MANY_QUICKLY: Amount =
 /// Of what takes minutes each time.
 pub const MOST_ROUNDS: u32 = 3;
 
-/// The chain as sessions come: transfers of 1 to 512 at once, new ones beside idle ones.
+/// The chain as sessions come: new ones beside idle ones, transfers of 1 to 512 at once.
 pub fn round(caller: &Caller, topology: &Topology, options: &Options, table: &mut Table) -> Result<(), Trouble> {
     let (peer, address, roots) = (topology.peer, topology.address, &topology.roots);
-    for sessions in options.amount(vec![1, 8, 64, 256, 512], vec![1, 16]) {
-        let plan = Bulk { sessions, shape: LARGE, mib: options.amount(2048, 64) };
-        let moved = load::bulk(caller, address, roots, plan).map_err(of(peer))?;
-        table.add(&format!("sessions at once: {sessions}, CPU s/GiB"), peer, moved.cpu_per_gib);
-        table.add(&format!("sessions at once: {sessions}, MiB/s"), peer, moved.mib_per_second);
-    }
     let mut partners = Vec::new();
     for count in options.amount(vec![0, 1000, 5000], vec![0, 20]) {
         partners.extend(load::idle(caller, address, count - partners.len()).map_err(of(peer))?);
@@ -96,6 +90,12 @@ pub fn round(caller: &Caller, topology: &Topology, options: &Options, table: &mu
     }
     load::end(partners);
     load::settle(roots);
+    for sessions in options.amount(vec![1, 8, 64, 256, 512], vec![1, 16]) {
+        let plan = Bulk { sessions, shape: LARGE, mib: options.amount(2048, 64) };
+        let moved = load::bulk(caller, address, roots, plan).map_err(of(peer))?;
+        table.add(&format!("sessions at once: {sessions}, CPU s/GiB"), peer, moved.cpu_per_gib);
+        table.add(&format!("sessions at once: {sessions}, MiB/s"), peer, moved.mib_per_second);
+    }
     Ok(())
 }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::oftp2::{self, Shape};
 use super::partner::{Caller, Partner};
-use super::usage::cpu_seconds;
+use super::usage::{cpu_seconds, family};
 use crate::harness::Trouble;
 
 /// Partners that call at the same time, where sessions per second are counted.
@@ -237,13 +237,15 @@ pub fn handshakes(caller: &Caller, address: SocketAddr, count: usize) -> Result<
 /// Between two probes, so that they are no load themselves.
 const PAUSE: Duration = Duration::from_millis(2);
 
-/// Waits until these processes use no more CPU to speak of: what ended sessions leave to be done counts, too.
+/// Waits until these processes use no more CPU to speak of, and none of their children comes or goes: what ended sessions leave to
+/// be done counts, too.
 pub fn settle(roots: &[i32]) {
-    let mut before = cpu_seconds(roots);
+    let look = || (cpu_seconds(roots), family(roots).len());
+    let mut before = look();
     for _ in 0..100 {
         thread::sleep(Duration::from_millis(50));
-        let now = cpu_seconds(roots);
-        if now - before < 0.001 {
+        let now = look();
+        if now.0 - before.0 < 0.001 && now.1 == before.1 {
             return;
         }
         before = now;

@@ -4,6 +4,10 @@
 const NO_JITTER_ENTROPY: &str = "AWS_LC_SYS_NO_JITTER_ENTROPY";
 
 fn main() {
+    if std::env::var("CARGO_CFG_TARGET_ARCH").as_deref() == Ok("x86_64") {
+        // The tests try what the daemons do (`large_pages`).
+        println!("cargo::rustc-link-arg-tests=-Wl,-z,max-page-size=0x200000,-z,separate-loadable-segments");
+    }
     println!("cargo::rerun-if-env-changed={NO_JITTER_ENTROPY}");
     if std::env::var(NO_JITTER_ENTROPY).as_deref() != Ok("1") {
         println!(

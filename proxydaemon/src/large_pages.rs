@@ -6,14 +6,17 @@
 //!
 //! The kernel keeps files of most file systems in small pages alone. What it does put in large ones is memory: so the code is
 //! copied to a memory file, which is sealed against every change before it is mapped, and takes the place of the program's file.
-//! Nothing is ever writable and executable. The linker leaves room for it (`build.rs` of both daemons).
+//! Nothing is ever writable and executable. The linker leaves room for it (`build.rs` of both daemons), on x86-64 alone: where
+//! addresses are chosen among fewer, multiples of 2 MiB would leave too few.
 
 use std::ffi::CStr;
 use std::fs::{self, File};
 use std::io;
 use std::num::NonZeroUsize;
 use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
 use std::ptr::NonNull;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
@@ -28,19 +31,33 @@ use crate::fork::threads;
 const LARGE: usize = 2 * 1024 * 1024;
 /// Beyond it, it would be memory for code that hardly anybody executes.
 const MOST: usize = 32 * 1024 * 1024;
+/// Smaller libraries are not worth a large page of their own.
+const LIBRARY: usize = LARGE / 2;
 
-/// Puts the code and the constants of this program in large pages, the code of its libraries too, and returns their octets. For a
+static IN_USE: AtomicBool = AtomicBool::new(false);
+
+/// Whether code of this process lies in large pages.
+pub(crate) fn in_use() -> bool {
+    IN_USE.load(Ordering::Relaxed)
+}
+
+/// Puts the code and the constants of this program in large pages, the code of large libraries too, and returns their octets. For a
 /// gate with one thread, before its first child.
 ///
 /// # Errors
-/// Everything is as it was, or a part of it is already in large pages: the program was linked without room, or this kernel
-/// (before Linux 6.1, or told so) has no large pages for memory files. The process works without them, too.
+/// Some of it, or all, is where it was, and the process works as well. [`io::ErrorKind::Unsupported`]: not on this processor, or this
+/// kernel (before Linux 6.1, or told so) has no large pages for memory files. Others: the program was linked without room, or somebody
+/// traces it, so that it is not what its file says.
 pub fn use_for_the_program() -> io::Result<usize> {
+    if cfg!(not(target_arch = "x86_64")) {
+        return Err(unsupported("not on this processor"));
+    }
     if threads().ok() != Some(1) {
         return Err(io::Error::other("the process has more than one thread"));
     }
-    if fs::read_to_string("/sys/kernel/mm/transparent_hugepage/hpage_pmd_size")?.trim() != LARGE.to_string() {
-        return Err(io::Error::other("the large pages of this kernel are not of 2 MiB"));
+    let size = fs::read_to_string("/sys/kernel/mm/transparent_hugepage/hpage_pmd_size").unwrap_or_default();
+    if size.trim() != LARGE.to_string() {
+        return Err(unsupported("this kernel has no large pages of 2 MiB"));
     }
     let areas: Vec<Area> = fs::read_to_string("/proc/self/maps")?.lines().filter_map(Area::read).collect();
     let here = use_for_the_program as *const () as usize;
@@ -48,15 +65,20 @@ pub fn use_for_the_program() -> io::Result<usize> {
     let file = code.and_then(|code| code.file).ok_or_else(|| io::Error::other("the program lies in no file"))?;
     let mut octets = 0;
     for Part { area, from, to } in parts(&areas, file) {
-        if to - from > MOST {
-            return Err(io::Error::other("the program is too large for it"));
+        let own = area.file == Some(file);
+        if own && from == area.start && to == area.end && !from.is_multiple_of(LARGE) || to - from > MOST {
+            return Err(io::Error::other("the program was linked without room for large pages, or is too large"));
         }
         // As `/proc/PID/maps` shows it.
-        let name = if area.file == Some(file) { c"program" } else { c"library" };
-        replace(area, from, to, name)?;
+        replace(area, from, to, if own { c"program" } else { c"library" })?;
         octets += (to - from).next_multiple_of(LARGE);
+        IN_USE.store(true, Ordering::Relaxed);
     }
     Ok(octets)
+}
+
+fn unsupported(why: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::Unsupported, why.to_owned())
 }
 
 /// What is to be replaced, and from where to where that is mapped.
@@ -74,8 +96,9 @@ struct Part<'a> {
 /// it was put, without room: its code is mapped as before, but all of it comes from one large page, which is less to keep account of.
 fn parts(areas: &[Area], program: FileId) -> impl Iterator<Item = Part<'_>> {
     areas.iter().enumerate().filter_map(move |(place, area)| {
-        let constants = area.file == Some(program) && area.offset == 0 && !area.execute;
-        let code = area.file.is_some() && area.execute;
+        let own = area.file == Some(program);
+        let constants = own && area.offset == 0 && !area.execute;
+        let code = area.execute && (own || area.file.is_some() && area.end - area.start >= LIBRARY);
         if !(constants || code) || area.write || !area.read {
             return None;
         }
@@ -92,6 +115,7 @@ fn replace(area: &Area, from: usize, to: usize, name: &CStr) -> io::Result<()> {
     // SAFETY: the kernel has just told of this area that it is mapped readable and not writable, and nobody unmaps parts of
     // the program, so its octets are there and do not change.
     let content = unsafe { std::slice::from_raw_parts(area.start as *const u8, area.end - area.start) };
+    is_as_in_its_file(area, content)?;
     let whole = (to - from).next_multiple_of(LARGE);
     let copy = create(name)?;
     copy.set_len(whole as u64)?;
@@ -103,12 +127,41 @@ fn replace(area: &Area, from: usize, to: usize, name: &CStr) -> io::Result<()> {
     protection.set(ProtFlags::PROT_EXEC, area.execute);
     let size = |octets| NonZeroUsize::new(octets).ok_or(io::ErrorKind::InvalidInput);
     collapse(&copy, size(whole)?, protection)?;
-    // SAFETY: from `from` to `to` nothing is mapped but `area` (its neighbours were looked at, and the process has one thread), and
-    // what takes its place in one step has the same octets at the same addresses and can be changed by nobody. The functions
-    // that are being executed go on in it.
-    unsafe {
+    claim(from, area.start)?;
+    claim(area.end, to)?;
+    // SAFETY: from `from` to `to` nothing is mapped but `area` and what was just claimed, and what takes its place in one step has
+    // the same octets at the same addresses and can be changed by nobody. The functions that are being executed go on in it.
+    let mapped = unsafe {
         mmap(Some(size(from)?), size(to - from)?, protection, MapFlags::MAP_PRIVATE | MapFlags::MAP_FIXED, &copy, 0)
     }?;
+    // SAFETY: the advice concerns the mapping just made and changes no content. A kernel that refuses it needs none.
+    let _ = unsafe { libc::madvise(mapped.as_ptr(), to - from, libc::MADV_HUGEPAGE) };
+    Ok(())
+}
+
+/// Whoever traces the program puts breakpoints into its code; a copy of those would end it, as nobody knows them there.
+fn is_as_in_its_file(area: &Area, content: &[u8]) -> io::Result<()> {
+    let mut octets = vec![0; content.len()];
+    let file = File::open(&area.path)?;
+    // The last page goes on behind the end of a file, with zeros.
+    let mut there = 0;
+    while let Some(rest) = octets.get_mut(there..).filter(|rest| !rest.is_empty()) {
+        match file.read_at(rest, (area.offset + there) as u64)? {
+            0 => break,
+            read => there += read,
+        }
+    }
+    if octets == content { Ok(()) } else { Err(io::Error::other("somebody traces it, or has replaced its file")) }
+}
+
+/// Takes addresses that nothing has.
+fn claim(from: usize, to: usize) -> io::Result<()> {
+    let (Some(start), Some(length)) = (NonZeroUsize::new(from), NonZeroUsize::new(to.saturating_sub(from))) else {
+        return Ok(());
+    };
+    let flags = MapFlags::MAP_PRIVATE | MapFlags::MAP_FIXED_NOREPLACE;
+    // SAFETY: the kernel refuses where something is mapped, so no existing object is touched.
+    unsafe { mmap_anonymous(Some(start), length, ProtFlags::PROT_NONE, flags) }?;
     Ok(())
 }
 
@@ -118,12 +171,15 @@ fn create(name: &CStr) -> io::Result<File> {
     let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
     match memfd_create(name, flags | MFdFlags::from_bits_retain(MFD_EXEC)) {
         Err(Errno::EINVAL) => Ok(memfd_create(name, flags)?.into()),
+        Err(Errno::EACCES) => Err(unsupported("this host permits no memory files with code (vm.memfd_noexec)")),
         made => Ok(made?.into()),
     }
 }
 
 /// Has the kernel put the whole of a memory file in large pages, as seen at an address of its own for the moment.
 fn collapse(file: &File, length: NonZeroUsize, protection: ProtFlags) -> io::Result<()> {
+    /// Since Linux 6.1.
+    const MADV_COLLAPSE: libc::c_int = 25;
     let reserved = length.checked_add(LARGE).ok_or(io::ErrorKind::InvalidInput)?;
     // SAFETY: a new mapping at an address the kernel chooses touches no existing object.
     let start = unsafe { mmap_anonymous(None, reserved, ProtFlags::PROT_NONE, MapFlags::MAP_PRIVATE) }?;
@@ -134,11 +190,16 @@ fn collapse(file: &File, length: NonZeroUsize, protection: ProtFlags) -> io::Res
         .map_err(io::Error::from)
         .and_then(|seen| {
             // SAFETY: the advice concerns the mapping just made and changes no content.
-            checked(i64::from(unsafe { libc::madvise(seen.as_ptr(), length.get(), libc::MADV_COLLAPSE) }))
+            checked(i64::from(unsafe { libc::madvise(seen.as_ptr(), length.get(), MADV_COLLAPSE) }))
         });
     // SAFETY: the whole reservation is ours, with what was mapped in it, and nothing refers to it.
     unsafe { munmap(NonNull::cast(start), reserved.get()) }?;
-    collapsed.map(drop)
+    match collapsed {
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+            Err(unsupported("this kernel puts no memory files in large pages"))
+        }
+        collapsed => collapsed.map(drop),
+    }
 }
 
 /// Device and inode.
@@ -154,11 +215,12 @@ struct Area {
     execute: bool,
     offset: usize,
     file: Option<FileId>,
+    path: PathBuf,
 }
 
 impl Area {
     fn read(line: &str) -> Option<Self> {
-        let mut words = line.split_ascii_whitespace();
+        let mut words = line.splitn(6, ' ');
         let (start, end) = words.next()?.split_once('-')?;
         let may = words.next()?;
         let offset = words.next()?;
@@ -175,6 +237,7 @@ impl Area {
             execute: may.contains('x'),
             offset: address(offset)?,
             file: (inode != 0).then_some((device, inode)),
+            path: words.next().unwrap_or_default().trim_start().into(),
         })
     }
 }
@@ -185,11 +248,12 @@ mod tests {
 
     #[test]
     fn a_line_of_the_kernel_is_read() {
-        let line = "55b566a00000-55b566f32000 r-xp 00175000 fe:00 10010644                   /opt/seon_proxyserver2";
+        let line = "55b566a00000-55b566f32000 r-xp 00175000 fe:00 10010644                   /opt/seon proxy/seon_proxyserver2";
         let area = Area::read(line).unwrap();
         assert_eq!((area.start, area.end, area.offset), (0x55b5_66a0_0000, 0x55b5_66f3_2000, 0x17_5000));
         assert!(area.read && area.execute && !area.write);
         assert_eq!(area.file, Some((0xfe << 32, 10_010_644)));
+        assert_eq!(area.path.to_str(), Some("/opt/seon proxy/seon_proxyserver2"));
         let memory = Area::read("7ffd7a414000-7ffd7a436000 rw-p 00000000 00:00 0                  [stack]").unwrap();
         assert_eq!((memory.file, memory.write), (None, true));
         assert_eq!(Area::read("no line of it"), None);

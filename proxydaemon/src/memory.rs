@@ -10,7 +10,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use nix::libc;
 use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap_anonymous, munmap};
-use nix::unistd::{getpid, gettid};
+use nix::unistd::{SysconfVar, getpid, gettid, sysconf};
+
+use crate::large_pages;
 
 /// A private buffer of fixed capacity straight from the kernel, all zero until written.
 ///
@@ -91,7 +93,7 @@ unsafe impl Sync for Pages {}
 
 /// Memory for the buffers of each child, mapped once by the gate: a process that lives for one session pays for each mapping
 /// when it is made, and more when it is taken away while another processor knows of it.
-mod reserve {
+pub(crate) mod reserve {
     use super::*;
 
     /// Six buffers of a session with Exchange Buffers of the usual size. Not a page of it is used before it is touched.
@@ -113,6 +115,11 @@ mod reserve {
         Ok(())
     }
 
+    /// Octets of it that were reserved and are not taken.
+    pub(crate) fn left() -> u64 {
+        END.load(Ordering::Relaxed).saturating_sub(NEXT.load(Ordering::Relaxed)) as u64
+    }
+
     /// A part that nobody else has, all zero; none when there is not enough, or nothing was reserved.
     pub(super) fn take(capacity: NonZeroUsize) -> Option<NonNull<libc::c_void>> {
         let end = END.load(Ordering::Relaxed);
@@ -123,13 +130,19 @@ mod reserve {
     }
 }
 
+/// For a process that serves one session and ends with it: it gets no huge pages of its own, whatever it touches.
+pub(crate) fn stay_small() {
+    /// But for memory that was advised to have them, as its code is. Since Linux 6.18; before, only [`Pages`] are kept from it.
+    const EXCEPT_ADVISED: libc::c_ulong = 1 << 1;
+    let except = if large_pages::in_use() { EXCEPT_ADVISED } else { 0 };
+    // SAFETY: passes integers only. A kernel without huge pages refuses, which is as good.
+    unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, 1, except, 0, 0) };
+}
+
 /// For a gate, before its first child. Has the allocator ask the kernel for memory in larger pieces, and keep what is free
 /// at the end of the heap until [`give_back_unused`]: a session takes and frees some hundred KiB in its handshake, and once is enough.
-/// And reserves the memory of its children's [`Pages`].
-///
-/// # Errors
-/// The kernel refuses the memory.
-pub fn for_short_lives() -> io::Result<()> {
+/// And reserves the memory of its children's [`Pages`]; where the kernel refuses it, each of them asks for its own.
+pub fn for_short_lives() {
     #[cfg(target_env = "gnu")]
     {
         const PIECE: libc::c_int = 256 * 1024;
@@ -139,7 +152,9 @@ pub fn for_short_lives() -> io::Result<()> {
             libc::mallopt(libc::M_TRIM_THRESHOLD, 8 * PIECE);
         }
     }
-    reserve::prepare()
+    if let Err(error) = reserve::prepare() {
+        log::info!("no memory is reserved for sessions, which costs each of them a little: {error}");
+    }
 }
 
 /// For a gate, when all is there that it will keep: takes the holes in its heap, for good.
@@ -147,20 +162,34 @@ pub fn for_short_lives() -> io::Result<()> {
 /// What its start has freed lies between what it keeps. A child would put there what it needs, and get a copy of each of those
 /// pages for it; so it takes memory from the end of the heap, where few pages hold all of it. Costs the gate the holes, and some 40 KiB.
 pub fn fill_holes() {
-    /// Larger than any hole, and smaller than what the allocator maps apart.
-    const LARGEST: usize = 96 * 1024;
-    /// Up to here the allocator keeps lists of holes of the same size, and rounds to multiples of [`STEP`].
-    const SMALL: usize = 1024;
-    const STEP: usize = 16;
-    let sizes = std::iter::successors(Some(LARGEST / 2), |size| Some(size / 2)).take_while(|size| *size > SMALL);
-    // SAFETY: memory is taken from the allocator, and the first piece given back to it once; none of it is ever looked at.
-    unsafe {
-        let probe = black_box(libc::malloc(LARGEST));
-        let end = probe.addr();
-        libc::free(probe);
-        for size in sizes.chain((1..=SMALL / STEP).rev().map(|steps| steps * STEP)) {
-            // The piece that comes from the end stays taken, too: freed, it would be the next hole.
-            while (1..end).contains(&black_box(libc::malloc(size)).addr()) {}
+    #[cfg(target_env = "gnu")]
+    {
+        /// Smaller than what the allocator maps apart.
+        const LARGEST: usize = 96 * 1024;
+        /// Up to here the allocator keeps lists of holes of the same size, and rounds to multiples of [`STEP`].
+        const SMALL: usize = 1024;
+        const STEP: usize = 16;
+        /// More than the start of a gate leaves. Another allocator, which somebody has put in the place of the usual one, may have its
+        /// memory in another order and never come to the end of it.
+        const MOST: usize = 4 * 1024 * 1024;
+        let sizes = std::iter::successors(Some(LARGEST / 2), |size| Some(size / 2)).take_while(|size| *size > SMALL);
+        let mut taken = 0;
+        // SAFETY: memory is taken from the allocator, and the first piece given back to it once; none of it is ever looked at.
+        // `sbrk(0)` tells the end of the heap and changes nothing.
+        unsafe {
+            let probe = black_box(libc::malloc(LARGEST));
+            let end = probe.addr();
+            libc::free(probe);
+            let heap = libc::sbrk(0).addr();
+            if !(heap.saturating_sub(MOST)..heap).contains(&end) {
+                return; // not at the end of the heap
+            }
+            for size in sizes.chain((1..=SMALL / STEP).rev().map(|steps| steps * STEP)) {
+                // The piece that comes from the end stays taken, too: freed, it would be the next hole.
+                while taken < MOST && (1..end).contains(&black_box(libc::malloc(size)).addr()) {
+                    taken += size;
+                }
+            }
         }
     }
     // A child's stack grows into fresh pages then, where the start was deep, not into copies.
@@ -187,16 +216,18 @@ fn give_back_stack() {
     const ROOM: usize = 4096;
     /// Deeper than a session ever gets; nothing else is mapped that near below a stack.
     const DEEPEST: usize = 512 * 1024;
-    const PAGE: usize = 4096;
     if gettid() != getpid() {
         return;
     }
+    let Some(page) = sysconf(SysconfVar::PAGE_SIZE).ok().flatten().and_then(|size| usize::try_from(size).ok()) else {
+        return;
+    };
     let here = 0_u8;
-    let end = (&raw const here).addr().saturating_sub(ROOM) / PAGE * PAGE;
+    let end = (&raw const here).addr().saturating_sub(ROOM) / page * page;
     let start = std::ptr::without_provenance_mut(end.saturating_sub(DEEPEST));
-    // SAFETY: the octets from `start` to `end` belong to the main thread's stack, as far as they are mapped (it is this one): the kernel keeps a gap
-    // below it that is larger. They lie below every frame that returns, so nothing refers to them, and dropped pages read as zeros. With
-    // larger pages the kernel refuses, which is as good.
+    // SAFETY: the octets from `start` to `end` belong to the main thread's stack (it is this one), as far as they are mapped: the
+    // kernel maps nothing else within 128 MiB of its start. They lie below every frame that returns, so nothing refers to them, and
+    // dropped pages read as zeros.
     unsafe { libc::madvise(start, DEEPEST, libc::MADV_DONTNEED) };
 }
 

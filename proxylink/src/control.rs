@@ -122,9 +122,13 @@ async fn write<Out: Serialize + Clone>(
             to.write_all(&frames).await?;
             to.flush().await
         };
-        // A failure is seen by the reader as well, which tells it.
-        if appended.is_err() || !matches!(timeout(WRITE_DEADLINE, written).await, Ok(Ok(()))) {
+        // A connection that fails is seen by the reader as well, which tells it.
+        if !matches!(timeout(WRITE_DEADLINE, written).await, Ok(Ok(()))) {
             return;
+        }
+        // A message that cannot be one ends the connection, behind what was before it.
+        if appended.is_err() {
+            break;
         }
     }
     // Best effort: the other side may be gone already.

@@ -71,14 +71,8 @@ pub fn decode<M: DeserializeOwned>(octets: &[u8]) -> Result<M, FrameError> {
 /// # Errors
 /// [`FrameError::Length`] beyond [`LARGEST`].
 pub fn encode(message: &impl Serialize) -> Result<Vec<u8>, FrameError> {
-    behind(Vec::with_capacity(USUAL), message)
-}
-
-/// These octets, and behind them those of a message.
-fn behind(head: Vec<u8>, message: &impl Serialize) -> Result<Vec<u8>, FrameError> {
-    let before = head.len();
-    let octets = postcard::to_extend(message, head).map_err(|_| FrameError::Length(0))?;
-    match octets.len() - before {
+    let octets = postcard::to_extend(message, Vec::with_capacity(USUAL)).map_err(|_| FrameError::Length(0))?;
+    match octets.len() {
         1..=LARGEST => Ok(octets),
         length => Err(FrameError::Length(length)),
     }
@@ -87,18 +81,12 @@ fn behind(head: Vec<u8>, message: &impl Serialize) -> Result<Vec<u8>, FrameError
 /// Appends one message with its length.
 ///
 /// # Errors
-/// [`FrameError::Length`] beyond [`LARGEST`]; `frames` is then empty.
+/// [`FrameError::Length`] beyond [`LARGEST`]; `frames` is then as it was.
 pub fn append(frames: &mut Vec<u8>, message: &impl Serialize) -> Result<(), FrameError> {
-    const HEADER: usize = 4;
-    let start = frames.len();
-    let mut head = std::mem::take(frames);
-    head.reserve(USUAL);
-    head.extend([0; HEADER]);
-    *frames = behind(head, message)?;
-    let length = frames.len() - start - HEADER;
-    if let Some(header) = frames.get_mut(start..).and_then(<[_]>::first_chunk_mut::<HEADER>) {
-        *header = u32::try_from(length).map_err(|_| FrameError::Length(length))?.to_be_bytes();
-    }
+    let octets = encode(message)?;
+    let length = u32::try_from(octets.len()).map_err(|_| FrameError::Length(octets.len()))?;
+    frames.extend(length.to_be_bytes());
+    frames.extend(octets);
     Ok(())
 }
 

@@ -208,3 +208,39 @@ fn a_small_message_overtakes_everything_large() {
         assert!(place < 4, "{order:?}");
     });
 }
+
+fn goodbye(text: String) -> FromServer {
+    FromServer::Goodbye(Goodbye { situation: Situation::LinkGoodbye, text })
+}
+
+/// What the other end of a connection hears until it ends, without pings.
+async fn heard_of(sent: &[FromServer]) -> Vec<FromServer> {
+    let (ours, mut theirs) = ends();
+    let (outbox, inbox) = control::start::<_, FromClient, _>(ours, FromServer::Ping);
+    // Nobody has run yet: all of them wait for the writer.
+    assert!(sent.iter().all(|message| outbox.send(message.clone())));
+    drop((outbox, inbox));
+    let mut heard = Vec::new();
+    while let Ok(message) = frame::read::<FromServer>(&mut theirs).await {
+        heard.extend(Some(message).filter(|message| *message != FromServer::Ping));
+    }
+    heard
+}
+
+#[test]
+fn messages_that_wait_for_the_writer_arrive_whole_and_in_order() {
+    run(async {
+        // More together than are written in one go.
+        let sent: Vec<_> = (0..200).map(|number| goodbye(format!("{number} {}", "x".repeat(number * 7)))).collect();
+        assert_eq!(heard_of(&sent).await, sent);
+    });
+}
+
+#[test]
+fn what_was_before_a_message_that_is_too_large_arrives() {
+    run(async {
+        let [first, second, last] = ["first", "second", "last"].map(|text| goodbye(text.to_owned()));
+        let too_large = goodbye("x".repeat(frame::LARGEST));
+        assert_eq!(heard_of(&[first.clone(), second.clone(), too_large, last]).await, [first, second]);
+    });
+}

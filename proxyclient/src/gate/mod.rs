@@ -133,10 +133,12 @@ struct Gate {
 impl Gate {
     fn new(start: Start, log_socket: LogSocket) -> std::io::Result<Self> {
         let Start { signals, log, pid_file, sources, starter } = start;
-        memory::for_short_lives()?;
+        memory::for_short_lives();
         match large_pages::use_for_the_program() {
             Ok(octets) => log::debug!("code and constants lie in {} MiB of large pages", octets >> 20),
-            Err(error) => log::info!("code and constants lie in small pages, a session costs more for it: {error}"),
+            Err(error) => {
+                log::info!("code and constants do not all lie in large pages, a session costs more for it: {error}")
+            }
         }
         proxylink::tls::rehearse().map_err(std::io::Error::other)?;
         Ok(Self {

@@ -20,6 +20,7 @@ pub use landlock::{Ports, SYSTEM_FILES};
 
 use crate::checked;
 use crate::descriptors;
+use crate::memory;
 use crate::user::{User, UserError};
 
 /// Why a process is not confined. It must not go on then.
@@ -82,7 +83,10 @@ pub fn confine_session(needs: &SessionNeeds<'_>) -> Result<(), ConfineError> {
     limit(Resource::RLIMIT_NPROC, 0).map_err(step("no processes"))?; // does not bind root, whom the filter binds
     limit(Resource::RLIMIT_NOFILE, SESSION_DESCRIPTORS).map_err(step("few descriptors"))?;
     // Unlike RLIMIT_AS it does not count the snapshot, which is mapped for reading.
-    limit(Resource::RLIMIT_DATA, inherited.saturating_add(needs.memory)).map_err(step("memory"))?;
+    // What is reserved for it is no room beyond that.
+    let most = inherited.saturating_sub(memory::reserve::left()).saturating_add(needs.memory);
+    limit(Resource::RLIMIT_DATA, most).map_err(step("memory"))?;
+    memory::stay_small();
     if let Some(rules) = rules {
         landlock::enforce(rules).map_err(step("landlock"))?;
     }

@@ -2,8 +2,8 @@
 //!
 //! To ask the kernel for any child that has ended costs a walk through all of them. The signal names one, which is asked
 //! for alone; but of several that end at about the same time only one is named, so that the walk is owed after each
-//! signal. It is made at once where it is cheap, and never takes more than a small part of the gate's time: after one that
-//! took long, the next one waits.
+//! signal. It is made at once where it is cheap, and takes a small part of the gate's time: after one that
+//! took long, the next one waits, though never long.
 
 use std::time::{Duration, Instant};
 

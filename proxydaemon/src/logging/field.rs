@@ -221,8 +221,6 @@ mod tests {
             fields(&[], "a"),
         ] {
             assert!(!unsound.is_sound(), "{unsound:?}");
-            // Whoever reads it all the same finds no more than there is.
-            assert!(unsound.iter().map(|(_, value)| value.len()).sum::<usize>() <= 2 * unsound.values.len());
         }
     }
 }

@@ -86,7 +86,10 @@ impl Row {
 
     /// Judges a chain, this row's or another, under the row's policy.
     pub fn judge(&self, image: &[u8], chain: &[CertificateDer<'_>]) -> Result<VerifiedPartner, Refusal> {
-        let policy = Policy::open(image).expect("a whole image");
+        self.judge_by(Policy::open(image).expect("a whole image"), chain)
+    }
+
+    pub fn judge_by(&self, policy: Policy<'_>, chain: &[CertificateDer<'_>]) -> Result<VerifiedPartner, Refusal> {
         // A called partner's address is not looked at; this one is in no network.
         let (peer, source) = match self.from.strip_prefix("call ") {
             Some(partner) => (Peer::Called { partner }, "203.0.113.99".parse().unwrap()),

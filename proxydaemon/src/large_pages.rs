@@ -131,27 +131,33 @@ fn replace(area: &Area, from: usize, to: usize, name: &CStr) -> io::Result<()> {
     claim(area.end, to)?;
     // SAFETY: from `from` to `to` nothing is mapped but `area` and what was just claimed, and what takes its place in one step has
     // the same octets at the same addresses and can be changed by nobody. The functions that are being executed go on in it.
-    let mapped = unsafe {
+    unsafe {
         mmap(Some(size(from)?), size(to - from)?, protection, MapFlags::MAP_PRIVATE | MapFlags::MAP_FIXED, &copy, 0)
     }?;
-    // SAFETY: the advice concerns the mapping just made and changes no content. A kernel that refuses it needs none.
-    let _ = unsafe { libc::madvise(mapped.as_ptr(), to - from, libc::MADV_HUGEPAGE) };
     Ok(())
 }
 
 /// Whoever traces the program puts breakpoints into its code; a copy of those would end it, as nobody knows them there.
 fn is_as_in_its_file(area: &Area, content: &[u8]) -> io::Result<()> {
-    let mut octets = vec![0; content.len()];
     let file = File::open(&area.path)?;
-    // The last page goes on behind the end of a file, with zeros.
-    let mut there = 0;
-    while let Some(rest) = octets.get_mut(there..).filter(|rest| !rest.is_empty()) {
-        match file.read_at(rest, (area.offset + there) as u64)? {
-            0 => break,
-            read => there += read,
+    let mut octets = vec![0; 64 * 1024];
+    let mut offset = area.offset as u64;
+    for piece in content.chunks(octets.len()) {
+        let mut there = 0;
+        while there < piece.len() {
+            match file.read_at(octets.get_mut(there..piece.len()).unwrap_or_default(), offset + there as u64)? {
+                0 => break,
+                read => there += read,
+            }
         }
+        // The last page goes on behind the end of a file, with zeros.
+        let (read, behind) = piece.split_at(there);
+        if octets.get(..there) != Some(read) || behind.iter().any(|octet| *octet != 0) {
+            return Err(io::Error::other("somebody traces it, or has replaced its file"));
+        }
+        offset += piece.len() as u64;
     }
-    if octets == content { Ok(()) } else { Err(io::Error::other("somebody traces it, or has replaced its file")) }
+    Ok(())
 }
 
 /// Takes addresses that nothing has.

@@ -130,13 +130,16 @@ pub(crate) mod reserve {
     }
 }
 
-/// For a process that serves one session and ends with it: it gets no huge pages of its own, whatever it touches.
+/// For a process that serves one session and ends with it: it gets no huge pages, whatever it touches.
+///
+/// Where its code lies in such pages it could not use those either, and [`Pages`] alone are kept from them; a heap is smaller until a
+/// gate has thousands of children. (To advise that the code be excepted has the kernel keep a list of all processes for its
+/// collector of huge pages: a tenth more for a session.)
 pub(crate) fn stay_small() {
-    /// But for memory that was advised to have them, as its code is. Since Linux 6.18; before, only [`Pages`] are kept from it.
-    const EXCEPT_ADVISED: libc::c_ulong = 1 << 1;
-    let except = if large_pages::in_use() { EXCEPT_ADVISED } else { 0 };
-    // SAFETY: passes integers only. A kernel without huge pages refuses, which is as good.
-    unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, 1, except, 0, 0) };
+    if !large_pages::in_use() {
+        // SAFETY: passes integers only. A kernel without huge pages refuses, which is as good.
+        unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0) };
+    }
 }
 
 /// For a gate, before its first child. Has the allocator ask the kernel for memory in larger pieces, and keep what is free

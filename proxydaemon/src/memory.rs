@@ -134,7 +134,7 @@ pub(crate) mod reserve {
 ///
 /// Where its code lies in such pages it could not use those either, and [`Pages`] alone are kept from them; a heap is smaller until a
 /// gate has thousands of children. (To advise that the code be excepted has the kernel keep a list of all processes for its
-/// collector of huge pages: a tenth more for a session.)
+/// collector of huge pages, which costs each session some percent.)
 pub(crate) fn stay_small() {
     if !large_pages::in_use() {
         // SAFETY: passes integers only. A kernel without huge pages refuses, which is as good.

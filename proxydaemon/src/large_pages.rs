@@ -153,7 +153,9 @@ fn is_as_in_its_file(area: &Area, content: &[u8]) -> io::Result<()> {
         // The last page goes on behind the end of a file, with zeros.
         let (read, behind) = piece.split_at(there);
         if octets.get(..there) != Some(read) || behind.iter().any(|octet| *octet != 0) {
-            return Err(io::Error::other("somebody traces it, or has replaced its file"));
+            return Err(io::Error::other(
+                "the code in memory is not that of its file, which was replaced, or the program is being traced; a new start helps",
+            ));
         }
         offset += piece.len() as u64;
     }

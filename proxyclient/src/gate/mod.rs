@@ -23,7 +23,6 @@ use proxydaemon::fork::Ending;
 use proxydaemon::gate::{
     Backlog, Crashes, EndingPlan, LOGGED_AT_ONCE, Overdue, Reaper, RoleRestart, Step, Wanted, wait,
 };
-use proxydaemon::large_pages;
 use proxydaemon::logging::{self, ChildRecord, FromChild, GateLog, LogSocket, Threshold};
 use proxydaemon::memory;
 use proxydaemon::notify::{self, Watchdog};
@@ -133,13 +132,7 @@ struct Gate {
 impl Gate {
     fn new(start: Start, log_socket: LogSocket) -> std::io::Result<Self> {
         let Start { signals, log, pid_file, sources, starter } = start;
-        memory::for_short_lives();
-        match large_pages::use_for_the_program() {
-            Ok(octets) => log::debug!("code and constants lie in {} MiB of large pages", octets >> 20),
-            Err(error) => {
-                log::info!("code and constants do not all lie in large pages, a session costs more for it: {error}")
-            }
-        }
+        proxydaemon::gate::prepare_for_children();
         proxylink::tls::rehearse().map_err(std::io::Error::other)?;
         Ok(Self {
             signal_fd: signals.descriptor()?,

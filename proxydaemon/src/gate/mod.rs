@@ -18,6 +18,7 @@ use crate::confine::{ConfineError, RoleNeeds, confine_role};
 use crate::descriptors::Directory;
 use crate::logging::GateLog;
 use crate::pid_file::PidFile;
+use crate::{large_pages, memory};
 
 pub use backlog::{Backlog, Keep, Put};
 pub use crashes::Crashes;
@@ -32,6 +33,18 @@ pub use waiting::{Wanted, wait};
 pub const HEARD_AT_ONCE: usize = 64;
 /// Log records that are written before anything else gets its turn.
 pub const LOGGED_AT_ONCE: usize = 256;
+
+/// Prepares a gate for many children that live for a moment: their memory, and where the code of all of them lies. Before the first
+/// of them; what cannot be is told, and each of them costs more for it.
+pub fn prepare_for_children() {
+    memory::for_short_lives();
+    match large_pages::use_for_the_program() {
+        Ok(octets) => log::debug!("code and constants lie in {} MiB of large pages", octets >> 20),
+        Err(error) => log::info!(
+            "code and constants do not all lie in large pages; all works, at more CPU for each session: {error}"
+        ),
+    }
+}
 
 /// Confines a gate before it forks the first child: it writes beneath the directories of its log files, its PID file and
 /// `further`, and nowhere else. `already`: it was confined before it executed itself.

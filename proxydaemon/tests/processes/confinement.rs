@@ -28,6 +28,7 @@ pub const TESTS: &[Test] = tests![
     a_session_can_do_its_work,
     a_panic_and_an_abort_end_as_such,
     memory_is_bounded,
+    what_is_reserved_is_no_room_beyond_the_bound,
     the_limits_hold_and_nobody_reads_its_memory,
     a_session_of_a_gate_with_roots_rights_becomes_the_user,
 ];
@@ -269,6 +270,19 @@ fn memory_is_bounded() {
         let half = Pages::new(usize::try_from(MEMORY / 2).unwrap());
         let whole = Pages::new(usize::try_from(MEMORY).unwrap());
         if half.is_ok() && whole.is_err() { ExitCode::Ok } else { ExitCode::Failure }
+    });
+    assert_eq!(ending, Ending::Exited(0));
+}
+
+fn what_is_reserved_is_no_room_beyond_the_bound() {
+    let mut family = Family::new();
+    proxydaemon::memory::for_short_lives();
+    let belongings = Belongings::new();
+    let ending = family.ending_of(|| {
+        belongings.confine();
+        // Larger than what is reserved, so each has to be mapped: room for the one, and not for the other.
+        let room = |less: u64| Pages::new(usize::try_from(MEMORY - (less << 20)).unwrap()).is_ok();
+        if room(6) && !room(1) { ExitCode::Ok } else { ExitCode::Failure }
     });
     assert_eq!(ending, Ending::Exited(0));
 }

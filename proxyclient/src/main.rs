@@ -28,7 +28,7 @@ use proxydaemon::level_command::LevelCommand;
 use proxydaemon::logging::{self, Alert};
 use proxydaemon::pid_file::Stale;
 use proxydaemon::signals::Signals;
-use proxydaemon::{state_directory, title};
+use proxydaemon::{heap, state_directory, title};
 use proxylink::situation::Situation;
 use zeroize::Zeroize;
 
@@ -92,6 +92,10 @@ fn act(options: &mut Options) -> Result<ExitCode, NotLaunched> {
     }
     if let Some(words) = &options.log_level {
         return change_level(words, options.log_level_for);
+    }
+    // Before a secret is read that may be there to be read once.
+    if let Err(error) = heap::have_freed_pieces_joined() {
+        eprintln!("{PROGRAM}: sessions take more memory than they need, as the program cannot execute itself: {error}");
     }
     let token = secret("-T TOKEN|@FILE", &mut options.token, "token")?;
     if options.print_client_line {

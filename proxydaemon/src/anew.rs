@@ -54,10 +54,7 @@ fn try_to_execute(program: &str, state: &[u8], descriptors: &[BorrowedFd<'_>]) -
     for fd in descriptors {
         numbers.push(fd.as_raw_fd().to_string());
     }
-    let others = std::env::vars_os().filter(|(name, _)| name != HERITAGE);
-    let heritage = (OsString::from(HERITAGE), OsString::from(numbers.join(",")));
-    let environment: Result<Vec<CString>, _> = others.chain([heritage]).map(assignment).collect();
-    let environment = environment?;
+    let environment = environment_with(HERITAGE, OsString::from(numbers.join(",")))?;
     let arguments = [CString::new(program)?];
     for fd in descriptors.iter().copied().chain([state.as_fd()]) {
         close_on_exec(fd, false)?;
@@ -67,7 +64,27 @@ fn try_to_execute(program: &str, state: &[u8], descriptors: &[BorrowedFd<'_>]) -
     Ok(execve::<CString, CString>(EXECUTABLE, &arguments, &environment)?)
 }
 
+/// Replaces this process by a new one of the same program, with the same command line, and this variable in its environment.
+/// For `main`, before anything was opened or started.
+///
+/// Returns only when that failed, and everything is as before.
+pub(crate) fn execute_with(name: &str, value: OsString) -> io::Error {
+    let arguments: Result<Vec<CString>, _> =
+        std::env::args_os().map(|argument| CString::new(argument.into_vec())).collect();
+    let arguments = arguments.map_err(io::Error::from);
+    match arguments.and_then(|arguments| Ok((arguments, environment_with(name, value)?))) {
+        Ok((arguments, environment)) => execve(EXECUTABLE, &arguments, &environment).unwrap_err().into(),
+        Err(error) => error,
+    }
+}
+
 const EXECUTABLE: &CStr = c"/proc/self/exe";
+
+/// The environment of this process, in which `name` has `value`.
+fn environment_with(name: &str, value: OsString) -> io::Result<Vec<CString>> {
+    let others = std::env::vars_os().filter(|(other, _)| other != name);
+    others.chain([(OsString::from(name), value)]).map(assignment).collect()
+}
 
 fn assignment((name, value): (OsString, OsString)) -> io::Result<CString> {
     Ok(CString::new([name.into_vec(), value.into_vec()].join(&b'='))?)

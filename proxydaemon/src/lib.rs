@@ -4,7 +4,7 @@
 //!
 //! A gate starts in this order:
 //!
-//! 1. [`title::prepare`], [`signals::Signals::block`]; read the command line, then [`title::wipe_arguments`];
+//! 1. [`heap::have_freed_pieces_joined`], [`title::prepare`], [`signals::Signals::block`]; read the command line, then [`title::wipe_arguments`];
 //! 2. [`user::for_start`], [`background::enter`], [`pid_file::PidFile::create`], [`user::User::become_user`];
 //! 3. [`logging::GateLog::start`], the listeners ([`descriptors::Listener`]), [`confine::Bounds::prepare`];
 //! 4. [`gate::confine`] for itself, then [`fork::fork_role`] for each role, then [`background::Starter::ready`].
@@ -23,6 +23,7 @@ pub mod credentials;
 pub mod descriptors;
 pub mod fork;
 pub mod gate;
+pub mod heap;
 pub mod large_pages;
 pub mod launch;
 pub mod level_command;

@@ -1,7 +1,5 @@
-//! Buffers that cost nothing until they are touched and can be given back to the kernel; and what keeps the memory of a gate's
-//! many children small, which share what it has until they write to it.
+//! Buffers that cost nothing until they are touched and can be given back to the kernel.
 
-use std::hint::black_box;
 use std::io;
 use std::num::NonZeroUsize;
 use std::ops::{Deref, DerefMut};
@@ -10,7 +8,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use nix::libc;
 use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap_anonymous, munmap};
-use nix::unistd::{SysconfVar, getpid, gettid, sysconf};
 
 use crate::large_pages;
 
@@ -142,96 +139,12 @@ pub(crate) fn stay_small() {
     }
 }
 
-/// For a gate, before its first child. Has the allocator ask the kernel for memory in larger pieces, and keep what is free
-/// at the end of the heap until [`give_back_unused`]: a session takes and frees some hundred KiB in its handshake, and once is enough.
-/// And reserves the memory of its children's [`Pages`]; where the kernel refuses it, each of them asks for its own.
-pub fn for_short_lives() {
-    #[cfg(target_env = "gnu")]
-    {
-        const PIECE: libc::c_int = 256 * 1024;
-        // SAFETY: the calls set parameters of the allocator; the process has one thread.
-        unsafe {
-            libc::mallopt(libc::M_TOP_PAD, PIECE);
-            libc::mallopt(libc::M_TRIM_THRESHOLD, 8 * PIECE);
-        }
-    }
+/// For a gate, before its first child: reserves the memory of its children's [`Pages`]. Where the kernel refuses it, each of them asks
+/// for its own.
+pub fn reserve_for_children() {
     if let Err(error) = reserve::prepare() {
         log::info!("no memory is reserved for sessions, which costs each of them a little: {error}");
     }
-}
-
-/// For a gate, when all is there that it will keep: takes the holes in its heap, for good.
-///
-/// What its start has freed lies between what it keeps. A child would put there what it needs, and get a copy of each of those
-/// pages for it; so it takes memory from the end of the heap, where few pages hold all of it. Costs the gate the holes, and some 40 KiB.
-pub fn fill_holes() {
-    #[cfg(target_env = "gnu")]
-    {
-        /// Smaller than what the allocator maps apart.
-        const LARGEST: usize = 96 * 1024;
-        /// Up to here the allocator keeps lists of holes of the same size, and rounds to multiples of [`STEP`].
-        const SMALL: usize = 1024;
-        const STEP: usize = 16;
-        /// More than the start of a gate leaves. Another allocator, which somebody has put in the place of the usual one, may have its
-        /// memory in another order and never come to the end of it.
-        const MOST: usize = 4 * 1024 * 1024;
-        let sizes = std::iter::successors(Some(LARGEST / 2), |size| Some(size / 2)).take_while(|size| *size > SMALL);
-        let mut taken = 0;
-        // SAFETY: memory is taken from the allocator, and the first piece given back to it once; none of it is ever looked at.
-        // `sbrk(0)` tells the end of the heap and changes nothing.
-        unsafe {
-            let probe = black_box(libc::malloc(LARGEST));
-            let end = probe.addr();
-            libc::free(probe);
-            let heap = libc::sbrk(0).addr();
-            if !(heap.saturating_sub(MOST)..heap).contains(&end) {
-                return; // not at the end of the heap
-            }
-            for size in sizes.chain((1..=SMALL / STEP).rev().map(|steps| steps * STEP)) {
-                // The piece that comes from the end stays taken, too: freed, it would be the next hole.
-                while taken < MOST && (1..end).contains(&black_box(libc::malloc(size)).addr()) {
-                    taken += size;
-                }
-            }
-        }
-    }
-    // A child's stack grows into fresh pages then, where the start was deep, not into copies.
-    give_back_stack();
-}
-
-/// Gives what is held for later back to the kernel, as far as whole pages hold nothing: free memory of the allocator, and the
-/// stack that is not in use.
-///
-/// An idle session needs nothing of what its handshake took and freed.
-pub fn give_back_unused() {
-    // SAFETY: may be called at any time by any thread; it touches free memory of the allocator alone.
-    #[cfg(target_env = "gnu")]
-    unsafe {
-        libc::malloc_trim(0);
-    }
-    give_back_stack();
-}
-
-/// Below the frame that is executing lies nothing that anybody will read. For the main thread alone, whose stack has room below it.
-#[inline(never)]
-fn give_back_stack() {
-    /// Room for the frames of what is called here.
-    const ROOM: usize = 4096;
-    /// Deeper than a session ever gets; nothing else is mapped that near below a stack.
-    const DEEPEST: usize = 512 * 1024;
-    if gettid() != getpid() {
-        return;
-    }
-    let Some(page) = sysconf(SysconfVar::PAGE_SIZE).ok().flatten().and_then(|size| usize::try_from(size).ok()) else {
-        return;
-    };
-    let here = 0_u8;
-    let end = (&raw const here).addr().saturating_sub(ROOM) / page * page;
-    let start = std::ptr::without_provenance_mut(end.saturating_sub(DEEPEST));
-    // SAFETY: the octets from `start` to `end` belong to the main thread's stack (it is this one), as far as they are mapped: the
-    // kernel maps nothing else within 128 MiB of its start. They lie below every frame that returns, so nothing refers to them, and
-    // dropped pages read as zeros.
-    unsafe { libc::madvise(start, DEEPEST, libc::MADV_DONTNEED) };
 }
 
 #[cfg(test)]
@@ -259,26 +172,6 @@ mod tests {
         pages.give_back();
         assert!(resident(&pages) < before + 256 * 1024);
         assert!(pages.iter().all(|octet| *octet == 0));
-    }
-
-    #[test]
-    fn free_memory_of_the_allocator_is_given_back() {
-        let own = || {
-            let status = std::fs::read_to_string("/proc/self/status").unwrap();
-            let line = status.lines().find(|line| line.starts_with("RssAnon:")).unwrap();
-            line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap()
-        };
-        let before = own();
-        // Pieces too small to be mapped each on its own; the last one keeps the others from being the heap's end.
-        let pieces: Vec<Vec<u8>> = (0..1024).map(|_| vec![7; 16 * 1024]).collect();
-        let last = vec![7; 64];
-        let with = own();
-        assert!(before + 12 * 1024 < with, "{before} KiB before, {with} with the pieces");
-        drop(pieces);
-        give_back_unused();
-        // Half of it is room for what other threads of the test program take meanwhile.
-        assert!(own() < before + 8 * 1024, "{before} KiB before, {with} with the pieces, {} after", own());
-        assert_eq!(last.len(), 64);
     }
 
     #[test]

@@ -29,7 +29,7 @@ use proxydaemon::level_command::LevelCommand;
 use proxydaemon::logging::{self, Alert};
 use proxydaemon::pid_file::Stale;
 use proxydaemon::signals::Signals;
-use proxydaemon::{state_directory, title};
+use proxydaemon::{heap, state_directory, title};
 use proxylink::situation::Situation;
 
 use crate::options::Options;
@@ -93,6 +93,9 @@ fn act(options: &Options) -> Result<ExitCode, NotLaunched> {
     }
     if let Some(words) = &options.log_level {
         return change_level(words, options.log_level_for);
+    }
+    if let Err(error) = heap::have_freed_pieces_joined() {
+        eprintln!("{PROGRAM}: sessions take more memory than they need, as the program cannot execute itself: {error}");
     }
     if options.proxy_id {
         println!("{}", identity(options)?.proxy_id());

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use oftp2_codec::monitor::{Monitor, Peer};
 use oftp2_codec::reason::SessionEndReason;
-use proxydaemon::memory;
+use proxydaemon::heap;
 
 use crate::answer::Answer;
 use crate::departure;
@@ -158,7 +158,7 @@ impl Relay<'_> {
                 active = now;
             } else if idle.is_some_and(|idle| now >= idle) {
                 self.legs.iter_mut().for_each(Leg::give_back);
-                memory::give_back_unused();
+                heap::give_back_unused();
             }
             self.check_time(active, now)?;
         }

@@ -23,8 +23,8 @@ use proxydaemon::fork::Ending;
 use proxydaemon::gate::{
     Backlog, Crashes, EndingPlan, LOGGED_AT_ONCE, Overdue, Reaper, RoleRestart, Step, Wanted, wait,
 };
+use proxydaemon::heap;
 use proxydaemon::logging::{self, ChildRecord, FromChild, GateLog, LogSocket, Threshold};
-use proxydaemon::memory;
 use proxydaemon::notify::{self, Watchdog};
 use proxydaemon::pid_file::PidFile;
 use proxydaemon::signals::{Signal, SignalFd, Signals, order_end};
@@ -162,7 +162,7 @@ impl Gate {
     }
 
     fn serve(&mut self) {
-        memory::fill_holes();
+        heap::fill_holes();
         loop {
             if self.ending.is_some() && self.sessions.is_empty() && self.take_leave() {
                 return;

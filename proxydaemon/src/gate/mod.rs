@@ -18,7 +18,7 @@ use crate::confine::{ConfineError, RoleNeeds, confine_role};
 use crate::descriptors::Directory;
 use crate::logging::GateLog;
 use crate::pid_file::PidFile;
-use crate::{large_pages, memory};
+use crate::{heap, large_pages, memory};
 
 pub use backlog::{Backlog, Keep, Put};
 pub use crashes::Crashes;
@@ -37,7 +37,8 @@ pub const LOGGED_AT_ONCE: usize = 256;
 /// Prepares a gate for many children that live for a moment: their memory, and where the code of all of them lies. Before the first
 /// of them; what cannot be is told, and each of them costs more for it.
 pub fn prepare_for_children() {
-    memory::for_short_lives();
+    heap::for_short_lives();
+    memory::reserve_for_children();
     match large_pages::use_for_the_program() {
         Ok(octets) => log::debug!("code and constants lie in {} MiB of large pages", octets >> 20),
         Err(error) => log::info!(

@@ -276,7 +276,7 @@ fn memory_is_bounded() {
 
 fn what_is_reserved_is_no_room_beyond_the_bound() {
     let mut family = Family::new();
-    proxydaemon::memory::for_short_lives();
+    proxydaemon::memory::reserve_for_children();
     let belongings = Belongings::new();
     let ending = family.ending_of(|| {
         belongings.confine();

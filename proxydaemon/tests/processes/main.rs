@@ -12,6 +12,7 @@ mod confinement;
 mod family;
 mod forking;
 mod handing;
+mod heap;
 mod launching;
 mod logging;
 mod memory;
@@ -39,12 +40,13 @@ type Test = (&'static str, fn());
 const PROGRAMS: &[Test] = tests![background::daemon, launching::daemon, title::program_with_secrets];
 
 fn all() -> impl Iterator<Item = Test> {
-    let modules: [&'static [Test]; 12] = [
+    let modules: [&'static [Test]; 13] = [
         anew::TESTS,
         background::TESTS,
         confinement::TESTS,
         forking::TESTS,
         handing::TESTS,
+        heap::TESTS,
         launching::TESTS,
         logging::TESTS,
         memory::TESTS,

@@ -1,4 +1,4 @@
-//! What a gate prepares so that its children cost little memory.
+//! What a gate prepares for its children: where their code and their buffers lie.
 
 use std::fs;
 use std::hint::black_box;
@@ -8,7 +8,7 @@ use std::os::unix::fs::FileExt;
 use proxydaemon::exit::ExitCode;
 use proxydaemon::fork::Ending;
 use proxydaemon::large_pages;
-use proxydaemon::memory::{Pages, fill_holes, for_short_lives, give_back_unused};
+use proxydaemon::memory::{Pages, reserve_for_children};
 
 use super::Test;
 use super::family::Family;
@@ -17,8 +17,6 @@ pub const TESTS: &[Test] = tests![
     code_that_was_moved_is_executed_and_never_writable,
     a_program_that_is_traced_stays_where_it_is,
     each_child_has_what_was_reserved_for_itself,
-    a_child_takes_memory_from_the_end_of_the_heap,
-    stack_that_is_not_in_use_goes_back,
 ];
 
 fn maps() -> Vec<String> {
@@ -44,7 +42,7 @@ fn code_that_was_moved_is_executed_and_never_writable() {
 
 fn each_child_has_what_was_reserved_for_itself() {
     let mut family = Family::new();
-    for_short_lives();
+    reserve_for_children();
     let areas = maps().len();
     for _ in 0..2 {
         let ending = family.ending_of(|| {
@@ -63,34 +61,6 @@ fn each_child_has_what_was_reserved_for_itself() {
         });
         assert_eq!(ending, Ending::Exited(0));
     }
-}
-
-fn a_child_takes_memory_from_the_end_of_the_heap() {
-    if cfg!(not(target_env = "gnu")) {
-        return println!("skipped: another allocator");
-    }
-    let mut family = Family::new();
-    for_short_lives();
-    // What stays keeps what goes from becoming one piece.
-    let pieces: Vec<Box<[u8]>> = (0..4096_usize).map(|number| vec![0; 16 + number % 2000].into_boxed_slice()).collect();
-    let end = pieces.iter().map(|piece| piece.as_ptr().addr()).max().unwrap();
-    let kept: Vec<Box<[u8]>> =
-        pieces.into_iter().enumerate().filter_map(|(place, piece)| (place % 2 == 0).then_some(piece)).collect();
-    fill_holes();
-    let ending = family.ending_of(|| {
-        let taken: Vec<Box<[u8]>> = (1..200_usize).map(|number| vec![0; number * 10].into_boxed_slice()).collect();
-        let before = taken.iter().filter(|piece| piece.as_ptr().addr() < end).count();
-        assert_eq!(before, 0, "of {}", taken.len());
-        ExitCode::Ok
-    });
-    assert_eq!(ending, Ending::Exited(0));
-    drop(kept);
-}
-
-#[inline(never)]
-fn deep(times: u32) -> u64 {
-    let octets = black_box([u8::try_from(times % 200).unwrap(); 4096]);
-    if times == 0 { 0 } else { deep(times - 1) + u64::from(octets[7]) }
 }
 
 fn a_program_that_is_traced_stays_where_it_is() {
@@ -113,22 +83,4 @@ fn a_program_that_is_traced_stays_where_it_is() {
 #[inline(never)]
 fn never_executed() {
     black_box(7);
-}
-
-fn stack_that_is_not_in_use_goes_back() {
-    let resident = || {
-        let smaps = fs::read_to_string("/proc/self/smaps").unwrap();
-        let mut lines = smaps.lines().skip_while(|line| !line.ends_with("[stack]"));
-        let rss = lines.find(|line| line.starts_with("Rss:")).unwrap();
-        rss.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap()
-    };
-    if nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE) != Ok(Some(4096)) {
-        return println!("skipped: larger pages are not given back one by one");
-    }
-    let mark = black_box([7_u8; 600]);
-    assert!(deep(60) > 0);
-    let with = resident();
-    give_back_unused();
-    assert!(resident() + 200 < with, "{} KiB of {with}", resident());
-    assert!(mark.iter().all(|octet| *octet == 7) && deep(60) > 0);
 }

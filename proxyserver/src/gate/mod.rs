@@ -26,8 +26,8 @@ use proxydaemon::fork::Ending;
 use proxydaemon::gate::{
     Backlog, Crashes, EndingPlan, LOGGED_AT_ONCE, Overdue, Ports, Reaper, RoleRestart, Step, Wanted, wait,
 };
+use proxydaemon::heap;
 use proxydaemon::logging::{self, FromChild, GateLog, LogSocket};
-use proxydaemon::memory;
 use proxydaemon::notify::{self, Watchdog};
 use proxydaemon::pid_file::PidFile;
 use proxydaemon::signals::{Signal, SignalFd, Signals, order_end};
@@ -169,7 +169,7 @@ impl Gate {
     }
 
     fn serve(&mut self) {
-        memory::fill_holes();
+        heap::fill_holes();
         loop {
             if self.ending.is_some() && self.children.count() == 0 && self.switchboard.is_none() {
                 self.read_log(usize::MAX);

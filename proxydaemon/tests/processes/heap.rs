@@ -1,0 +1,87 @@
+//! The heap that a gate leaves to its children.
+
+use std::fs;
+use std::hint::black_box;
+
+use nix::libc;
+use proxydaemon::exit::ExitCode;
+use proxydaemon::fork::Ending;
+use proxydaemon::heap::{fill_holes, for_short_lives, give_back_unused, have_freed_pieces_joined};
+
+use super::Test;
+use super::family::Family;
+
+pub const TESTS: &[Test] = tests![
+    what_was_freed_is_one_piece_again,
+    a_child_takes_memory_from_the_end_of_the_heap,
+    stack_that_is_not_in_use_goes_back,
+];
+
+fn what_was_freed_is_one_piece_again() {
+    if cfg!(not(target_env = "gnu")) {
+        return println!("skipped: another allocator");
+    }
+    let given: Vec<_> = std::env::args_os().collect();
+    // Executes this program, which comes here a second time.
+    have_freed_pieces_joined().unwrap();
+    assert!(given.iter().eq(&std::env::args_os().collect::<Vec<_>>()) && std::env::var_os("GLIBC_TUNABLES").is_some());
+    for_short_lives();
+    fill_holes();
+    // SAFETY: each piece is freed once, and none is looked at.
+    unsafe {
+        for size in [24, 200, 1000] {
+            let [before, first, second, behind] = [(); 4].map(|()| black_box(libc::malloc(size)));
+            libc::free(first);
+            libc::free(second);
+            // Each piece has eight octets of the allocator's own.
+            let both = black_box(libc::malloc(2 * size + 8));
+            assert_eq!(both.addr(), first.addr(), "of {size} octets, with {before:?} before and {behind:?} behind");
+        }
+    }
+}
+
+fn a_child_takes_memory_from_the_end_of_the_heap() {
+    if cfg!(not(target_env = "gnu")) {
+        return println!("skipped: another allocator");
+    }
+    let mut family = Family::new();
+    for_short_lives();
+    // What stays keeps what goes from becoming one piece.
+    let pieces: Vec<Box<[u8]>> = (0..4096_usize).map(|number| vec![0; 16 + number % 2000].into_boxed_slice()).collect();
+    let end = pieces.iter().map(|piece| piece.as_ptr().addr()).max().unwrap();
+    let kept: Vec<Box<[u8]>> =
+        pieces.into_iter().enumerate().filter_map(|(place, piece)| (place % 2 == 0).then_some(piece)).collect();
+    fill_holes();
+    let ending = family.ending_of(|| {
+        let taken: Vec<Box<[u8]>> = (1..200_usize).map(|number| vec![0; number * 10].into_boxed_slice()).collect();
+        let before = taken.iter().filter(|piece| piece.as_ptr().addr() < end).count();
+        assert_eq!(before, 0, "of {}", taken.len());
+        ExitCode::Ok
+    });
+    assert_eq!(ending, Ending::Exited(0));
+    drop(kept);
+}
+
+#[inline(never)]
+fn deep(times: u32) -> u64 {
+    let octets = black_box([u8::try_from(times % 200).unwrap(); 4096]);
+    if times == 0 { 0 } else { deep(times - 1) + u64::from(octets[7]) }
+}
+
+fn stack_that_is_not_in_use_goes_back() {
+    let resident = || {
+        let smaps = fs::read_to_string("/proc/self/smaps").unwrap();
+        let mut lines = smaps.lines().skip_while(|line| !line.ends_with("[stack]"));
+        let rss = lines.find(|line| line.starts_with("Rss:")).unwrap();
+        rss.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap()
+    };
+    if nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE) != Ok(Some(4096)) {
+        return println!("skipped: larger pages are not given back one by one");
+    }
+    let mark = black_box([7_u8; 600]);
+    assert!(deep(60) > 0);
+    let with = resident();
+    give_back_unused();
+    assert!(resident() + 200 < with, "{} KiB of {with}", resident());
+    assert!(mark.iter().all(|octet| *octet == 7) && deep(60) > 0);
+}

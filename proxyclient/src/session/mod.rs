@@ -26,7 +26,7 @@ use proxylink::message::Refused;
 use proxylink::pairing::Direction;
 use proxylink::preamble::Preamble;
 use proxylink::situation::Situation;
-use proxylink::tls::SessionKey;
+use proxylink::tls::{KeyExchange, SessionKey};
 use relay::Orders;
 use relay::tls::Tls;
 
@@ -132,7 +132,8 @@ fn set_up(
     confine(&kept).map_err(|text| here(Situation::PairingRefused, text))?;
     #[cfg(evil)]
     crate::evil::session(assignment, agent, log);
-    let config = key.client(assignment.dmz_key).map_err(|error| lost(error.to_string()))?;
+    let exchange = KeyExchange::no_weaker_than(&assignment.tls);
+    let config = key.client(assignment.dmz_key, exchange).map_err(|error| lost(error.to_string()))?;
     let tls = Tls::connect(link, Arc::new(config), proxylink::tls::server_name(), deadline, orders)
         .map_err(|error| lost(format!("{}: {error}", assignment.link)))?;
     Ok((daemon, tls))

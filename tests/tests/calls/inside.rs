@@ -17,7 +17,7 @@ use proxylink::preamble::Preamble;
 use proxylink::record::Report;
 use proxylink::situation::Situation;
 use proxylink::snapshot::{Limits, MinimumTls, Snapshot};
-use proxylink::tls::SessionKey;
+use proxylink::tls::{KeyExchange, SessionKey};
 use rustls::ClientConnection;
 use rustls::crypto::aws_lc_rs::sign::any_supported_type;
 use rustls::pki_types::pem::PemObject;
@@ -233,7 +233,8 @@ impl Inside {
         self.say(FromClient::Paired(session, key.hash()));
         let mut socket = TcpStream::connect(&self.link).unwrap();
         socket.write_all(&Preamble::Data(request.token).write()).unwrap();
-        let config = Arc::new(key.client(request.dmz_key).unwrap());
+        let exchange = KeyExchange::no_weaker_than(&request.tls);
+        let config = Arc::new(key.client(request.dmz_key, exchange).unwrap());
         let tls = ClientConnection::new(config, proxylink::tls::server_name()).unwrap();
         Connection::new(socket, Some(tls.into()), PATIENCE).unwrap()
     }

@@ -22,7 +22,7 @@ use proxylink::particulars::Particulars;
 use proxylink::preamble::Preamble;
 use proxylink::record::UnixMillis;
 use proxylink::situation::Situation;
-use proxylink::tls::SessionKey;
+use proxylink::tls::{KeyExchange, SessionKey};
 use relay::tls::Tls;
 use relay::{Answer, Ending, Orders};
 
@@ -161,7 +161,8 @@ fn join(door: &mut Door, assignment: &Assignment, link: OwnedFd, key: &SessionKe
     let mut link = TcpStream::from(link);
     // 42 octets into an empty send buffer: they go at once or the connection is of no use.
     link.write_all(&Preamble::Data(assignment.token).write()).map_err(|error| lost(error.to_string()))?;
-    let config = key.client(assignment.dmz_key).map_err(|error| lost(error.to_string()))?;
+    let exchange = KeyExchange::no_weaker_than(&assignment.tls);
+    let config = key.client(assignment.dmz_key, exchange).map_err(|error| lost(error.to_string()))?;
     let name = proxylink::tls::server_name();
     let tls = Tls::connect(link, Arc::new(config), name, deadline, door.orders.as_mut())
         .map_err(|error| lost(format!("{}: {error}", assignment.link)))?;

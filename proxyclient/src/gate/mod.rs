@@ -382,10 +382,14 @@ impl Gate {
         for _ in 0..at_most {
             match self.log_socket.receive() {
                 Ok(Some(FromChild::Record { pid, record })) => {
+                    self.reaper.heard(pid);
                     self.log.write(pid, self.role_of(pid), &record);
                     self.tell_starter(&record);
                 }
-                Ok(Some(FromChild::Other { pid, payload })) => self.take_record(pid, &payload),
+                Ok(Some(FromChild::Other { pid, payload })) => {
+                    self.reaper.heard(pid);
+                    self.take_record(pid, &payload);
+                }
                 Ok(Some(FromChild::Malformed { pid })) => self.end_liar(pid, SENT_WRONG),
                 Ok(Some(FromChild::Flooding { pid })) => self.end_liar(pid, "logs more than any process of ours does"),
                 Ok(Some(FromChild::Dropped { pid, count })) => logging::tell_dropped(pid, self.role_of(pid), count),

@@ -4,7 +4,11 @@
 //! for alone; but of several that end at about the same time only one is named, so that the walk is owed after each
 //! signal. It is made at once where it is cheap, and takes a small part of the gate's time: after one that
 //! took long, the next one waits, though never long.
+//!
+//! A walk finds one child, and for the next one it begins anew. Where walks take long, those are therefore asked for alone before
+//! whose last words the gate has heard: a session's last act is a record of the log.
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use nix::unistd::Pid;
@@ -16,17 +20,26 @@ const REST: u32 = 255;
 /// The longest rest, whatever a walk took on a busy machine: who has ended is known so much later at most.
 const LONGEST_REST: Duration = Duration::from_millis(250);
 
+/// Where a walk takes longer, those who may have ended are asked for before it.
+const LONG: Duration = Duration::from_micros(250);
+/// So many are remembered who may have ended: more than come and go between two walks. Others are found by the walk.
+const MOST_HEARD: usize = 512;
+
 /// When all children are to be asked for.
 #[derive(Debug)]
 pub struct Reaper {
     owed: bool,
     rests_until: Option<Instant>,
+    /// Walks take long.
+    long: bool,
+    /// Who was heard since the last walk, where they do.
+    heard: VecDeque<Pid>,
 }
 
 impl Default for Reaper {
     /// Owes a walk from the start: a process that goes on as another program may have children that ended before.
     fn default() -> Self {
-        Self { owed: true, rests_until: None }
+        Self { owed: true, rests_until: None, long: false, heard: VecDeque::new() }
     }
 }
 
@@ -37,13 +50,25 @@ impl Reaper {
         named.and_then(|pid| Some((pid, reap_one(pid)?)))
     }
 
+    /// This child has written to the log, and may end now.
+    pub fn heard(&mut self, pid: Pid) {
+        if !self.long || self.heard.back() == Some(&pid) {
+            return;
+        }
+        if self.heard.len() == MOST_HEARD {
+            self.heard.pop_front();
+        }
+        self.heard.push_back(pid);
+    }
+
     /// All that have ended and were not told of, when it is time for a walk; otherwise none.
     pub fn due(&mut self, now: Instant) -> Vec<(Pid, Ending)> {
         if !self.is_due(now) {
             return Vec::new();
         }
+        let mut ended: Vec<_> = self.heard.drain(..).filter_map(|pid| Some((pid, reap_one(pid)?))).collect();
         let begun = Instant::now();
-        let ended = reap().collect();
+        ended.extend(reap());
         self.walked(now, begun.elapsed());
         ended
     }
@@ -59,6 +84,7 @@ impl Reaper {
 
     fn walked(&mut self, now: Instant, took: Duration) {
         self.owed = false;
+        self.long = took > LONG;
         self.rests_until = Some(now + took + (took * REST).min(LONGEST_REST));
     }
 }
@@ -96,6 +122,25 @@ mod tests {
             assert_eq!(reaper.next(now), Some(again));
             assert!(!reaper.is_due(again - us(1)) && reaper.is_due(again));
         }
+    }
+
+    #[test]
+    fn who_was_heard_is_asked_for_where_walks_take_long_and_no_more_of_them_than_are_remembered() {
+        let (mut reaper, now) = (Reaper::default(), Instant::now());
+        let pids = |numbers: std::ops::Range<i32>| numbers.map(Pid::from_raw).collect::<Vec<_>>();
+        reaper.walked(now, us(250));
+        reaper.heard(Pid::from_raw(7));
+        assert!(reaper.heard.is_empty(), "a walk is cheap");
+        reaper.walked(now, us(251));
+        for pid in pids(1000..1600) {
+            reaper.heard(pid);
+            reaper.heard(pid);
+        }
+        assert!(reaper.heard.iter().copied().eq(pids(1088..1600)), "the latest, each once: {:?}", reaper.heard);
+        // None of them is a child of this process, and so none has ended.
+        reaper.signalled(None);
+        assert_eq!(reaper.due(now + LONGEST_REST + us(251)), []);
+        assert!(reaper.heard.is_empty() && !reaper.long, "this process has no children to walk through");
     }
 
     fn us(count: u64) -> Duration {

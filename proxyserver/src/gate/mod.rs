@@ -428,7 +428,10 @@ impl Gate {
     fn read_log(&mut self, at_most: usize) {
         for _ in 0..at_most {
             match self.log_socket.receive() {
-                Ok(Some(FromChild::Record { pid, record })) => self.log.write(pid, self.role_of(pid), &record),
+                Ok(Some(FromChild::Record { pid, record })) => {
+                    self.reaper.heard(pid);
+                    self.log.write(pid, self.role_of(pid), &record);
+                }
                 Ok(Some(FromChild::Other { pid, .. } | FromChild::Malformed { pid })) => self.end_liar(pid, SENT_WRONG),
                 Ok(Some(FromChild::Flooding { pid })) => self.end_liar(pid, "logs more than any process of ours does"),
                 Ok(Some(FromChild::Dropped { pid, count })) => logging::tell_dropped(pid, self.role_of(pid), count),

@@ -77,7 +77,7 @@ impl Gate {
         match forked {
             Ok((pid, channel)) => {
                 self.agent = Some(Agent::new(pid, channel));
-                let running = self.sessions.kept().map(|(session, kept)| ToAgent::Running(session, kept.clone()));
+                let running = self.sessions.kept().map(|(session, kept)| ToAgent::Running(session, kept));
                 let draining = self.ending.is_some().then_some(ToAgent::Draining);
                 let first = running.chain(draining).filter_map(|message| postcard::to_allocvec(&message).ok());
                 let first = first.collect();

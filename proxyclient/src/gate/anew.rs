@@ -140,7 +140,7 @@ impl Gate {
             was_well: self.was_well,
             drain: self.drain,
             sessions: self.sessions.all().map(|(pid, session)| (pid.as_raw(), session)).collect(),
-            kept: self.sessions.kept().map(|(session, kept)| (session, kept.clone())).collect(),
+            kept: self.sessions.kept().collect(),
         };
         (state, descriptors)
     }

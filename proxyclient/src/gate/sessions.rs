@@ -7,7 +7,7 @@ use std::time::Instant;
 use nix::sys::signal::{Signal as Kill, kill};
 use proxydaemon::Pid;
 use proxydaemon::confine::{SessionNeeds, confine_session};
-use proxydaemon::descriptors::{Channel, close_all_but};
+use proxydaemon::descriptors::{Aside, Channel, Place, close_all_but};
 use proxydaemon::exit::ExitCode;
 use proxydaemon::fork::{Ending, fork_role};
 use proxydaemon::gate::Crashes;
@@ -32,8 +32,17 @@ pub(super) const SESSION_MEMORY: u64 = 32 * 1024 * 1024;
 pub(super) struct Sessions {
     sessions: HashMap<Pid, SessionId>,
     pids: HashMap<SessionId, Pid>,
-    /// What agents want kept for their successors; never read here.
-    kept: HashMap<SessionId, ByteBuf>,
+    kept: HashMap<SessionId, Kept>,
+    /// Where most of that lies; none when the kernel refused it.
+    aside: Option<Aside>,
+}
+
+/// What an agent wants kept for its successors; never looked at here.
+#[derive(Debug)]
+enum Kept {
+    Aside(Place),
+    /// There was no room aside.
+    Here(ByteBuf),
 }
 
 impl Sessions {
@@ -43,23 +52,54 @@ impl Sessions {
         self.pids.insert(session, pid);
     }
 
-    /// Forgets one that has ended; what was kept for it.
-    pub(super) fn remove(&mut self, pid: Pid) -> Option<(SessionId, Option<ByteBuf>)> {
+    /// Forgets one that has ended, and what was kept for it.
+    pub(super) fn remove(&mut self, pid: Pid) -> Option<SessionId> {
         let session = self.sessions.remove(&pid)?;
         self.pids.remove(&session);
-        Some((session, self.kept.remove(&session)))
+        self.forget(session);
+        Some(session)
+    }
+
+    fn forget(&mut self, session: SessionId) {
+        if let (Some(Kept::Aside(place)), Some(aside)) = (self.kept.remove(&session), &mut self.aside) {
+            aside.remove(place);
+        }
     }
 
     /// Keeps something for a running session, until it ends.
     pub(super) fn keep(&mut self, session: SessionId, kept: ByteBuf) {
-        if self.pids.contains_key(&session) {
-            self.kept.insert(session, kept);
+        if !self.pids.contains_key(&session) {
+            return;
         }
+        self.forget(session);
+        if self.aside.is_none() {
+            self.aside = Aside::new().ok();
+        }
+        let place = self.aside.as_mut().and_then(|aside| aside.put(&kept).ok());
+        self.kept.insert(session, place.map_or(Kept::Here(kept), Kept::Aside));
     }
 
     /// What is kept, by session.
-    pub(super) fn kept(&self) -> impl Iterator<Item = (SessionId, &ByteBuf)> {
-        self.kept.iter().map(|(session, kept)| (*session, kept))
+    pub(super) fn kept(&self) -> impl Iterator<Item = (SessionId, ByteBuf)> {
+        self.kept.keys().filter_map(|session| Some((*session, self.kept_for(*session)?)))
+    }
+
+    fn kept_for(&self, session: SessionId) -> Option<ByteBuf> {
+        match self.kept.get(&session)? {
+            Kept::Here(kept) => Some(kept.clone()),
+            Kept::Aside(place) => match self.aside.as_ref()?.get(place) {
+                Ok(kept) => Some(ByteBuf::from(kept)),
+                Err(error) => {
+                    log::error!("what was kept for session {session} is lost, and its record will lack it: {error}");
+                    None
+                }
+            },
+        }
+    }
+
+    /// What is kept for the session of a process.
+    pub(super) fn kept_of(&self, pid: Pid) -> Option<ByteBuf> {
+        self.kept_for(self.of(pid)?)
     }
 
     /// The session of a process.
@@ -175,7 +215,8 @@ impl Gate {
     pub(super) fn session_ended(&mut self, pid: Pid, ending: Ending) {
         // Its last words came before its end.
         self.read_log(usize::MAX);
-        let Some((session, kept)) = self.sessions.remove(pid) else { return };
+        let orphaned = if self.has_agent() { None } else { self.sessions.kept_of(pid) };
+        let Some(session) = self.sessions.remove(pid) else { return };
         self.withdrawn.forget(session);
         self.stations.is_silent_no_more(session);
         let crashed = ending.is_crash();
@@ -185,7 +226,7 @@ impl Gate {
         } else {
             log::debug!("session {session} (pid {pid}) has ended: {ending}");
         }
-        if let Some(kept) = kept.filter(|_| !self.has_agent()) {
+        if let Some(kept) = orphaned {
             // The next agent has to know whose end it is.
             self.deliver(&ToAgent::Running(session, kept));
         }
@@ -205,13 +246,14 @@ mod tests {
         sessions.keep(one, ByteBuf::from(b"first".to_vec()));
         sessions.keep(one, ByteBuf::from(b"second".to_vec()));
         sessions.keep(other, ByteBuf::from(b"of no session".to_vec()));
-        assert_eq!(sessions.kept().collect::<Vec<_>>(), [(one, &ByteBuf::from(b"second".to_vec()))]);
+        assert_eq!(sessions.kept().collect::<Vec<_>>(), [(one, ByteBuf::from(b"second".to_vec()))]);
         assert_eq!((sessions.of(pid), sessions.pid_of(one)), (Some(one), Some(pid)));
         let (in_set_up, waits) = (SessionId::from_random([3; 16]), Pid::from_raw(8));
         sessions.add(waits, in_set_up);
         assert_eq!(sessions.in_set_up().collect::<Vec<_>>(), [(waits, in_set_up)]);
         sessions.remove(waits);
-        assert_eq!(sessions.remove(pid), Some((one, Some(ByteBuf::from(b"second".to_vec())))));
+        assert_eq!(sessions.kept_of(pid), Some(ByteBuf::from(b"second".to_vec())));
+        assert_eq!(sessions.remove(pid), Some(one));
         assert!(sessions.is_empty() && sessions.kept().next().is_none() && sessions.remove(pid).is_none());
     }
 }

@@ -1,5 +1,6 @@
 //! File descriptors: what is inherited, handed over, sealed, listened on, or closed.
 
+mod aside;
 mod channel;
 mod directory;
 mod sealed;
@@ -13,6 +14,7 @@ use std::time::{Duration, Instant};
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+pub use aside::{Aside, Place};
 pub(crate) use channel::receive;
 pub use channel::{Channel, MAX_DESCRIPTORS, Received};
 pub use directory::Directory;

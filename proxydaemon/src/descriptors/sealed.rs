@@ -36,7 +36,8 @@ impl SealedFile {
     }
 }
 
-fn create(name: &std::ffi::CStr) -> io::Result<OwnedFd> {
+/// A memory file of which nothing is code.
+pub(super) fn create(name: &std::ffi::CStr) -> io::Result<OwnedFd> {
     use nix::sys::memfd::{MFdFlags, memfd_create};
     let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
     let no_exec = MFdFlags::from_bits_retain(libc::MFD_NOEXEC_SEAL);

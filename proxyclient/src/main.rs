@@ -93,9 +93,9 @@ fn act(options: &mut Options) -> Result<ExitCode, NotLaunched> {
     if let Some(words) = &options.log_level {
         return change_level(words, options.log_level_for);
     }
-    // Before a secret is read that may be there to be read once.
-    if let Err(error) = heap::have_freed_pieces_joined() {
-        eprintln!("{PROGRAM}: sessions take more memory than they need, as the program cannot execute itself: {error}");
+    if !options.print_client_line && options.task.is_none() && !options.check {
+        // Before a secret is read that may be there to be read once.
+        heap::have_freed_pieces_joined(PROGRAM);
     }
     let token = secret("-T TOKEN|@FILE", &mut options.token, "token")?;
     if options.print_client_line {

@@ -78,7 +78,8 @@ pub(crate) fn execute_with(name: &str, value: OsString) -> io::Error {
     }
 }
 
-const EXECUTABLE: &CStr = c"/proc/self/exe";
+/// This very program, whatever an upgrade has put in its place.
+pub(crate) const EXECUTABLE: &CStr = c"/proc/self/exe";
 
 /// The environment of this process, in which `name` has `value`.
 fn environment_with(name: &str, value: OsString) -> io::Result<Vec<CString>> {

@@ -3,9 +3,11 @@
 //! A child never returns from here and leaves by `_exit`, so that no destructor of an object that belongs to the parent
 //! runs in it.
 
+use std::fs::File;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Mutex, PoisonError};
 
 use nix::libc;
 use nix::unistd::{ForkResult, Pid, fork, setpgid};
@@ -73,9 +75,19 @@ pub fn leave(code: ExitCode) -> ! {
 /// # Errors
 /// `/proc` is not mounted.
 pub fn threads() -> io::Result<u64> {
-    // The kernel reports two links more than threads. Unlike reading the directory this works without opening anything.
-    let links = std::fs::metadata("/proc/self/task")?.nlink();
-    Ok(links.saturating_sub(2))
+    /// Where the kernel counts them, of the process that opened it: finding it by its name each time costs more than asking.
+    static TASKS: Mutex<Option<(Pid, File)>> = Mutex::new(None);
+    const PATH: &str = "/proc/self/task";
+    let mut tasks = TASKS.lock().unwrap_or_else(PoisonError::into_inner);
+    if tasks.as_ref().is_none_or(|(opened_by, _)| *opened_by != Pid::this()) {
+        // What a parent had open is not closed here: a child closes what it inherits, and the number may be another's by now.
+        std::mem::forget(tasks.take());
+        // A process without descriptors to spare asks by the name.
+        *tasks = File::open(PATH).ok().map(|directory| (Pid::this(), directory));
+    }
+    let metadata = tasks.as_ref().map_or_else(|| std::fs::metadata(PATH), |(_, directory)| directory.metadata())?;
+    // The kernel reports two links more than threads.
+    Ok(metadata.nlink().saturating_sub(2))
 }
 
 /// How a child ended.
@@ -123,7 +135,8 @@ pub fn reap() -> impl Iterator<Item = (Pid, Ending)> {
     std::iter::from_fn(|| ended(-1))
 }
 
-/// How this child ended, if it has and was not told of yet; never waits. Costs the same however many children there are.
+/// How this child ended, if it has and was not told of yet; never waits. Since Linux 5.13 it costs the same however many children
+/// there are.
 pub fn reap_one(pid: Pid) -> Option<Ending> {
     // Zero and negative numbers would mean groups of processes.
     ended(Some(pid.as_raw()).filter(|number| *number > 0)?).map(|(_, ending)| ending)

@@ -4,44 +4,72 @@
 //! for as long as it lives. What counts is therefore not how much a gate takes and frees between two forks, which is little, but on how many
 //! pages it lies.
 
-use std::ffi::OsString;
+use std::ffi::{CStr, OsString};
 use std::hint::black_box;
-use std::io;
 use std::os::unix::ffi::OsStringExt;
+use std::sync::OnceLock;
 
 use nix::libc;
 use nix::unistd::{SysconfVar, getpid, gettid, sysconf};
 
-use crate::anew;
+use crate::{anew, title};
 
 /// What glibc reads before a program's first instruction, assignments separated by colons.
 const TUNABLES: &str = "GLIBC_TUNABLES";
 /// How many freed pieces of each size a thread keeps for itself.
 const KEPT_BY_A_THREAD: &str = "glibc.malloc.tcache_count";
 
+/// Why freed pieces are not joined, where they could be.
+static NOT_JOINED: OnceLock<String> = OnceLock::new();
+
 /// Has the allocator give each freed piece back to its neighbours at once, in place of keeping it for the next of its size: what is
 /// taken next lies where memory was freed last, not wherever a piece of that size was freed some time.
 ///
-/// That can be told at a program's start alone. So it executes the program once more, with the same command line, and does not return; it
-/// does when that has happened, or is of no use: the administrator has decided otherwise by the same variable, or the program has
-/// rights of its file, with which the variable has no effect. To be called before the program has done anything.
+/// That can be told at a program's start alone. So it executes the program once more, with the same command line, and returns in the
+/// new one. It returns at once where that is of no use or cannot be: the administrator has set the same for this program, it
+/// has rights of its file, or it was started through the dynamic loader. [`for_short_lives`] tells the log.
 ///
-/// # Errors
-/// As `execve`. The program works as well, with more memory for each session.
-pub fn have_freed_pieces_joined() -> io::Result<()> {
+/// For a daemon that is about to start, before it opens, blocks or starts anything, or reads what can be read once. `program` is
+/// shown as its short name, in the place of that of the executable.
+pub fn have_freed_pieces_joined(program: &str) {
+    let executable = told_by_the_kernel(libc::AT_EXECFN);
+    // Said by the kernel, not by the environment: whatever strips that, the program is executed once.
+    if executable.is_some_and(|name| name == anew::EXECUTABLE) {
+        title::set_short_name(program);
+        return;
+    }
     let told = std::env::var_os(TUNABLES).unwrap_or_default().into_vec();
-    // SAFETY: reads what the kernel has told this process; any number may be asked for.
-    let of_the_file = unsafe { libc::getauxval(libc::AT_SECURE) } != 0;
     let decided = told.windows(KEPT_BY_A_THREAD.len()).any(|part| part == KEPT_BY_A_THREAD.as_bytes());
-    if cfg!(not(target_env = "gnu")) || of_the_file || decided {
-        return Ok(());
+    if cfg!(not(target_env = "gnu")) || decided {
+        return;
     }
-    let mut value = told;
-    if !value.is_empty() {
-        value.push(b':');
-    }
-    value.extend(format!("{KEPT_BY_A_THREAD}=0").bytes());
-    Err(anew::execute_with(TUNABLES, OsString::from_vec(value)))
+    // SAFETY: reads what the kernel has told this process; any number may be asked for.
+    let (secure, loader) = unsafe { (libc::getauxval(libc::AT_SECURE), libc::getauxval(libc::AT_BASE)) };
+    let why = if secure != 0 {
+        "the program has rights of its file (setuid, capabilities), with which the C library heeds no such setting"
+            .to_owned()
+    } else if loader == 0 {
+        "the program was started through the dynamic loader".to_owned()
+    } else {
+        let mut value = told;
+        if !value.is_empty() {
+            value.push(b':');
+        }
+        value.extend(format!("{KEPT_BY_A_THREAD}=0").bytes());
+        format!("the program cannot execute itself: {}", anew::execute_with(TUNABLES, OsString::from_vec(value)))
+    };
+    let _ = NOT_JOINED.set(why);
+}
+
+/// A text of the auxiliary vector.
+fn told_by_the_kernel(what: libc::c_ulong) -> Option<&'static CStr> {
+    // SAFETY: reads what the kernel has told this process.
+    let address = unsafe { libc::getauxval(what) };
+    let text = std::ptr::with_exposed_provenance::<libc::c_char>(
+        usize::try_from(address).ok().filter(|address| *address != 0)?,
+    );
+    // SAFETY: the kernel has put a text there, ended by zero, above the environment on the stack, where nobody writes.
+    Some(unsafe { CStr::from_ptr(text) })
 }
 
 /// For a gate, before its first child. Has the allocator ask the kernel for memory in larger pieces, and keep what is free
@@ -57,6 +85,11 @@ pub fn for_short_lives() {
             libc::mallopt(libc::M_TRIM_THRESHOLD, 8 * PIECE);
             libc::mallopt(libc::M_MXFAST, 0);
         }
+    }
+    if let Some(why) = NOT_JOINED.get() {
+        log::info!("idle sessions take a third more memory than they need: {why}");
+    } else if std::env::var_os(TUNABLES).is_some() {
+        log::debug!("freed memory is joined at once, or as {TUNABLES} says");
     }
 }
 

@@ -91,7 +91,8 @@ impl Area {
     }
 }
 
-fn set_short_name(name: &str) {
+/// Shows `name`, cut at 15 octets, as the short name alone.
+pub(crate) fn set_short_name(name: &str) {
     let name: Vec<u8> = name.bytes().filter(|octet| *octet != 0).take(15).collect();
     if let Ok(name) = std::ffi::CString::new(name) {
         // SAFETY: PR_SET_NAME reads at most 16 octets of a string that ends with zero.

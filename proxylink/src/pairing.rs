@@ -112,14 +112,14 @@ pub enum Direction {
     Outgoing,
 }
 
-/// What was agreed in the handshake with the partner, for log and record.
+/// What was agreed in the handshake with the partner: for log and record, and for how keys of the data connection are agreed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TlsFacts {
     /// `TLSv1.2` or `TLSv1.3`.
     pub version: String,
     /// Name of the cipher suite as in the IANA registry.
     pub cipher_suite: String,
-    /// Name of the key exchange group.
+    /// Name of the key exchange group: `X25519`, `secp256r1`, `X25519MLKEM768` and so on.
     pub key_exchange: String,
 }
 

@@ -29,40 +29,45 @@ pub fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::aws_lc_rs::default_provider())
 }
 
-/// The same, with the one cipher suite and the one group of a data connection. Both ends are ours, so nothing is left to choose:
+/// The same, with the one cipher suite and these groups of a data connection. Both ends are ours, so nothing is left to choose:
 /// octets that go twice through AES within the proxy cost a quarter less of it with keys of 128 bits than with 256.
-fn provider_of_data(exchange: KeyExchange) -> Arc<CryptoProvider> {
+fn provider_of_data(groups: Vec<&'static dyn SupportedKxGroup>) -> Arc<CryptoProvider> {
     use rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256;
-    use rustls::crypto::aws_lc_rs::kx_group::{X25519, X25519MLKEM768};
-    let group: &dyn SupportedKxGroup = match exchange {
-        KeyExchange::PostQuantum => X25519MLKEM768,
-        KeyExchange::Classical => X25519,
-    };
     Arc::new(CryptoProvider {
         cipher_suites: vec![TLS13_AES_128_GCM_SHA256],
-        kx_groups: vec![group],
+        kx_groups: groups,
         ..rustls::crypto::aws_lc_rs::default_provider()
     })
 }
 
 /// How the keys of a data connection are agreed: no weaker than those of the partner's connection, which carries the same octets.
 ///
-/// Both ends know what the partner has agreed before either of them begins, so nothing is negotiated.
+/// The inside, which is the TLS client, offers this one group; the DMZ takes either.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyExchange {
     /// X25519MLKEM768: who records it today cannot read it with the computers of tomorrow.
     PostQuantum,
-    /// X25519, a twenty-fifth of a session's CPU less.
+    /// X25519, for a twenty-fifth of a session's CPU less.
     Classical,
 }
 
+const BOTH: [KeyExchange; 2] = [KeyExchange::PostQuantum, KeyExchange::Classical];
+
 impl KeyExchange {
-    /// Of a data connection that carries on what was agreed with a partner. Classical only where that is known to be.
+    /// Of a data connection that carries on what was agreed with a partner. Classical only where that is known to be, and no stronger
+    /// than X25519.
     pub fn no_weaker_than(partner: &TlsFacts) -> Self {
-        const CLASSICAL: [NamedGroup; 4] =
-            [NamedGroup::X25519, NamedGroup::secp256r1, NamedGroup::secp384r1, NamedGroup::secp521r1];
+        const CLASSICAL: [NamedGroup; 2] = [NamedGroup::X25519, NamedGroup::secp256r1];
         let agreed = Some(partner.key_exchange.as_str());
         if CLASSICAL.iter().any(|group| group.as_str() == agreed) { Self::Classical } else { Self::PostQuantum }
+    }
+
+    fn group(self) -> &'static dyn SupportedKxGroup {
+        use rustls::crypto::aws_lc_rs::kx_group::{X25519, X25519MLKEM768};
+        match self {
+            Self::PostQuantum => X25519MLKEM768,
+            Self::Classical => X25519,
+        }
     }
 }
 
@@ -140,7 +145,7 @@ fn client_with(
 /// TLS does not work here: no session could be served.
 pub fn rehearse() -> Result<(), Error> {
     let (client_key, server_key) = (SessionKey::generate()?, SessionKey::generate()?);
-    let of_data = [KeyExchange::PostQuantum, KeyExchange::Classical].map(provider_of_data);
+    let of_data = BOTH.map(|exchange| provider_of_data(vec![exchange.group()]));
     for provider in [provider()].into_iter().chain(of_data) {
         let client = client_with(Arc::clone(&provider), client_key.certified(), server_key.hash())?;
         let server = server_with(provider, server_key.certified(), Accept::Only(client_key.hash()))?;
@@ -203,8 +208,8 @@ impl SessionKey {
     ///
     /// # Errors
     /// When TLS cannot be set up.
-    pub fn server(&self, expected: KeyHash, exchange: KeyExchange) -> Result<ServerConfig, Error> {
-        server_with(provider_of_data(exchange), self.certified(), Accept::Only(expected))
+    pub fn server(&self, expected: KeyHash) -> Result<ServerConfig, Error> {
+        server_with(provider_of_data(BOTH.map(KeyExchange::group).to_vec()), self.certified(), Accept::Only(expected))
     }
 
     /// TLS client of a data connection, for exactly this server.
@@ -212,7 +217,7 @@ impl SessionKey {
     /// # Errors
     /// When TLS cannot be set up.
     pub fn client(&self, expected: KeyHash, exchange: KeyExchange) -> Result<ClientConfig, Error> {
-        client_with(provider_of_data(exchange), self.certified(), expected)
+        client_with(provider_of_data(vec![exchange.group()]), self.certified(), expected)
     }
 
     fn certified(&self) -> Arc<CertifiedKey> {

@@ -94,9 +94,6 @@ fn act(options: &Options) -> Result<ExitCode, NotLaunched> {
     if let Some(words) = &options.log_level {
         return change_level(words, options.log_level_for);
     }
-    if let Err(error) = heap::have_freed_pieces_joined() {
-        eprintln!("{PROGRAM}: sessions take more memory than they need, as the program cannot execute itself: {error}");
-    }
     if options.proxy_id {
         println!("{}", identity(options)?.proxy_id());
         return Ok(ExitCode::Ok);
@@ -124,6 +121,7 @@ fn change_level(words: &[String], time: Option<Duration>) -> Result<ExitCode, No
 /// A daemon's start, top to bottom.
 fn serve(options: &Options) -> Result<ExitCode, NotLaunched> {
     let resources = |error: std::io::Error| NotLaunched::new(ExitCode::Resources, error);
+    heap::have_freed_pieces_joined(PROGRAM);
     title::prepare().map_err(resources)?;
     let signals = Signals::block().map_err(resources)?;
     let entered = Launch {

@@ -90,7 +90,9 @@ impl Sessions {
             Kept::Aside(place) => match self.aside.as_ref()?.get(place) {
                 Ok(kept) => Some(ByteBuf::from(kept)),
                 Err(error) => {
-                    log::error!("what was kept for session {session} is lost, and its record will lack it: {error}");
+                    log::error!(
+                        "the next agent will not know session {session}, as what was kept for it cannot be read: {error}"
+                    );
                     None
                 }
             },

@@ -8,7 +8,7 @@
 //! A walk finds one child, and for the next one it begins anew. Where walks take long, those are therefore asked for alone before
 //! whose last words the gate has heard: a session's last act is a record of the log.
 
-use std::collections::VecDeque;
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use nix::unistd::Pid;
@@ -22,7 +22,7 @@ const LONGEST_REST: Duration = Duration::from_millis(250);
 
 /// Where a walk takes longer, those who may have ended are asked for before it.
 const LONG: Duration = Duration::from_micros(250);
-/// So many are remembered who may have ended: more than come and go between two walks. Others are found by the walk.
+/// So many are remembered who may have ended. Others are found by the walk.
 const MOST_HEARD: usize = 512;
 
 /// When all children are to be asked for.
@@ -30,16 +30,16 @@ const MOST_HEARD: usize = 512;
 pub struct Reaper {
     owed: bool,
     rests_until: Option<Instant>,
-    /// Walks take long.
+    /// Walks take long, or none has shown yet how long they take.
     long: bool,
     /// Who was heard since the last walk, where they do.
-    heard: VecDeque<Pid>,
+    heard: HashSet<Pid>,
 }
 
 impl Default for Reaper {
     /// Owes a walk from the start: a process that goes on as another program may have children that ended before.
     fn default() -> Self {
-        Self { owed: true, rests_until: None, long: false, heard: VecDeque::new() }
+        Self { owed: true, rests_until: None, long: true, heard: HashSet::new() }
     }
 }
 
@@ -52,13 +52,9 @@ impl Reaper {
 
     /// This child has written to the log, and may end now.
     pub fn heard(&mut self, pid: Pid) {
-        if !self.long || self.heard.back() == Some(&pid) {
-            return;
+        if self.long && self.heard.len() < MOST_HEARD {
+            self.heard.insert(pid);
         }
-        if self.heard.len() == MOST_HEARD {
-            self.heard.pop_front();
-        }
-        self.heard.push_back(pid);
     }
 
     /// All that have ended and were not told of, when it is time for a walk; otherwise none.
@@ -66,8 +62,10 @@ impl Reaper {
         if !self.is_due(now) {
             return Vec::new();
         }
-        let mut ended: Vec<_> = self.heard.drain(..).filter_map(|pid| Some((pid, reap_one(pid)?))).collect();
         let begun = Instant::now();
+        // Kernels before Linux 5.13 walk for each of them, too.
+        let in_time = self.heard.drain().take_while(|_| begun.elapsed() < LONG);
+        let mut ended: Vec<_> = in_time.filter_map(|pid| Some((pid, reap_one(pid)?))).collect();
         ended.extend(reap());
         self.walked(now, begun.elapsed());
         ended
@@ -125,22 +123,17 @@ mod tests {
     }
 
     #[test]
-    fn who_was_heard_is_asked_for_where_walks_take_long_and_no_more_of_them_than_are_remembered() {
+    fn who_was_heard_is_remembered_where_walks_take_long() {
         let (mut reaper, now) = (Reaper::default(), Instant::now());
-        let pids = |numbers: std::ops::Range<i32>| numbers.map(Pid::from_raw).collect::<Vec<_>>();
-        reaper.walked(now, us(250));
-        reaper.heard(Pid::from_raw(7));
-        assert!(reaper.heard.is_empty(), "a walk is cheap");
-        reaper.walked(now, us(251));
-        for pid in pids(1000..1600) {
-            reaper.heard(pid);
-            reaper.heard(pid);
+        for (took, remembered) in [(250, 0), (251, MOST_HEARD), (10, 0)] {
+            reaper.heard.clear();
+            reaper.walked(now, us(took));
+            for number in 1000..1600 {
+                reaper.heard(Pid::from_raw(number));
+                reaper.heard(Pid::from_raw(number));
+            }
+            assert_eq!(reaper.heard.len(), remembered, "{took}");
         }
-        assert!(reaper.heard.iter().copied().eq(pids(1088..1600)), "the latest, each once: {:?}", reaper.heard);
-        // None of them is a child of this process, and so none has ended.
-        reaper.signalled(None);
-        assert_eq!(reaper.due(now + LONGEST_REST + us(251)), []);
-        assert!(reaper.heard.is_empty() && !reaper.long, "this process has no children to walk through");
     }
 
     fn us(count: u64) -> Duration {

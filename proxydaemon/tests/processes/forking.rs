@@ -22,9 +22,11 @@ pub const TESTS: &[Test] = tests![
     a_child_has_its_own_group_and_ends_with_its_code,
     a_panic_ends_the_child_with_a_code_of_its_own,
     a_second_thread_forbids_to_fork,
+    a_child_counts_its_own_threads,
     crashes_are_told_from_other_ends,
     two_hundred_children_are_all_reaped,
     of_children_whose_signals_were_merged_one_is_named_and_all_are_told_of_once,
+    who_was_heard_before_its_end_is_told_of_once,
     no_destructor_of_the_parent_runs_in_a_child,
     a_child_keeps_the_descriptors_it_names_alone,
     a_pid_file_outlives_the_children,
@@ -62,6 +64,26 @@ fn a_second_thread_forbids_to_fork() {
     assert!(matches!(refused, ForkError::Threads(2)), "{refused}");
     drop(end);
     assert!(other.join().unwrap().is_err());
+}
+
+fn a_child_counts_its_own_threads() {
+    let mut family = Family::new();
+    assert_eq!(threads().unwrap(), 1);
+    let ending = family.ending_of(|| {
+        // As a session does. What the parent counts by is closed, and its number is that of another descriptor.
+        close_all_but(&[]).unwrap();
+        let (ours, theirs) = Channel::pair().unwrap();
+        let (end, ended) = mpsc::channel::<()>();
+        let other = std::thread::spawn(move || ended.recv());
+        let counted = threads().unwrap();
+        drop(end);
+        let _ = other.join().unwrap();
+        ours.send(b"still there", &[]).unwrap();
+        let heard = theirs.receive_by(soon(), &mut [0; 16]).unwrap().is_some();
+        if counted == 2 && heard { ExitCode::Ok } else { ExitCode::Failure }
+    });
+    assert_eq!(ending, Ending::Exited(0));
+    assert_eq!(threads().unwrap(), 1);
 }
 
 fn crashes_are_told_from_other_ends() {
@@ -124,6 +146,34 @@ fn of_children_whose_signals_were_merged_one_is_named_and_all_are_told_of_once()
     children.sort();
     assert_eq!(ended, children);
     assert_eq!(reaper.next(due), None);
+}
+
+fn who_was_heard_before_its_end_is_told_of_once() {
+    let family = Family::new();
+    let (mut reaper, now) = (Reaper::default(), Instant::now());
+    let [ended, other] = [ExitCode::Ok, ExitCode::SessionPeer].map(|code| family.fork(move || code));
+    let (ours, theirs) = Channel::pair().unwrap();
+    let lives = family.fork(|| {
+        let _ = theirs.receive(&mut [0; 8]);
+        ExitCode::Ok
+    });
+    for pid in [ended, other] {
+        waitid(Id::Pid(pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT).unwrap();
+    }
+    // Twice, of one that lives, and of none that is a child.
+    for pid in [ended, lives, ended, Pid::from_raw(1)] {
+        reaper.heard(pid);
+    }
+    let mut told = reaper.due(now);
+    told.sort_by_key(|(pid, _)| *pid);
+    let mut expected = [(ended, Ending::Exited(0)), (other, Ending::Exited(ExitCode::SessionPeer.number()))];
+    expected.sort_by_key(|(pid, _)| *pid);
+    assert_eq!(told, expected);
+    ours.send(b"end", &[]).unwrap();
+    waitid(Id::Pid(lives), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT).unwrap();
+    assert_eq!(reaper.signalled(Some(lives)), Some((lives, Ending::Exited(0))));
+    reaper.heard(lives);
+    assert_eq!(reaper.due(Instant::now() + std::time::Duration::from_secs(1)), []);
 }
 
 fn no_destructor_of_the_parent_runs_in_a_child() {

@@ -12,19 +12,41 @@ use super::Test;
 use super::family::Family;
 
 pub const TESTS: &[Test] = tests![
+    what_the_administrator_has_decided_stays,
     what_was_freed_is_one_piece_again,
     a_child_takes_memory_from_the_end_of_the_heap,
     stack_that_is_not_in_use_goes_back,
 ];
+
+const TUNABLES: &str = "GLIBC_TUNABLES";
+
+fn what_the_administrator_has_decided_stays() {
+    // SAFETY: this process has one thread.
+    unsafe { std::env::set_var(TUNABLES, "glibc.malloc.tcache_count=7") };
+    have_freed_pieces_joined("seon_test2");
+    assert_eq!(std::env::var(TUNABLES).as_deref(), Ok("glibc.malloc.tcache_count=7"));
+    assert_ne!(fs::read_to_string("/proc/self/comm").unwrap(), "seon_test2\n", "it was not executed");
+}
 
 fn what_was_freed_is_one_piece_again() {
     if cfg!(not(target_env = "gnu")) {
         return println!("skipped: another allocator");
     }
     let given: Vec<_> = std::env::args_os().collect();
+    let tunables = || std::env::var(TUNABLES);
+    if tunables().is_err() {
+        // SAFETY: this process has one thread. What the administrator has set stays.
+        unsafe { std::env::set_var(TUNABLES, "glibc.malloc.arena_max=1") };
+    }
     // Executes this program, which comes here a second time.
-    have_freed_pieces_joined().unwrap();
-    assert!(given.iter().eq(&std::env::args_os().collect::<Vec<_>>()) && std::env::var_os("GLIBC_TUNABLES").is_some());
+    have_freed_pieces_joined("seon_test2");
+    assert_eq!(tunables().as_deref(), Ok("glibc.malloc.arena_max=1:glibc.malloc.tcache_count=0"));
+    assert!(given.iter().eq(&std::env::args_os().collect::<Vec<_>>()));
+    assert_eq!(fs::read_to_string("/proc/self/comm").unwrap(), "seon_test2\n");
+    // SAFETY: this process has one thread. Whoever strips the variable does not have it executed for ever.
+    unsafe { std::env::remove_var(TUNABLES) };
+    have_freed_pieces_joined("seon_test2");
+    assert!(tunables().is_err());
     for_short_lives();
     fill_holes();
     // SAFETY: each piece is freed once, and none is looked at.

@@ -7,7 +7,7 @@ use std::time::Instant;
 use proxylink::message::Refused;
 use proxylink::pairing::{PairingRequest, TRIES, Token};
 use proxylink::situation::Situation;
-use proxylink::tls::{KeyExchange, SessionKey};
+use proxylink::tls::SessionKey;
 use relay::tls::Tls;
 
 use super::Around;
@@ -41,8 +41,7 @@ pub fn open(
         dmz_key: key.hash(),
         token: Token::from_octets(token),
     })?;
-    let exchange = KeyExchange::no_weaker_than(&partner.facts);
-    let config = Arc::new(key.server(inside_key, exchange).map_err(|error| failed(error.to_string()))?);
+    let config = Arc::new(key.server(inside_key).map_err(|error| failed(error.to_string()))?);
     for _ in 0..TRIES {
         let socket = questions.data_connection()?;
         match Tls::accept(socket, Arc::clone(&config), deadline, orders) {

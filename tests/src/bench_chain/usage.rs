@@ -61,7 +61,8 @@ pub fn proportional_kib(processes: &[i32]) -> Option<f64> {
 /// KiB that the whole kernel uses for processes and connections.
 pub fn kernel_kib() -> Option<f64> {
     let memory = fs::read_to_string("/proc/meminfo").ok()?;
-    ["Slab:", "KernelStack:", "PageTables:"].iter().map(|name| kib_of(&memory, name)).sum()
+    // Memory files that nobody has mapped are in no process's account.
+    ["Slab:", "KernelStack:", "PageTables:", "Shmem:"].iter().map(|name| kib_of(&memory, name)).sum()
 }
 
 fn kib_of(text: &str, name: &str) -> Option<f64> {

@@ -10,7 +10,6 @@ use proxylink::pairing::{Direction, KeyHash, PairingRequest, SessionId, Token};
 use proxylink::preamble::Preamble;
 use proxylink::record::{SessionOutcome, SessionReport, UnixMillis};
 use proxylink::situation::Situation;
-use proxylink::tls::KeyExchange::PostQuantum;
 use proxylink::tls::SessionKey;
 use rustls::version::{TLS12, TLS13};
 use serde_json::{Value, json};
@@ -127,7 +126,7 @@ impl Dmz {
         assert!(
             matches!(preamble_of(&mut socket).await, Preamble::Data(token) if token == Token::from_octets([9; 32]))
         );
-        let config = Arc::new(key.server(theirs, PostQuantum).unwrap());
+        let config = Arc::new(key.server(theirs).unwrap());
         let accepting = tokio_rustls::TlsAcceptor::from(config).accept(socket);
         timeout(PATIENCE, accepting).await.expect("it authenticates").unwrap()
     }
@@ -389,7 +388,7 @@ fn a_call_that_is_over_while_its_data_connection_is_made_does_not_run_on() -> Re
                 let other = dmz.new_session();
                 assert_eq!(dmz.why_refused(other, request).await, Situation::PairingRefused);
             }
-            let config = Arc::new(key.server(theirs, PostQuantum).unwrap());
+            let config = Arc::new(key.server(theirs).unwrap());
             if let Ok(mut data) = tokio_rustls::TlsAcceptor::from(config).accept(socket).await {
                 let _ = data.write_all(SSRM).await;
                 let _ = timeout(PATIENCE, data.read_to_end(&mut Vec::new())).await.expect("it ends");

@@ -134,7 +134,6 @@ pub fn request(chain: &[CertificateDer<'_>], signature: HandshakeSignature) -> P
         tls: TlsFacts {
             version: "TLSv1.3".into(),
             cipher_suite: "TLS_AES_256_GCM_SHA384".into(),
-            // No name of a group: the data connection is post-quantum then.
             key_exchange: "X25519\n2026-01-01T00:00:00Z INFO forged".into(),
         },
         dmz_key: KeyHash::from_octets([7; 32]),

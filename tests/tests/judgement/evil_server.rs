@@ -9,7 +9,6 @@ use proxylink::pairing::{SessionId, Token};
 use proxylink::preamble::Preamble;
 use proxylink::record::{Report, UnixMillis};
 use proxylink::situation::Situation;
-use proxylink::tls::KeyExchange::PostQuantum;
 use proxylink::tls::SessionKey;
 use rustls::version::TLS13;
 use tests::harness::{Chain, PATIENCE, Process, Trouble, until};
@@ -223,7 +222,7 @@ fn a_data_connection_with_another_key_is_not_spoken_on() -> Result<(), Trouble> 
         let FromClient::Paired(_, theirs) = dmz.pair(session, genuine).await else { panic!("it is genuine") };
         let mut data = timeout(PATIENCE, dmz.port.accept()).await.expect("the inside comes").unwrap().0;
         assert!(matches!(preamble_of(&mut data).await, Preamble::Data(token) if token == Token::from_octets([9; 32])));
-        let config = std::sync::Arc::new(other.server(theirs, PostQuantum).unwrap());
+        let config = std::sync::Arc::new(other.server(theirs).unwrap());
         let accepted = tokio_rustls::TlsAcceptor::from(config).accept(data).await;
         assert!(accepted.is_err(), "the inside speaks with another key");
         chain.client_says("data-connection-lost")?;

@@ -6,7 +6,6 @@ use std::net::SocketAddr;
 use proxylink::message::FromClient;
 use proxylink::pairing::Token;
 use proxylink::preamble::Preamble;
-use proxylink::tls::KeyExchange::PostQuantum;
 use proxylink::tls::SessionKey;
 use rustls::ServerConnection;
 use rustls::version::TLS13;
@@ -29,7 +28,7 @@ async fn unchecked(dmz: &mut Dmz, acme: &Identity, proxy: &Identity, settings: S
     let FromClient::Paired(_, theirs) = dmz.pair(session, genuine).await else { panic!("a genuine pairing is taken") };
     let mut data = timeout(PATIENCE, dmz.port.accept()).await.expect("the inside comes").unwrap().0;
     assert!(matches!(preamble_of(&mut data).await, Preamble::Data(token) if token == Token::from_octets([number; 32])));
-    let config = key.server(theirs, PostQuantum).unwrap();
+    let config = key.server(theirs).unwrap();
     let socket = data.into_std().unwrap();
     socket.set_nonblocking(false).unwrap();
     let speak = move || {

@@ -21,7 +21,7 @@ use proxydaemon::credentials::Secret;
 use proxydaemon::exit::ExitCode;
 use proxydaemon::fork::Ending;
 use proxydaemon::gate::{
-    Backlog, Crashes, EndingPlan, LOGGED_AT_ONCE, Overdue, Reaper, RoleRestart, Step, Wanted, wait,
+    Backlog, Crashes, EndingPlan, LOGGED_AT_ONCE, Overdue, Peak, Reaper, RoleRestart, Step, Wanted, wait,
 };
 use proxydaemon::heap;
 use proxydaemon::logging::{self, ChildRecord, FromChild, GateLog, LogSocket, Threshold};
@@ -115,6 +115,7 @@ struct Gate {
     was_well: bool,
     sessions: Sessions,
     reaper: Reaper,
+    peak: Peak,
     watchdog: Watchdog,
     stations: StationPorts,
     drain: Duration,
@@ -149,6 +150,7 @@ impl Gate {
             was_well: false,
             sessions: Sessions::default(),
             reaper: Reaper::default(),
+            peak: Peak::default(),
             watchdog: Watchdog::of_service_manager(),
             stations: StationPorts::default(),
             drain: DRAIN_BY_DEFAULT,

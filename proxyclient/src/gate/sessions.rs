@@ -11,6 +11,7 @@ use proxydaemon::descriptors::{Aside, Channel, Place, close_all_but};
 use proxydaemon::exit::ExitCode;
 use proxydaemon::fork::{Ending, fork_role};
 use proxydaemon::gate::Crashes;
+use proxydaemon::heap;
 use proxydaemon::logging::ChildLog;
 use proxydaemon::signals::order_end;
 use proxylink::pairing::SessionId;
@@ -58,6 +59,13 @@ impl Sessions {
         self.pids.remove(&session);
         self.forget(session);
         Some(session)
+    }
+
+    /// Gives back the room of those that have gone.
+    fn shrink(&mut self) {
+        self.sessions.shrink_to_fit();
+        self.pids.shrink_to_fit();
+        self.kept.shrink_to_fit();
     }
 
     fn forget(&mut self, session: SessionId) {
@@ -219,6 +227,10 @@ impl Gate {
         self.read_log(usize::MAX);
         let orphaned = if self.has_agent() { None } else { self.sessions.kept_of(pid) };
         let Some(session) = self.sessions.remove(pid) else { return };
+        if self.peak.is_over(self.sessions.count()) {
+            self.sessions.shrink();
+            heap::give_back_unused();
+        }
         self.withdrawn.forget(session);
         self.stations.is_silent_no_more(session);
         let crashed = ending.is_crash();

@@ -103,6 +103,13 @@ impl Children {
         Some(child)
     }
 
+    /// Gives back the room of those that have gone.
+    pub fn shrink(&mut self) {
+        self.sessions.shrink_to_fit();
+        self.pids.shrink_to_fit();
+        self.of_address.shrink_to_fit();
+    }
+
     /// This session has to make room: it takes no place from now on, and is not chosen again. Who it was.
     pub fn send_away(&mut self, pid: Pid) -> Option<SocketAddr> {
         let child = self.sessions.get_mut(&pid)?;

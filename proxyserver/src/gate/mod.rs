@@ -24,7 +24,7 @@ use proxydaemon::descriptors::{Listener, Mapping};
 use proxydaemon::exit::ExitCode;
 use proxydaemon::fork::Ending;
 use proxydaemon::gate::{
-    Backlog, Crashes, EndingPlan, LOGGED_AT_ONCE, Overdue, Ports, Reaper, RoleRestart, Step, Wanted, wait,
+    Backlog, Crashes, EndingPlan, LOGGED_AT_ONCE, Overdue, Peak, Ports, Reaper, RoleRestart, Step, Wanted, wait,
 };
 use proxydaemon::heap;
 use proxydaemon::logging::{self, FromChild, GateLog, LogSocket};
@@ -118,6 +118,7 @@ struct Gate {
     accept_again: Option<Instant>,
     children: Children,
     reaper: Reaper,
+    peak: Peak,
     tally: Tally,
     watchdog: Watchdog,
     offenders: Offenders,
@@ -156,6 +157,7 @@ impl Gate {
             accept_again: None,
             children: Children::default(),
             reaper: Reaper::default(),
+            peak: Peak::default(),
             tally: Tally::default(),
             watchdog: Watchdog::of_service_manager(),
             offenders: Offenders::default(),
@@ -339,6 +341,10 @@ impl Gate {
             return self.switchboard_ended(ending);
         }
         let Some(child) = self.children.remove(pid) else { return };
+        if self.peak.is_over(self.children.count()) {
+            self.children.shrink();
+            heap::give_back_unused();
+        }
         self.in_set_up.forget(child.session);
         let crashed = ending.is_crash();
         if crashed {

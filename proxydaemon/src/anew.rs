@@ -4,6 +4,7 @@
 //! all children of one gate share. Connections that wait in a listener's queue are accepted afterwards.
 
 use std::ffi::{CStr, CString, OsString};
+use std::hint::black_box;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStringExt;
@@ -71,11 +72,20 @@ fn try_to_execute(program: &str, state: &[u8], descriptors: &[BorrowedFd<'_>]) -
 pub(crate) fn execute_with(name: &str, value: OsString) -> io::Error {
     let arguments: Result<Vec<CString>, _> =
         std::env::args_os().map(|argument| CString::new(argument.into_vec())).collect();
-    let arguments = arguments.map_err(io::Error::from);
-    match arguments.and_then(|arguments| Ok((arguments, environment_with(name, value)?))) {
-        Ok((arguments, environment)) => execve(EXECUTABLE, &arguments, &environment).unwrap_err().into(),
-        Err(error) => error,
+    let texts =
+        arguments.map_err(io::Error::from).and_then(|arguments| Ok((arguments, environment_with(name, value)?)));
+    let (arguments, environment) = match texts {
+        Ok(texts) => texts,
+        Err(error) => return error,
+    };
+    let error = execve(EXECUTABLE, &arguments, &environment).unwrap_err();
+    // There may be secrets among them, and this process goes on to have children.
+    for text in arguments.into_iter().chain(environment) {
+        let mut octets = text.into_bytes_with_nul();
+        octets.fill(0);
+        black_box(octets);
     }
+    error.into()
 }
 
 /// This very program, whatever an upgrade has put in its place.

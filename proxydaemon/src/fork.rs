@@ -80,7 +80,8 @@ pub fn threads() -> io::Result<u64> {
     const PATH: &str = "/proc/self/task";
     let mut tasks = TASKS.lock().unwrap_or_else(PoisonError::into_inner);
     if tasks.as_ref().is_none_or(|(opened_by, _)| *opened_by != Pid::this()) {
-        // What a parent had open is not closed here: a child closes what it inherits, and the number may be another's by now.
+        // What a parent had open is not closed here: most children close what they inherit (before they count), and the number may
+        // be another's by now.
         std::mem::forget(tasks.take());
         // A process without descriptors to spare asks by the name.
         *tasks = File::open(PATH).ok().map(|directory| (Pid::this(), directory));

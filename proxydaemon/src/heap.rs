@@ -26,30 +26,32 @@ static NOT_JOINED: OnceLock<String> = OnceLock::new();
 /// taken next lies where memory was freed last, not wherever a piece of that size was freed some time.
 ///
 /// That can be told at a program's start alone. So it executes the program once more, with the same command line, and returns in the
-/// new one. It returns at once where that is of no use or cannot be: the administrator has set the same for this program, it
-/// has rights of its file, or it was started through the dynamic loader. [`for_short_lives`] tells the log.
+/// new one. It returns at once where the administrator has set the same for this program, and where it cannot be.
+/// [`for_short_lives`] tells the log why.
 ///
-/// For a daemon that is about to start, before it opens, blocks or starts anything, or reads what can be read once. `program` is
-/// shown as its short name, in the place of that of the executable.
+/// For a daemon that is about to start, before it opens, blocks or starts anything, writes its title, or reads what can be read once.
+/// `program` is shown as its short name, in the place of that of the executable.
 pub fn have_freed_pieces_joined(program: &str) {
-    let executable = told_by_the_kernel(libc::AT_EXECFN);
-    // Said by the kernel, not by the environment: whatever strips that, the program is executed once.
-    if executable.is_some_and(|name| name == anew::EXECUTABLE) {
-        title::set_short_name(program);
-        return;
-    }
     let told = std::env::var_os(TUNABLES).unwrap_or_default().into_vec();
     let decided = told.windows(KEPT_BY_A_THREAD.len()).any(|part| part == KEPT_BY_A_THREAD.as_bytes());
-    if cfg!(not(target_env = "gnu")) || decided {
+    let why = if cfg!(not(target_env = "gnu")) {
         return;
-    }
-    // SAFETY: reads what the kernel has told this process; any number may be asked for.
-    let (secure, loader) = unsafe { (libc::getauxval(libc::AT_SECURE), libc::getauxval(libc::AT_BASE)) };
-    let why = if secure != 0 {
-        "the program has rights of its file (setuid, capabilities), with which the C library heeds no such setting"
-            .to_owned()
-    } else if loader == 0 {
-        "the program was started through the dynamic loader".to_owned()
+    } else if told_by_the_kernel(libc::AT_BASE) == 0 {
+        "the program has no dynamic loader of its own, or was started through it".to_owned()
+    } else if executed_as_itself() {
+        // Whatever strips the environment, the program is executed once.
+        title::set_short_name(program);
+        if told_by_the_kernel(libc::AT_SECURE) != 0 {
+            "the kernel starts the program in secure mode (setuid, capabilities, a transition of SELinux or AppArmor), in which the C library \
+             heeds no such setting"
+                .to_owned()
+        } else if decided {
+            return;
+        } else {
+            format!("something takes {TUNABLES} out of the environment")
+        }
+    } else if decided {
+        return;
     } else {
         let mut value = told;
         if !value.is_empty() {
@@ -61,15 +63,18 @@ pub fn have_freed_pieces_joined(program: &str) {
     let _ = NOT_JOINED.set(why);
 }
 
-/// A text of the auxiliary vector.
-fn told_by_the_kernel(what: libc::c_ulong) -> Option<&'static CStr> {
-    // SAFETY: reads what the kernel has told this process.
-    let address = unsafe { libc::getauxval(what) };
-    let text = std::ptr::with_exposed_provenance::<libc::c_char>(
-        usize::try_from(address).ok().filter(|address| *address != 0)?,
-    );
-    // SAFETY: the kernel has put a text there, ended by zero, above the environment on the stack, where nobody writes.
-    Some(unsafe { CStr::from_ptr(text) })
+/// A word of the auxiliary vector; 0 when it has none of these.
+fn told_by_the_kernel(what: libc::c_ulong) -> usize {
+    // SAFETY: reads what the kernel has told this process; any number may be asked for.
+    usize::try_from(unsafe { libc::getauxval(what) }).unwrap_or_default()
+}
+
+/// Whether it was this program that had the kernel execute it. Said by the kernel, not by the environment.
+fn executed_as_itself() -> bool {
+    let text = std::ptr::with_exposed_provenance::<libc::c_char>(told_by_the_kernel(libc::AT_EXECFN));
+    // SAFETY: a text that the kernel has put above the environment on the stack, ended by zero; or, where the program was started
+    // through the loader, its first argument. Nobody writes there before the title is written, which is later.
+    !text.is_null() && unsafe { CStr::from_ptr(text) } == anew::EXECUTABLE
 }
 
 /// For a gate, before its first child. Has the allocator ask the kernel for memory in larger pieces, and keep what is free

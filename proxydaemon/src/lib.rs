@@ -4,8 +4,8 @@
 //!
 //! A gate starts in this order:
 //!
-//! 1. read the command line; [`heap::have_freed_pieces_joined`], [`title::prepare`], [`signals::Signals::block`], then
-//!    [`title::wipe_arguments`];
+//! 1. read the command line; [`heap::have_freed_pieces_joined`], [`title::prepare`], where there are secrets
+//!    [`title::wipe_arguments`], [`signals::Signals::block`];
 //! 2. [`user::for_start`], [`background::enter`], [`pid_file::PidFile::create`], [`user::User::become_user`];
 //! 3. [`logging::GateLog::start`], the listeners ([`descriptors::Listener`]), [`confine::Bounds::prepare`];
 //! 4. [`gate::confine`] for itself, then [`fork::fork_role`] for each role, then [`background::Starter::ready`].

@@ -8,7 +8,7 @@
 //! A walk finds one child, and for the next one it begins anew. Where walks take long, those are therefore asked for alone before
 //! whose last words the gate has heard: a session's last act is a record of the log.
 
-use std::collections::HashSet;
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use nix::unistd::Pid;
@@ -22,7 +22,7 @@ const LONGEST_REST: Duration = Duration::from_millis(250);
 
 /// Where a walk takes longer, those who may have ended are asked for before it.
 const LONG: Duration = Duration::from_micros(250);
-/// So many are remembered who may have ended. Others are found by the walk.
+/// So many are remembered who may have ended, the latest. Others are found by the walk.
 const MOST_HEARD: usize = 512;
 
 /// When all children are to be asked for.
@@ -32,14 +32,14 @@ pub struct Reaper {
     rests_until: Option<Instant>,
     /// Walks take long, or none has shown yet how long they take.
     long: bool,
-    /// Who was heard since the last walk, where they do.
-    heard: HashSet<Pid>,
+    /// Who was heard since the last walk, where they do; the latest last.
+    heard: VecDeque<Pid>,
 }
 
 impl Default for Reaper {
     /// Owes a walk from the start: a process that goes on as another program may have children that ended before.
     fn default() -> Self {
-        Self { owed: true, rests_until: None, long: true, heard: HashSet::new() }
+        Self { owed: true, rests_until: None, long: true, heard: VecDeque::new() }
     }
 }
 
@@ -47,14 +47,20 @@ impl Reaper {
     /// A child has ended; `named` is whom the signal came from. That one, if it has not been told of.
     pub fn signalled(&mut self, named: Option<Pid>) -> Option<(Pid, Ending)> {
         self.owed = true;
+        self.heard.retain(|pid| Some(*pid) != named);
         named.and_then(|pid| Some((pid, reap_one(pid)?)))
     }
 
     /// This child has written to the log, and may end now.
     pub fn heard(&mut self, pid: Pid) {
-        if self.long && self.heard.len() < MOST_HEARD {
-            self.heard.insert(pid);
+        if !self.long {
+            return;
         }
+        self.heard.retain(|other| *other != pid);
+        if self.heard.len() == MOST_HEARD {
+            self.heard.pop_front();
+        }
+        self.heard.push_back(pid);
     }
 
     /// All that have ended and were not told of, when it is time for a walk; otherwise none.
@@ -62,12 +68,27 @@ impl Reaper {
         if !self.is_due(now) {
             return Vec::new();
         }
+        let mut ended = self.those_heard();
         let begun = Instant::now();
-        // Kernels before Linux 5.13 walk for each of them, too.
-        let in_time = self.heard.drain().take_while(|_| begun.elapsed() < LONG);
-        let mut ended: Vec<_> = in_time.filter_map(|pid| Some((pid, reap_one(pid)?))).collect();
         ended.extend(reap());
         self.walked(now, begun.elapsed());
+        ended
+    }
+
+    /// Those that have ended of those that were heard.
+    fn those_heard(&mut self) -> Vec<(Pid, Ending)> {
+        let (mut ended, mut in_vain) = (Vec::new(), Duration::ZERO);
+        for pid in self.heard.drain(..).rev() {
+            let asked = Instant::now();
+            match reap_one(pid) {
+                Some(ending) => ended.push((pid, ending)),
+                None => in_vain += asked.elapsed(),
+            }
+            // Kernels before Linux 5.13 walk for each of them, too.
+            if in_vain > LONG {
+                break;
+            }
+        }
         ended
     }
 
@@ -133,6 +154,7 @@ mod tests {
                 reaper.heard(Pid::from_raw(number));
             }
             assert_eq!(reaper.heard.len(), remembered, "{took}");
+            assert!(reaper.heard.iter().rev().zip((1000..1600).rev()).all(|(pid, number)| pid.as_raw() == number));
         }
     }
 

@@ -112,7 +112,7 @@ fn in_a_process(name: &str, as_nobody: bool) -> Result<(), String> {
 /// This very program, to run `name`.
 fn program(name: &str) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.env(TEST, name).env_remove("NOTIFY_SOCKET");
+    command.env(TEST, name).env_remove("NOTIFY_SOCKET").env_remove("GLIBC_TUNABLES");
     command
 }
 

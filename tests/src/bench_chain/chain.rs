@@ -44,9 +44,6 @@ const fn target(row: &'static str, beside: Option<Peer>, bound: Bound, least: f6
 pub const MEASURES: [Measure; 5] =
     [Measure::Throughput, Measure::Small, Measure::Sessions, Measure::Latency, Measure::Idle];
 
-/// Memory differs little from round to round, and takes long.
-const IDLE_ROUNDS: u32 = 1;
-
 /// Everything that is running, with partners for it.
 pub struct Field {
     /// With ECDSA certificates.
@@ -90,7 +87,9 @@ pub fn round(field: &Field, options: &Options, round: u32, table: &mut Table) ->
             table.add("file of 1 KiB, p99 ms", topology.peer, milliseconds(&waits, 0.99));
         }
     }
-    if options.wants(Measure::Idle) && round < IDLE_ROUNDS {
+    // Once, as memory differs little from round to round and takes long; and at the very end, as sessions of everybody, of daemons started
+    // anew too, cost some hundredths more for minutes after thousands of processes have come and gone.
+    if options.wants(Measure::Idle) && round + 1 == options.rounds {
         for count in if options.quick { vec![50] } else { vec![200, 1000, 5000] } {
             for topology in in_turn_without_large(topologies, 0) {
                 match idle(caller, topology, table, count) {

@@ -7,10 +7,10 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use nix::libc;
-use nix::unistd::{ForkResult, Pid, fork, setpgid};
+use nix::unistd::{Pid, setpgid};
 
 use crate::exit::ExitCode;
 use crate::{logging, title};
@@ -46,14 +46,11 @@ where
         return Err(ForkError::Threads(threads));
     }
     // SAFETY: the process has one thread (counted above; only this thread could have started another), so no lock can be
-    // held by a thread that the child lacks, and the child may use everything, allocation included.
-    match unsafe { fork() }.map_err(|error| ForkError::Refused(error.into()))? {
-        ForkResult::Parent { child } => {
-            // Both sides set it, so that it holds for whoever goes on first. It fails when the child is gone already.
-            let _ = setpgid(child, child);
-            Ok(child)
-        }
-        ForkResult::Child => {
+    // held by a thread that the child lacks, and the child may use everything, allocation included. Nothing that is linked here
+    // registers handlers for a fork, which would not be called.
+    match unsafe { way_to_fork()() } {
+        -1 => Err(ForkError::Refused(io::Error::last_os_error())),
+        0 => {
             let _ = setpgid(Pid::from_raw(0), Pid::from_raw(0));
             logging::leave_to_parent();
             title::set_title(name);
@@ -61,7 +58,30 @@ where
             logging::tell_lost();
             leave(code)
         }
+        child => {
+            let child = Pid::from_raw(child);
+            // Both sides set it, so that it holds for whoever goes on first. It fails when the child is gone already.
+            let _ = setpgid(child, child);
+            Ok(child)
+        }
     }
+}
+
+type Fork = unsafe extern "C" fn() -> libc::pid_t;
+
+/// `_Fork` of POSIX.1-2024, which is `fork` without handlers (`pthread_atfork`): for a process with a single thread the C library has
+/// nothing else to do there, and the pages that it would change stay shared. One without it, as glibc before 2.34, forks as ever.
+fn way_to_fork() -> Fork {
+    static WAY: OnceLock<Fork> = OnceLock::new();
+    *WAY.get_or_init(|| {
+        // SAFETY: looks for a name among those of the program and its libraries.
+        let found = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"_Fork".as_ptr()) };
+        if found.is_null() {
+            return libc::fork;
+        }
+        // SAFETY: the name is reserved for the C library, whose <unistd.h> declares it as `pid_t _Fork(void)`.
+        unsafe { std::mem::transmute::<*mut libc::c_void, Fork>(found) }
+    })
 }
 
 /// Ends this process at once: no destructor, no `atexit` function, no buffer flushed.

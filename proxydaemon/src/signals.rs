@@ -34,9 +34,9 @@ fn level_signal() -> i32 {
     libc::SIGRTMIN() + 4
 }
 
-/// Proof that the signals of this process are blocked. Inherited by children and kept across exec.
+/// Proof that the signals of this process are blocked, and which ones they are. Inherited by children and kept across exec.
 #[derive(Clone, Copy, Debug)]
-pub struct Signals(());
+pub struct Signals(libc::sigset_t);
 
 impl Signals {
     /// Blocks every signal that means something to us and ignores PIPE. The first thing `main` does: unblocked, signal 24
@@ -52,8 +52,9 @@ impl Signals {
                 return Err(io::Error::last_os_error());
             }
         }
-        mask(libc::SIG_BLOCK)?;
-        Ok(Self(()))
+        let set = handled();
+        mask(libc::SIG_BLOCK, &set)?;
+        Ok(Self(set))
     }
 
     /// A descriptor to read the blocked signals from. To be made in each process anew: one that was made before a fork
@@ -62,9 +63,8 @@ impl Signals {
     /// # Errors
     /// Out of descriptors.
     pub fn descriptor(self) -> io::Result<SignalFd> {
-        let set = handled();
-        // SAFETY: `set` is a live, initialised set.
-        let number = unsafe { libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) };
+        // SAFETY: it is a live, initialised set.
+        let number = unsafe { libc::signalfd(-1, &raw const self.0, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) };
         checked(i64::from(number))?;
         // SAFETY: the kernel has just opened this descriptor for us, nobody else owns it.
         Ok(SignalFd(unsafe { OwnedFd::from_raw_fd(number) }))
@@ -76,14 +76,13 @@ impl Signals {
     /// # Errors
     /// Not with a kernel that works.
     pub fn unblock_after_registration(self) -> io::Result<()> {
-        mask(libc::SIG_UNBLOCK)
+        mask(libc::SIG_UNBLOCK, &self.0)
     }
 }
 
-fn mask(how: i32) -> io::Result<()> {
-    let set = handled();
+fn mask(how: i32, set: &libc::sigset_t) -> io::Result<()> {
     // SAFETY: `set` is a live, initialised set; the old mask is not asked for.
-    match unsafe { libc::pthread_sigmask(how, &raw const set, std::ptr::null_mut()) } {
+    match unsafe { libc::pthread_sigmask(how, set, std::ptr::null_mut()) } {
         0 => Ok(()),
         error => Err(io::Error::from_raw_os_error(error)),
     }

@@ -191,6 +191,16 @@ fn misbehaviour_is_in_no_normal_build() {
 
 /// The threat model names the test that holds each row; a test that was renamed is no evidence.
 #[test]
+fn nothing_in_the_daemons_asks_to_be_told_of_forks() {
+    // The C library forks without telling (`proxydaemon::fork`).
+    for daemon in ["seon_proxyserver2", "seon_proxyclient2"] {
+        let octets = std::fs::read(tests::harness::binary(daemon).unwrap()).unwrap();
+        let holds = |text: &str| octets.windows(text.len()).any(|window| window == text.as_bytes());
+        assert!(holds("_Fork") && !holds("pthread_atfork") && !holds("__register_atfork"), "{daemon}");
+    }
+}
+
+#[test]
 fn the_threat_model_names_tests_that_there_are() {
     let root = metadata().workspace_root;
     let text = std::fs::read_to_string(root.join("ARCHITECTURE.md")).unwrap();

@@ -2,8 +2,11 @@
 
 use std::fs;
 use std::hint::black_box;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
 
 use nix::libc;
+use nix::unistd::{Gid, Uid, chown};
 use proxydaemon::exit::ExitCode;
 use proxydaemon::fork::Ending;
 use proxydaemon::heap::{fill_holes, for_short_lives, give_back_unused, have_freed_pieces_joined};
@@ -14,6 +17,7 @@ use super::family::Family;
 pub const TESTS: &[Test] = tests![
     what_the_administrator_has_decided_stays,
     what_was_freed_is_one_piece_again,
+    where_it_cannot_be_one_piece_the_log_is_told_why,
     a_child_takes_memory_from_the_end_of_the_heap,
     stack_that_is_not_in_use_goes_back,
 ];
@@ -60,6 +64,69 @@ fn what_was_freed_is_one_piece_again() {
             assert_eq!(both.addr(), first.addr(), "of {size} octets, with {before:?} before and {behind:?} behind");
         }
     }
+}
+
+/// Prints what became of it.
+pub fn program() {
+    struct Printed;
+    impl log::Log for Printed {
+        fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+            true
+        }
+        fn log(&self, record: &log::Record<'_>) {
+            println!("log: {}", record.args());
+        }
+        fn flush(&self) {}
+    }
+    log::set_logger(&Printed).unwrap();
+    log::set_max_level(log::LevelFilter::Info);
+    have_freed_pieces_joined("seon_test2");
+    for_short_lives();
+    println!("name: {}", fs::read_to_string("/proc/self/comm").unwrap().trim_end());
+    println!("variable: {:?}", std::env::var(TUNABLES).ok());
+    // SAFETY: reads what the kernel has told this process.
+    println!("secure mode: {}", unsafe { libc::getauxval(libc::AT_SECURE) });
+}
+
+fn printed_by(command: &mut Command) -> String {
+    let output = command.env(super::TEST, "heap::program").env_remove(TUNABLES).output().unwrap();
+    assert!(output.status.success(), "{}: {}", output.status, String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn where_it_cannot_be_one_piece_the_log_is_told_why() {
+    if cfg!(not(target_env = "gnu")) {
+        return println!("skipped: another allocator");
+    }
+    let own = std::env::current_exe().unwrap();
+    let joined = printed_by(&mut Command::new(&own));
+    assert_eq!(joined, "name: seon_test2\nvariable: Some(\"glibc.malloc.tcache_count=0\")\nsecure mode: 0\n");
+
+    let maps = fs::read_to_string("/proc/self/maps").unwrap();
+    let loader = maps.lines().filter_map(|line| line.split_whitespace().nth(5)).find(|path| path.contains("/ld-"));
+    let through_the_loader = printed_by(Command::new(loader.unwrap()).arg(&own));
+    assert!(through_the_loader.starts_with("log: idle sessions take a third more"), "{through_the_loader}");
+    assert!(through_the_loader.contains("was started through it\n"), "{through_the_loader}");
+    assert!(through_the_loader.ends_with("variable: None\nsecure mode: 0\n"), "{through_the_loader}");
+    assert!(!through_the_loader.contains("name: seon_test2"), "it was executed: {through_the_loader}");
+
+    if !Uid::effective().is_root() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let another_groups = folder.path().join("program");
+    fs::copy(&own, &another_groups).unwrap();
+    chown(&another_groups, None, Some(Gid::from_raw(65534))).unwrap();
+    fs::set_permissions(&another_groups, fs::Permissions::from_mode(0o2755)).unwrap();
+    let in_secure_mode = printed_by(&mut Command::new(&another_groups));
+    if in_secure_mode.ends_with("secure mode: 0\n") {
+        return println!("skipped: no program gets another group here");
+    }
+    // Executed once, and not for ever.
+    assert!(in_secure_mode.contains("starts the program in secure mode"), "{in_secure_mode}");
+    assert!(in_secure_mode.contains("\nname: seon_test2\n"), "{in_secure_mode}");
+    assert!(!in_secure_mode.contains("tcache_count"), "{in_secure_mode}");
+    assert!(in_secure_mode.ends_with("\nsecure mode: 1\n"), "{in_secure_mode}");
 }
 
 fn a_child_takes_memory_from_the_end_of_the_heap() {

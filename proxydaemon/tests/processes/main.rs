@@ -37,7 +37,7 @@ const AS_NOBODY: &str = "PROXYDAEMON_TEST_AS_NOBODY";
 type Test = (&'static str, fn());
 
 /// Programs that tests start; each ends by itself.
-const PROGRAMS: &[Test] = tests![background::daemon, launching::daemon, title::program_with_secrets];
+const PROGRAMS: &[Test] = tests![background::daemon, heap::program, launching::daemon, title::program_with_secrets];
 
 fn all() -> impl Iterator<Item = Test> {
     let modules: [&'static [Test]; 13] = [

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// What was measured of one thing, once a round.
+/// What was measured of one thing, once a turn.
 #[derive(Clone, Debug, Default)]
 pub struct Figures(pub Vec<f64>);
 

@@ -20,7 +20,7 @@ use crate::pki::{Authority, KeyKind};
 use crate::station::sha256;
 
 /// Rows of growth and how far each may be from the row it is compared with.
-const BOUNDS: [(&str, &str, f64); 7] = [
+const BOUNDS: [(&str, &str, f64); 8] = [
     ("sessions at once: 512, CPU s/GiB", "sessions at once: 1, CPU s/GiB", 1.15),
     ("sessions at once: 512, CPU s/GiB", "sessions at once: 8, CPU s/GiB", 1.15),
     ("beside 0 idle: sessions/s", "beside 1,000 idle: sessions/s", 1.15),
@@ -32,11 +32,19 @@ const BOUNDS: [(&str, &str, f64); 7] = [
         1.1,
     ),
     (
+        "5,000 partners, 500 anchors, 100 CRLs of 50,000: CPU ms of the gates for a session, two forks among them",
+        "5 partners, 5 anchors, 5 CRLs: CPU ms of the gates for a session, two forks among them",
+        1.1,
+    ),
+    (
         "5,000 partners, 500 anchors, 100 CRLs of 50,000: one session alone to SSID, p50 ms",
         "5 partners, 5 anchors, 5 CRLs: one session alone to SSID, p50 ms",
         1.1,
     ),
 ];
+
+/// Fork, what a gate's own pages cost after it, and all else that the gates do for a session.
+const OF_GATES: &str = "CPU ms of the gates for a session, two forks among them";
 
 /// Whether cost grows no further than it should, of what was measured.
 pub fn verdicts(table: &Table) -> String {
@@ -87,6 +95,7 @@ pub fn round(caller: &Caller, topology: &Topology, options: &Options, table: &mu
         let called = load::sessions(caller, address, roots, options.amount(1000, 100)).map_err(of(peer))?;
         table.add(&format!("beside {} idle: sessions/s", thousands(count)), peer, called.per_second);
         table.add(&format!("beside {} idle: CPU ms of a session", thousands(count)), peer, called.cpu_ms);
+        table.add(&format!("beside {} idle: {OF_GATES}", thousands(count)), peer, called.roots_cpu_ms);
     }
     load::end(partners);
     load::settle(roots);
@@ -148,6 +157,7 @@ fn configuration(
     let called = load::sessions(caller, topology.address, &topology.roots, options.amount(1000, 100))?;
     add(table, "sessions/s", called.per_second);
     add(table, "CPU ms of a session", called.cpu_ms);
+    add(table, OF_GATES, called.roots_cpu_ms);
     let waits = load::handshakes(caller, topology.address, options.amount(200, 30))?;
     add(table, "one session alone to SSID, p50 ms", milliseconds(&waits, 0.5));
     Ok(())

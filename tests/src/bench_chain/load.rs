@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::oftp2::{self, Shape};
 use super::partner::{Caller, Partner};
-use super::usage::{cpu_seconds, family};
+use super::usage::{cpu_seconds, family, own_cpu_seconds};
 use crate::harness::Trouble;
 
 /// Partners that call at the same time, where sessions per second are counted.
@@ -43,6 +43,8 @@ pub struct Called {
     pub per_second: f64,
     /// Milliseconds of CPU of the measured processes for each.
     pub cpu_ms: f64,
+    /// Those of the first processes alone, which with the proxy are the gates: their forks and what they do beside.
+    pub roots_cpu_ms: f64,
     /// From TCP connect to the answer to the SSID.
     pub waits: Vec<Duration>,
 }
@@ -93,7 +95,7 @@ pub fn bulk(caller: &Caller, address: SocketAddr, roots: &[i32], plan: Bulk) -> 
 pub fn sessions(caller: &Caller, address: SocketAddr, roots: &[i32], count: usize) -> Result<Called, Trouble> {
     let (next, waits, failure) = (AtomicUsize::new(0), Mutex::new(Vec::with_capacity(count)), Mutex::new(None));
     let shape = Shape { buffer: 4096, credit: 99 };
-    let before = cpu_seconds(roots);
+    let (before, before_of_roots) = (cpu_seconds(roots), own_cpu_seconds(roots));
     let begun = Instant::now();
     thread::scope(|scope| {
         for _ in 0..CALLERS {
@@ -120,9 +122,13 @@ pub fn sessions(caller: &Caller, address: SocketAddr, roots: &[i32], count: usiz
         return Err(Trouble(format!("a session failed: {error}")));
     }
     settle(roots);
-    let cpu = cpu_seconds(roots) - before;
-    let waits = waits.into_inner().unwrap_or_else(PoisonError::into_inner);
-    Ok(Called { per_second: count as f64 / took.as_secs_f64(), cpu_ms: cpu * 1000.0 / count as f64, waits })
+    let each = |seconds: f64| seconds * 1000.0 / count as f64;
+    Ok(Called {
+        per_second: count as f64 / took.as_secs_f64(),
+        cpu_ms: each(cpu_seconds(roots) - before),
+        roots_cpu_ms: each(own_cpu_seconds(roots) - before_of_roots),
+        waits: waits.into_inner().unwrap_or_else(PoisonError::into_inner),
+    })
 }
 
 /// Moves `count` files of 1 KiB, each in a session of its own, one after the other: from TCP connect to EFPA.

@@ -6,7 +6,12 @@ use crate::harness::table;
 
 /// CPU seconds of these processes, of all that descend from them, and of those descendants that have ended.
 pub fn cpu_seconds(roots: &[i32]) -> f64 {
-    family(roots).iter().map(|pid| of_process(*pid).unwrap_or_default()).sum()
+    family(roots).iter().filter_map(|pid| of_process(*pid)).map(|(own, ended_children)| own + ended_children).sum()
+}
+
+/// CPU seconds of these processes without any that descends from them.
+pub fn own_cpu_seconds(processes: &[i32]) -> f64 {
+    processes.iter().filter_map(|pid| of_process(*pid)).map(|(own, _)| own).sum()
 }
 
 /// These processes and all that descend from them.
@@ -20,9 +25,11 @@ pub fn family(roots: &[i32]) -> Vec<i32> {
     family
 }
 
+/// Its own CPU seconds, and those of its descendants that have ended.
+///
 /// proc_pid_stat(5): utime, stime, cutime and cstime are fields 14 to 17. Of a process that lives they are cut to ticks of
 /// 10 ms, which would be much among a thousand sessions: its scheduler statistics tell nanoseconds.
-fn of_process(pid: i32) -> Option<f64> {
+fn of_process(pid: i32) -> Option<(f64, f64)> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
     let ticks = |from: usize| -> Option<f64> {
@@ -36,7 +43,7 @@ fn of_process(pid: i32) -> Option<f64> {
         .filter_map(|line| line.split(' ').next()?.parse::<f64>().ok())
         .sum();
     // Threads that have ended are in the ticks alone.
-    Some(own.max(precise / 1e9) + ended_children)
+    Some((own.max(precise / 1e9), ended_children))
 }
 
 /// USER_HZ, which Linux has never changed.
@@ -82,6 +89,7 @@ mod tests {
         while cpu_seconds(&[own]) < before + 0.02 {
             number = std::hint::black_box(number.wrapping_mul(3));
         }
+        assert!(own_cpu_seconds(&[own]) <= cpu_seconds(&[own]));
         assert!(proportional_kib(&[own]).unwrap() > 100.0);
         assert!(kernel_kib().unwrap() > 100.0);
     }

@@ -189,7 +189,6 @@ fn misbehaviour_is_in_no_normal_build() {
     }
 }
 
-/// The threat model names the test that holds each row; a test that was renamed is no evidence.
 #[test]
 fn nothing_in_the_daemons_asks_to_be_told_of_forks() {
     // The C library forks without telling (`proxydaemon::fork`).
@@ -200,6 +199,7 @@ fn nothing_in_the_daemons_asks_to_be_told_of_forks() {
     }
 }
 
+/// The threat model names the test that holds each row; a test that was renamed is no evidence.
 #[test]
 fn the_threat_model_names_tests_that_there_are() {
     let root = metadata().workspace_root;

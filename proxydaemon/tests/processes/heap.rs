@@ -103,7 +103,9 @@ fn where_it_cannot_be_one_piece_the_log_is_told_why() {
     assert_eq!(joined, "name: seon_test2\nvariable: Some(\"glibc.malloc.tcache_count=0\")\nsecure mode: 0\n");
 
     let maps = fs::read_to_string("/proc/self/maps").unwrap();
-    let loader = maps.lines().filter_map(|line| line.split_whitespace().nth(5)).find(|path| path.contains("/ld-"));
+    let is_loader =
+        |path: &&str| path.rsplit('/').next().is_some_and(|name| name.starts_with("ld") && name.contains(".so"));
+    let loader = maps.lines().filter_map(|line| line.split_whitespace().nth(5)).find(is_loader);
     let through_the_loader = printed_by(Command::new(loader.unwrap()).arg(&own));
     assert!(through_the_loader.starts_with("log: idle sessions take a third more"), "{through_the_loader}");
     assert!(through_the_loader.contains("was started through it\n"), "{through_the_loader}");
@@ -113,7 +115,8 @@ fn where_it_cannot_be_one_piece_the_log_is_told_why() {
     if !Uid::effective().is_root() {
         return;
     }
-    let folder = tempfile::tempdir().unwrap();
+    // Beside the program, as programs can be executed there.
+    let folder = tempfile::tempdir_in(own.parent().unwrap()).unwrap();
     let another_groups = folder.path().join("program");
     fs::copy(&own, &another_groups).unwrap();
     chown(&another_groups, None, Some(Gid::from_raw(65534))).unwrap();

@@ -55,7 +55,7 @@ pub struct Field {
     pub rsa: Option<(Caller, Vec<Topology>)>,
 }
 
-/// Measures what is wanted of this table in one round.
+/// Measures what is wanted of this table in one round, but for idle sessions.
 pub fn round(field: &Field, options: &Options, round: u32, table: &mut Table) -> Result<(), Trouble> {
     let (caller, topologies) = &field.ecdsa;
     let mib = options.amount(1024, 128);
@@ -92,30 +92,50 @@ pub fn round(field: &Field, options: &Options, round: u32, table: &mut Table) ->
             table.add("file of 1 KiB, p99 ms", topology.peer, milliseconds(&waits, 0.99));
         }
     }
-    // Once, as memory differs little from round to round and takes long; and at the very end, as sessions of everybody, of daemons started
-    // anew too, cost some hundredths more for minutes after thousands of processes have come and gone.
-    if options.wants(Measure::Idle) && round + 1 == options.rounds {
-        for count in if options.quick { vec![50] } else { vec![200, 1000, 5000] } {
-            for topology in in_turn_without_large(topologies, 0) {
-                match idle(caller, topology, table, count) {
-                    Err(trouble) if topology.peer != Peer::Proxy => println!("no {count} idle sessions: {trouble}"),
-                    done => done?,
-                }
+    Ok(())
+}
+
+/// Memory of idle sessions, and what sessions cost after them. Once, as memory differs little from round to round; and last of all, as
+/// sessions cost more for minutes, those of daemons that are started anew too, after thousands of processes have come and gone.
+pub fn idle_sessions(field: &Field, options: &Options, table: &mut Table) -> Result<(), Trouble> {
+    let (caller, topologies) = &field.ecdsa;
+    let counts = if options.quick { vec![50] } else { vec![200, 1000, 5000] };
+    for count in &counts {
+        for topology in in_turn_without_large(topologies, 0) {
+            match idle(caller, topology, table, *count) {
+                Err(trouble) if topology.peer != Peer::Proxy => println!("no {count} idle sessions: {trouble}"),
+                done => done?,
+            }
+        }
+    }
+    if options.wants(Measure::Sessions) {
+        let kind = format!("ECDSA, after {} idle ones", thousands(counts.into_iter().max().unwrap_or_default()));
+        for turn in 0..SESSION_TURNS {
+            for topology in in_turn_without_large(topologies, turn) {
+                sessions(caller, topology, table, options.amount(700, 200), &kind)?;
             }
         }
     }
     Ok(())
 }
 
-/// Beginning with another one each round, so that nobody always comes after the same one.
-fn in_turn(topologies: &[Topology], round: u32) -> impl Iterator<Item = &Topology> {
-    let first = round as usize % topologies.len().max(1);
-    topologies.iter().cycle().skip(first).take(topologies.len())
+/// Beginning with another one each turn, forwards and backwards, so that nobody always comes after the same one.
+fn in_turn(topologies: &[Topology], turn: u32) -> impl Iterator<Item = &Topology> {
+    ordered(topologies.iter().collect(), turn)
 }
 
 /// Without the one that differs in moving data alone.
-fn in_turn_without_large(topologies: &[Topology], round: u32) -> impl Iterator<Item = &Topology> {
-    in_turn(topologies, round).filter(|topology| topology.peer != Peer::HaproxyLarge)
+fn in_turn_without_large(topologies: &[Topology], turn: u32) -> impl Iterator<Item = &Topology> {
+    ordered(topologies.iter().filter(|topology| topology.peer != Peer::HaproxyLarge).collect(), turn)
+}
+
+fn ordered<T>(mut all: Vec<T>, turn: u32) -> impl Iterator<Item = T> {
+    let first = turn as usize % all.len().max(1);
+    all.rotate_left(first);
+    if turn % 2 == 1 {
+        all.reverse();
+    }
+    all.into_iter()
 }
 
 fn plural(sessions: usize) -> String {
@@ -168,4 +188,19 @@ pub fn thousands(count: usize) -> String {
 /// Whose trouble it is.
 pub fn of(peer: Peer) -> impl Fn(Trouble) -> Trouble {
     move |trouble| Trouble(format!("{}: {trouble}", peer.name()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn in_turns_nobody_always_comes_after_the_same_one() {
+        let turns: Vec<Vec<char>> = (0..4).map(|turn| ordered(vec!['a', 'b', 'c', 'd'], turn).collect()).collect();
+        assert_eq!(
+            turns.iter().map(|turn| turn.iter().collect()).collect::<Vec<String>>(),
+            ["abcd", "adcb", "cdab", "cbad"]
+        );
+        assert_eq!(ordered(Vec::<char>::new(), 1).count(), 0);
+    }
 }

@@ -20,12 +20,17 @@ use crate::pki::{Authority, KeyKind};
 use crate::station::sha256;
 
 /// Rows of growth and how far each may be from the row it is compared with.
-const BOUNDS: [(&str, &str, f64); 8] = [
+const BOUNDS: [(&str, &str, f64); 9] = [
     ("sessions at once: 512, CPU s/GiB", "sessions at once: 1, CPU s/GiB", 1.15),
     ("sessions at once: 512, CPU s/GiB", "sessions at once: 8, CPU s/GiB", 1.15),
     ("beside 0 idle: sessions/s", "beside 1,000 idle: sessions/s", 1.15),
     ("beside 0 idle: sessions/s", "beside 5,000 idle: sessions/s", 1.15),
     ("beside 5,000 idle: CPU ms of a session", "beside 0 idle: CPU ms of a session", 1.15),
+    (
+        "beside 5,000 idle: CPU ms of the gates for a session, two forks among them",
+        "beside 0 idle: CPU ms of the gates for a session, two forks among them",
+        1.15,
+    ),
     (
         "5,000 partners, 500 anchors, 100 CRLs of 50,000: CPU ms of a session",
         "5 partners, 5 anchors, 5 CRLs: CPU ms of a session",
@@ -85,26 +90,46 @@ const MANY_QUICKLY: Amount =
 /// Of what takes minutes each time.
 pub const MOST_ROUNDS: u32 = 3;
 
-/// The chain as sessions come: new ones beside idle ones, transfers of 1 to 512 at once.
-pub fn round(caller: &Caller, topology: &Topology, options: &Options, table: &mut Table) -> Result<(), Trouble> {
+fn rounds(options: &Options) -> u32 {
+    options.rounds.min(MOST_ROUNDS)
+}
+
+/// Transfers of 1 to 512 sessions at once.
+pub fn sessions_at_once(
+    caller: &Caller,
+    topology: &Topology,
+    options: &Options,
+    table: &mut Table,
+) -> Result<(), Trouble> {
+    let (peer, address, roots) = (topology.peer, topology.address, &topology.roots);
+    for _ in 0..rounds(options) {
+        for sessions in options.amount(vec![1, 8, 64, 256, 512], vec![1, 16]) {
+            let plan = Bulk { sessions, shape: LARGE, mib: options.amount(2048, 64) };
+            let moved = load::bulk(caller, address, roots, plan).map_err(of(peer))?;
+            table.add(&format!("sessions at once: {sessions}, CPU s/GiB"), peer, moved.cpu_per_gib);
+            table.add(&format!("sessions at once: {sessions}, MiB/s"), peer, moved.mib_per_second);
+        }
+    }
+    Ok(())
+}
+
+/// New sessions beside idle ones; all that are beside few of them before those that are beside many.
+pub fn beside_idle(caller: &Caller, topology: &Topology, options: &Options, table: &mut Table) -> Result<(), Trouble> {
     let (peer, address, roots) = (topology.peer, topology.address, &topology.roots);
     let mut partners = Vec::new();
     for count in options.amount(vec![0, 1000, 5000], vec![0, 20]) {
         partners.extend(load::idle(caller, address, count - partners.len()).map_err(of(peer))?);
-        load::settle(roots);
-        let called = load::sessions(caller, address, roots, options.amount(1000, 100)).map_err(of(peer))?;
-        table.add(&format!("beside {} idle: sessions/s", thousands(count)), peer, called.per_second);
-        table.add(&format!("beside {} idle: CPU ms of a session", thousands(count)), peer, called.cpu_ms);
-        table.add(&format!("beside {} idle: {OF_GATES}", thousands(count)), peer, called.roots_cpu_ms);
+        for _ in 0..rounds(options) {
+            load::settle(roots);
+            let called = load::sessions(caller, address, roots, options.amount(1000, 100)).map_err(of(peer))?;
+            let name = |what: &str| format!("beside {} idle: {what}", thousands(count));
+            table.add(&name("sessions/s"), peer, called.per_second);
+            table.add(&name("CPU ms of a session"), peer, called.cpu_ms);
+            table.add(&name(OF_GATES), peer, called.roots_cpu_ms);
+        }
     }
     load::end(partners);
     load::settle(roots);
-    for sessions in options.amount(vec![1, 8, 64, 256, 512], vec![1, 16]) {
-        let plan = Bulk { sessions, shape: LARGE, mib: options.amount(2048, 64) };
-        let moved = load::bulk(caller, address, roots, plan).map_err(of(peer))?;
-        table.add(&format!("sessions at once: {sessions}, CPU s/GiB"), peer, moved.cpu_per_gib);
-        table.add(&format!("sessions at once: {sessions}, MiB/s"), peer, moved.mib_per_second);
-    }
     Ok(())
 }
 

@@ -48,6 +48,7 @@ fn measure(options: &Options) -> Result<(), Trouble> {
     let ecdsa = World::new(KeyKind::P256)?;
     let present = present(options);
     let rsa = World::new(KeyKind::Rsa2048)?;
+    let mut of_chain = None;
     if chain::MEASURES.iter().any(|measure| options.wants(*measure)) {
         let field = Field {
             ecdsa: (ecdsa.caller()?, start(&present, &ecdsa)?),
@@ -61,8 +62,7 @@ fn measure(options: &Options) -> Result<(), Trouble> {
             eprintln!("round {} of {}", round + 1, options.rounds);
             chain::round(&field, options, round, &mut table)?;
         }
-        let complete = chain::MEASURES.iter().all(|measure| options.wants(*measure)) && options.peers.is_empty();
-        report::show("chain", &[table.markdown(), table.verdicts(&chain::TARGETS)], options, complete)?;
+        of_chain = Some((field, table));
     }
     if options.wants(Measure::Fairness) {
         let (caller, topologies) = (ecdsa.caller()?, start(&present, &ecdsa)?);
@@ -76,12 +76,17 @@ fn measure(options: &Options) -> Result<(), Trouble> {
     if options.wants(Measure::Growth) {
         let (caller, topology) = (ecdsa.caller()?, Peer::Proxy.start(&ecdsa, None)?);
         let mut table = Table::default();
-        for _ in 0..options.rounds.min(growth::MOST_ROUNDS) {
-            growth::round(&caller, &topology, options, &mut table)?;
-        }
-        drop(topology);
+        growth::sessions_at_once(&caller, &topology, options, &mut table)?;
         growth::configurations(&ecdsa, &caller, options, &mut table)?;
+        growth::beside_idle(&caller, &topology, options, &mut table)?;
         report::show("growth", &[table.markdown(), growth::verdicts(&table)], options, true)?;
+    }
+    if let Some((field, mut table)) = of_chain {
+        if options.wants(Measure::Idle) {
+            chain::idle_sessions(&field, options, &mut table)?;
+        }
+        let complete = chain::MEASURES.iter().all(|measure| options.wants(*measure)) && options.peers.is_empty();
+        report::show("chain", &[table.markdown(), table.verdicts(&chain::TARGETS)], options, complete)?;
     }
     Ok(())
 }

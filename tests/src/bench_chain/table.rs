@@ -47,7 +47,7 @@ pub enum Bound {
 }
 
 impl Table {
-    /// Adds what was measured in one round.
+    /// Adds what was measured in one turn.
     pub fn add(&mut self, name: &str, peer: Peer, value: f64) {
         let place = self.rows.iter().position(|row| row.name == name).unwrap_or_else(|| {
             self.rows.push(Row { name: name.to_owned(), of: BTreeMap::new() });
@@ -88,8 +88,11 @@ impl Table {
                 let ratio =
                     row.of.get(&Peer::Proxy).and_then(Figures::median).zip(row.of.get(other).and_then(Figures::median));
                 match ratio {
-                    Some((own, other)) => write!(text, " {:.2} |", own / other).unwrap_or_default(),
-                    None => text.push_str(" – |"),
+                    // What the noise of a machine makes negative has no ratio.
+                    Some((own, other)) if own > 0.0 && other > 0.0 => {
+                        write!(text, " {:.2} |", own / other).unwrap_or_default();
+                    }
+                    _ => text.push_str(" – |"),
                 }
             }
             text.push('\n');

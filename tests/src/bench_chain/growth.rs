@@ -105,6 +105,7 @@ pub fn sessions_at_once(
     for _ in 0..rounds(options) {
         for sessions in options.amount(vec![1, 8, 64, 256, 512], vec![1, 16]) {
             let plan = Bulk { sessions, shape: LARGE, mib: options.amount(2048, 64) };
+            load::settle(roots); // what those before have left to be done
             let moved = load::bulk(caller, address, roots, plan).map_err(of(peer))?;
             table.add(&format!("sessions at once: {sessions}, CPU s/GiB"), peer, moved.cpu_per_gib);
             table.add(&format!("sessions at once: {sessions}, MiB/s"), peer, moved.mib_per_second);

@@ -48,7 +48,7 @@ where
     // SAFETY: the process has one thread (counted above; only this thread could have started another), so no lock can be
     // held by a thread that the child lacks, and the child may use everything, allocation included. Nothing that is linked here
     // registers handlers for a fork, which would not be called; what a name service module registers, with which a gate has looked up
-    // its user, is for that module, which no child uses.
+    // its user, is for looking up more of them, which no child does.
     match unsafe { way_to_fork()() } {
         -1 => Err(ForkError::Refused(io::Error::last_os_error())),
         0 => {

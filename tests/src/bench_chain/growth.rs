@@ -88,7 +88,7 @@ const MANY_QUICKLY: Amount =
     Amount { name: "500 partners, 50 anchors, 10 CRLs of 500", partners: 500, anchors: 50, crls: 10, revoked: 500 };
 
 /// Of what takes minutes each time.
-pub const MOST_ROUNDS: u32 = 3;
+const MOST_ROUNDS: u32 = 3;
 
 fn rounds(options: &Options) -> u32 {
     options.rounds.min(MOST_ROUNDS)
@@ -255,5 +255,20 @@ impl Material {
         more(&mut config["trust"]["anchors_pem"], self.anchors.iter().map(|pem| json!(pem)).collect());
         more(&mut config["trust"]["crls"], self.crls.iter().map(|crl| json!(sha256(crl))).collect());
         more(&mut config["partners"], self.partners.clone());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bounds_name_rows_that_are_measured() {
+        let of_gates = BOUNDS.iter().flat_map(|(row, beside, _)| [row, beside]).filter(|row| row.contains("gates"));
+        assert_eq!(of_gates.clone().count(), 4);
+        assert!(of_gates.clone().all(|row| row.ends_with(OF_GATES)));
+        let of_configurations = BOUNDS.iter().filter(|(row, ..)| row.contains("partners"));
+        assert!(of_configurations.clone().all(|(row, ..)| row.starts_with(MANY.name)));
+        assert!(of_configurations.clone().all(|(_, beside, _)| beside.starts_with(FEW.name)));
     }
 }

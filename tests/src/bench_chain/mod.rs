@@ -64,8 +64,21 @@ fn measure(options: &Options) -> Result<(), Trouble> {
         }
         of_chain = Some((field, table));
     }
+    // Whatever becomes of the others, what was measured of the chain is shown.
+    let others = fairness_and_growth(options, &ecdsa, &present);
+    if let Some((field, mut table)) = of_chain {
+        let idle =
+            if options.wants(Measure::Idle) { chain::idle_sessions(&field, options, &mut table) } else { Ok(()) };
+        let complete = chain::MEASURES.iter().all(|measure| options.wants(*measure)) && options.peers.is_empty();
+        report::show("chain", &[table.markdown(), table.verdicts(&chain::TARGETS)], options, complete && idle.is_ok())?;
+        idle?;
+    }
+    others
+}
+
+fn fairness_and_growth(options: &Options, ecdsa: &World, present: &[Peer]) -> Result<(), Trouble> {
     if options.wants(Measure::Fairness) {
-        let (caller, topologies) = (ecdsa.caller()?, start(&present, &ecdsa)?);
+        let (caller, topologies) = (ecdsa.caller()?, start(present, ecdsa)?);
         let mut table = Table::default();
         for _ in 0..options.rounds {
             fairness::round(&caller, &topologies, options, &mut table)?;
@@ -74,19 +87,12 @@ fn measure(options: &Options) -> Result<(), Trouble> {
         report::show("fairness", &[table.markdown(), table.verdicts(&fairness::TARGETS)], options, complete)?;
     }
     if options.wants(Measure::Growth) {
-        let (caller, topology) = (ecdsa.caller()?, Peer::Proxy.start(&ecdsa, None)?);
+        let (caller, topology) = (ecdsa.caller()?, Peer::Proxy.start(ecdsa, None)?);
         let mut table = Table::default();
         growth::sessions_at_once(&caller, &topology, options, &mut table)?;
-        growth::configurations(&ecdsa, &caller, options, &mut table)?;
+        growth::configurations(ecdsa, &caller, options, &mut table)?;
         growth::beside_idle(&caller, &topology, options, &mut table)?;
         report::show("growth", &[table.markdown(), growth::verdicts(&table)], options, true)?;
-    }
-    if let Some((field, mut table)) = of_chain {
-        if options.wants(Measure::Idle) {
-            chain::idle_sessions(&field, options, &mut table)?;
-        }
-        let complete = chain::MEASURES.iter().all(|measure| options.wants(*measure)) && options.peers.is_empty();
-        report::show("chain", &[table.markdown(), table.verdicts(&chain::TARGETS)], options, complete)?;
     }
     Ok(())
 }

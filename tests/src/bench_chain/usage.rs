@@ -83,7 +83,7 @@ mod tests {
 
     #[test]
     fn what_a_child_has_used_is_of_the_family_and_not_of_the_parent() {
-        let loops = "n=0; while [ $n -lt 100000 ]; do n=$((n+1)); done";
+        let loops = "n=0; while [ $n -lt 400000 ]; do n=$((n+1)); done";
         let mut parent = std::process::Command::new("sh")
             .args(["-c", &format!("sh -c '{loops}'; echo; read wait")])
             .stdin(std::process::Stdio::piped())

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::oftp2::{self, Shape};
 use super::partner::{Caller, Partner};
-use super::usage::{cpu_seconds, family, own_cpu_seconds};
+use super::usage::{cpu_seconds, family, kernel_threads, own_cpu_seconds};
 use crate::harness::Trouble;
 
 /// Partners that call at the same time, where sessions per second are counted.
@@ -45,6 +45,8 @@ pub struct Called {
     pub cpu_ms: f64,
     /// Those of the first processes alone, which with the proxy are the gates: their forks and what they do beside.
     pub roots_cpu_ms: f64,
+    /// Those of the kernel's own threads, which are nobody's: with whatever else they did meanwhile.
+    pub kernel_cpu_ms: f64,
     /// From TCP connect to the answer to the SSID.
     pub waits: Vec<Duration>,
 }
@@ -96,6 +98,8 @@ pub fn sessions(caller: &Caller, address: SocketAddr, roots: &[i32], count: usiz
     let (next, waits, failure) = (AtomicUsize::new(0), Mutex::new(Vec::with_capacity(count)), Mutex::new(None));
     let shape = Shape { buffer: 4096, credit: 99 };
     let (before, before_of_roots) = (cpu_seconds(roots), own_cpu_seconds(roots));
+    let kernel = kernel_threads();
+    let before_of_kernel = own_cpu_seconds(&kernel);
     let begun = Instant::now();
     thread::scope(|scope| {
         for _ in 0..CALLERS {
@@ -121,12 +125,14 @@ pub fn sessions(caller: &Caller, address: SocketAddr, roots: &[i32], count: usiz
     if let Some(error) = failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
         return Err(Trouble(format!("a session failed: {error}")));
     }
+    let of_kernel = own_cpu_seconds(&kernel) - before_of_kernel;
     settle(roots);
     let each = |seconds: f64| seconds * 1000.0 / count as f64;
     Ok(Called {
         per_second: count as f64 / took.as_secs_f64(),
         cpu_ms: each(cpu_seconds(roots) - before),
         roots_cpu_ms: each(own_cpu_seconds(roots) - before_of_roots),
+        kernel_cpu_ms: each(of_kernel),
         waits: waits.into_inner().unwrap_or_else(PoisonError::into_inner),
     })
 }

@@ -14,6 +14,21 @@ pub fn own_cpu_seconds(processes: &[i32]) -> f64 {
     processes.iter().filter_map(|pid| of_process(*pid)).map(|(own, _)| own).sum()
 }
 
+/// The kernel's own threads, where they can be seen (not from within a container).
+///
+/// proc_pid_stat(5): field 9 holds flags, PF_KTHREAD among them.
+pub fn kernel_threads() -> Vec<i32> {
+    const PF_KTHREAD: u32 = 0x0020_0000;
+    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+    let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let is_of_kernel = |pid: &i32| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let flags: u32 = stat.rsplit_once(')')?.1.split_whitespace().nth(6)?.parse().ok()?;
+        Some(flags & PF_KTHREAD != 0)
+    };
+    pids.filter(|pid| is_of_kernel(pid) == Some(true)).collect()
+}
+
 /// These processes and all that descend from them.
 pub fn family(roots: &[i32]) -> Vec<i32> {
     let mut family: Vec<i32> = roots.to_vec();
@@ -97,6 +112,14 @@ mod tests {
         drop(parent.stdin.take());
         parent.wait().unwrap();
         assert!(own + 0.03 < all, "{own} of {all}");
+    }
+
+    #[test]
+    fn no_program_is_a_thread_of_the_kernel() {
+        let threads = kernel_threads();
+        assert!(!threads.contains(&i32::try_from(std::process::id()).unwrap()));
+        // Only a process has a program. A thread may have ended meanwhile.
+        assert!(threads.iter().all(|pid| fs::read(format!("/proc/{pid}/cmdline")).map_or(true, |line| line.is_empty())));
     }
 
     #[test]

@@ -119,7 +119,9 @@ mod tests {
         let threads = kernel_threads();
         assert!(!threads.contains(&i32::try_from(std::process::id()).unwrap()));
         // Only a process has a program. A thread may have ended meanwhile.
-        assert!(threads.iter().all(|pid| fs::read(format!("/proc/{pid}/cmdline")).map_or(true, |line| line.is_empty())));
+        assert!(
+            threads.iter().all(|pid| fs::read(format!("/proc/{pid}/cmdline")).map_or(true, |line| line.is_empty()))
+        );
     }
 
     #[test]

@@ -20,7 +20,7 @@ pub use channel::{Channel, MAX_DESCRIPTORS, Received};
 pub use directory::Directory;
 pub(crate) use directory::read_bounded;
 pub use sealed::{Mapping, SealedFile};
-pub use tcp::{Accepted, Listener, bound_receive_buffer, can_call_from, connect, connect_unless};
+pub use tcp::{Accepted, Listener, can_call_from, connect, connect_unless};
 
 use crate::checked;
 

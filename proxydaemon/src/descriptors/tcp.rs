@@ -3,10 +3,9 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use nix::errno::Errno;
-use nix::libc;
 use nix::poll::{PollFd, PollFlags};
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, accept4, bind, connect as start_connect, listen,
@@ -14,14 +13,6 @@ use nix::sys::socket::{
 };
 
 use super::wait_any;
-use crate::checked;
-
-/// What the kernel keeps of what came within a site and was not read yet, in octets. It is what Linux lets everybody ask
-/// for (`net.core.rmem_max`, as it comes); the kernel doubles it, for its own bookkeeping.
-const RECEIVE_BUFFER: usize = 208 * 1024;
-/// Round trips of a site. With them the buffer above is enough for 100 MB/s and more; over longer ones the kernel finds out
-/// how much it takes.
-const WITHIN_A_SITE: Duration = Duration::from_millis(2);
 
 /// A bound TCP port that never waits. An IPv6 address takes IPv6 connections only, so that both families can be bound.
 #[derive(Debug)]
@@ -98,7 +89,6 @@ impl Listener {
             if stream.set_nodelay(true).is_err() {
                 continue;
             }
-            bound_receive_buffer(&stream);
             return Ok(Some(Accepted { stream, peer }));
         }
     }
@@ -181,40 +171,9 @@ pub fn connect_unless(
         Some(error) => Err(error),
         None => {
             stream.set_nodelay(true)?;
-            bound_receive_buffer(&stream);
             Ok(stream)
         }
     }
-}
-
-/// Bounds the receive buffer of a connection whose round trip is one of a site, at twice 208 KiB; that of another one stays
-/// as it is. To be called when the connection has just been made.
-///
-/// The kernel lets such a buffer grow to megabytes, since a reader who waits for a processor looks to it like a long way.
-/// With hundreds of sessions that move data it then meets its bound on the memory of all TCP connections
-/// (`net.ipv4.tcp_mem`), shrinks the windows of all of them and drops what came.
-pub fn bound_receive_buffer(socket: &TcpStream) {
-    bound(socket, round_trip(socket));
-}
-
-fn bound(socket: &TcpStream, round_trip: Option<Duration>) {
-    if round_trip.is_some_and(|round_trip| round_trip <= WITHIN_A_SITE) {
-        // A connection that refuses this is no worse than before.
-        let _ = setsockopt(socket, sockopt::RcvBuf, &RECEIVE_BUFFER);
-    }
-}
-
-/// What the kernel measured when the connection was made; none when something had to be sent again, or it measured nothing.
-fn round_trip(socket: &TcpStream) -> Option<Duration> {
-    // SAFETY: a plain structure of integers, for which zero is a value.
-    let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
-    let mut size = libc::socklen_t::try_from(size_of_val(&info)).ok()?;
-    // SAFETY: the kernel writes at most `size` octets, which are those of `info`.
-    let asked = unsafe {
-        libc::getsockopt(socket.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_INFO, (&raw mut info).cast(), &raw mut size)
-    };
-    checked(i64::from(asked)).ok()?;
-    (info.tcpi_rtt > 0).then(|| Duration::from_micros(u64::from(info.tcpi_rtt)))
 }
 
 /// Whether this host has the address, so that connections can be opened from it.
@@ -236,8 +195,7 @@ mod tests {
     use super::super::{Channel, wait_ready};
     use super::*;
     use std::io::{Read, Write};
-
-    use nix::sys::socket::getsockopt;
+    use std::time::Duration;
 
     fn soon() -> Instant {
         Instant::now() + Duration::from_secs(20)
@@ -263,35 +221,6 @@ mod tests {
         client.write_all(b"x").unwrap();
         assert!(wait_ready(&stream, PollFlags::POLLIN, Some(soon())).unwrap());
         assert_eq!(stream.read(&mut [0]).unwrap(), 1);
-    }
-
-    fn receive_buffer(socket: &TcpStream) -> usize {
-        getsockopt(socket, sockopt::RcvBuf).unwrap()
-    }
-
-    #[test]
-    fn both_ends_of_a_connection_within_a_site_have_a_bound_on_what_was_not_read() {
-        let listener = Listener::bind(loopback("127.0.0.1:0"), 16).unwrap();
-        let client = connect(listener.address().unwrap(), None, soon()).unwrap();
-        assert!(wait_ready(&listener, PollFlags::POLLIN, Some(soon())).unwrap());
-        let accepted = listener.accept().unwrap().unwrap().stream;
-        for socket in [&client, &accepted] {
-            assert!(round_trip(socket).is_some());
-            assert_eq!(receive_buffer(socket), 2 * RECEIVE_BUFFER);
-        }
-    }
-
-    #[test]
-    fn over_a_long_way_and_one_that_is_not_known_the_kernel_decides() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let socket = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let before = receive_buffer(&socket);
-        assert_ne!(before, 2 * RECEIVE_BUFFER);
-        bound(&socket, None);
-        bound(&socket, Some(WITHIN_A_SITE + Duration::from_micros(1)));
-        assert_eq!(receive_buffer(&socket), before);
-        bound(&socket, Some(WITHIN_A_SITE));
-        assert_eq!(receive_buffer(&socket), 2 * RECEIVE_BUFFER);
     }
 
     #[test]

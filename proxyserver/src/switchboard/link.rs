@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use license::ValidLicence;
-use proxydaemon::descriptors::bound_receive_buffer;
 use proxylink::control::{ControlEnd, Outbox};
 use proxylink::frame;
 use proxylink::message::{Check, Checked, ClientHello, FromClient, FromServer, Goodbye, MOST_CHECKED, ServerHello};
@@ -199,7 +198,6 @@ async fn serve(mut socket: TcpStream, from: SocketAddr, port: &LinkPort, place: 
 
 async fn data(socket: TcpStream, from: SocketAddr, token: Token, port: &LinkPort) -> Result<(), Refusal> {
     let socket = socket.into_std().map_err(|error| Refusal::new(Situation::LinkRefused, error))?;
-    bound_receive_buffer(&socket);
     // The switchboard ends when its receiver is gone; nobody is left to tell then.
     let _ = port.events.send(Event::Data { token, socket, from }).await;
     Ok(())

@@ -89,7 +89,7 @@ const MANY: Amount = Amount {
 const MANY_QUICKLY: Amount =
     Amount { name: "500 partners, 50 anchors, 10 CRLs of 500", partners: 500, anchors: 50, crls: 10, revoked: 500 };
 
-/// At least, where many move data.
+/// What each of many sessions moves at least.
 const MIB_OF_ONE: u64 = 16;
 
 /// Of what takes minutes each time.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::oftp2::{self, Shape};
 use super::partner::{Caller, Partner};
-use super::usage::{cpu_seconds, family, kernel_threads, own_cpu_seconds};
+use super::usage::{cpu_seconds, family, kernel_threads, own_cpu_seconds, own_of_each, own_since};
 use crate::harness::Trouble;
 
 /// Partners that call at the same time, where sessions per second are counted.
@@ -97,9 +97,8 @@ pub fn bulk(caller: &Caller, address: SocketAddr, roots: &[i32], plan: Bulk) -> 
 pub fn sessions(caller: &Caller, address: SocketAddr, roots: &[i32], count: usize) -> Result<Called, Trouble> {
     let (next, waits, failure) = (AtomicUsize::new(0), Mutex::new(Vec::with_capacity(count)), Mutex::new(None));
     let shape = Shape { buffer: 4096, credit: 99 };
+    let before_of_kernel = own_of_each(&kernel_threads());
     let (before, before_of_roots) = (cpu_seconds(roots), own_cpu_seconds(roots));
-    let kernel = kernel_threads();
-    let before_of_kernel = own_cpu_seconds(&kernel);
     let begun = Instant::now();
     thread::scope(|scope| {
         for _ in 0..CALLERS {
@@ -125,7 +124,7 @@ pub fn sessions(caller: &Caller, address: SocketAddr, roots: &[i32], count: usiz
     if let Some(error) = failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
         return Err(Trouble(format!("a session failed: {error}")));
     }
-    let of_kernel = own_cpu_seconds(&kernel) - before_of_kernel;
+    let of_kernel = own_since(&before_of_kernel);
     settle(roots);
     let each = |seconds: f64| seconds * 1000.0 / count as f64;
     Ok(Called {

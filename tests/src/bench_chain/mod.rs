@@ -87,14 +87,14 @@ fn fairness_and_growth(options: &Options, ecdsa: &World, present: &[Peer]) -> Re
         report::show("fairness", &[table.markdown(), table.verdicts(&fairness::TARGETS)], options, complete)?;
     }
     if options.wants(Measure::Growth) {
+        // The proxy last: sessions of anybody cost more for minutes after its idle processes.
         let beside: Vec<Peer> =
-            present.iter().copied().filter(|peer| [Peer::Proxy, Peer::Haproxy].contains(peer)).collect();
+            [Peer::Haproxy, Peer::Proxy].into_iter().filter(|peer| present.contains(peer)).collect();
         let (caller, topologies) = (ecdsa.caller()?, start(&beside, ecdsa)?);
         let mut table = Table::default();
         growth::sessions_at_once(&caller, &topologies, options, &mut table)?;
         growth::configurations(ecdsa, &caller, options, &mut table)?;
-        // The proxy's idle processes last: sessions of anybody cost more for minutes after them.
-        for topology in topologies.iter().rev() {
+        for topology in &topologies {
             growth::beside_idle(&caller, topology, options, &mut table)?;
         }
         report::show("growth", &[table.markdown(), growth::verdicts(&table)], options, options.peers.is_empty())?;

@@ -14,6 +14,16 @@ pub fn own_cpu_seconds(processes: &[i32]) -> f64 {
     processes.iter().filter_map(|pid| of_process(*pid)).map(|(own, _)| own).sum()
 }
 
+/// CPU seconds of each of these processes, to be compared by [`own_since`].
+pub fn own_of_each(processes: &[i32]) -> Vec<(i32, f64)> {
+    processes.iter().filter_map(|pid| Some((*pid, of_process(*pid)?.0))).collect()
+}
+
+/// CPU seconds since then, of those that are still there.
+pub fn own_since(before: &[(i32, f64)]) -> f64 {
+    before.iter().filter_map(|(pid, before)| Some(of_process(*pid)?.0 - before)).sum()
+}
+
 /// The kernel's own threads, where they can be seen (not from within a container).
 ///
 /// proc_pid_stat(5): field 9 holds flags, PF_KTHREAD among them.
@@ -115,8 +125,23 @@ mod tests {
     }
 
     #[test]
+    fn who_has_ended_meanwhile_takes_nothing_from_the_others() {
+        let own = i32::try_from(std::process::id()).unwrap();
+        let mut other = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let [mut before_of_own, before_of_other] =
+            own_of_each(&[own, i32::try_from(other.id()).unwrap()]).try_into().unwrap();
+        other.kill().unwrap();
+        other.wait().unwrap();
+        before_of_own.1 -= 1.0;
+        assert!(own_since(&[before_of_own, (before_of_other.0, 1000.0)]) >= 1.0);
+    }
+
+    #[test]
     fn no_program_is_a_thread_of_the_kernel() {
         let threads = kernel_threads();
+        // Who is not in a container sees the one that begins all others.
+        let sees_them = fs::read("/proc/2/comm").is_ok_and(|name| name == b"kthreadd\n");
+        assert_eq!(threads.contains(&2), sees_them);
         assert!(!threads.contains(&i32::try_from(std::process::id()).unwrap()));
         // Only a process has a program. A thread may have ended meanwhile.
         assert!(

@@ -13,6 +13,7 @@ use std::ffi::CStr;
 use std::fs::{self, File};
 use std::io;
 use std::num::NonZeroUsize;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::ptr::NonNull;
@@ -34,6 +35,37 @@ const MOST: usize = 32 * 1024 * 1024;
 /// Smaller libraries are not worth a large page of their own.
 const LIBRARY: usize = LARGE / 2;
 
+/// Sealed copies of code and constants, from which they are mapped.
+#[derive(Debug, Default)]
+pub struct Copies(Vec<File>);
+
+impl Copies {
+    /// Those of a gate that has executed itself anew. What has not been sealed for good is left out.
+    pub fn take_over(files: Vec<OwnedFd>) -> Self {
+        Self(files.into_iter().filter(is_sealed).map(File::from).collect())
+    }
+
+    /// For the gate that follows.
+    pub fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.0.iter().map(AsFd::as_fd)
+    }
+
+    /// How many octets they have.
+    pub fn octets(&self) -> u64 {
+        self.0.iter().filter_map(|file| Some(file.metadata().ok()?.len())).sum()
+    }
+
+    /// The one that holds just this, from `at` on, and has `whole` octets.
+    fn take(&mut self, whole: usize, at: usize, content: &[u8]) -> Option<File> {
+        let fits = |file: &File| {
+            file.metadata().is_ok_and(|file| file.len() == whole as u64)
+                && holds(file, at as u64, content).is_ok_and(|same| same)
+        };
+        let place = self.0.iter().position(fits)?;
+        Some(self.0.swap_remove(place))
+    }
+}
+
 static IN_USE: AtomicBool = AtomicBool::new(false);
 
 /// Whether code of this process lies in large pages.
@@ -41,14 +73,15 @@ pub(crate) fn in_use() -> bool {
     IN_USE.load(Ordering::Relaxed)
 }
 
-/// Puts the code and the constants of this program in large pages, the code of large libraries too, and returns their octets. For a
-/// gate with one thread, before its first child.
+/// Puts the code and the constants of this program in large pages, the code of large libraries too, and returns the copies that are
+/// mapped. Of `earlier` ones those that hold the same are used: all children share them, whichever gate has forked them. For a gate
+/// with one thread, before its first child.
 ///
 /// # Errors
 /// Some of it, or all, is where it was, and the process works as well. [`io::ErrorKind::Unsupported`]: not on this processor, or this
 /// kernel (before Linux 6.1, or told so) has no large pages for memory files. Others: the program was linked without room, or somebody
 /// traces it, so that it is not what its file says.
-pub fn use_for_the_program() -> io::Result<usize> {
+pub fn use_for_the_program(mut earlier: Copies) -> io::Result<Copies> {
     if cfg!(not(target_arch = "x86_64")) {
         return Err(unsupported("not on this processor"));
     }
@@ -63,18 +96,17 @@ pub fn use_for_the_program() -> io::Result<usize> {
     let here = use_for_the_program as *const () as usize;
     let code = areas.iter().find(|area| area.start <= here && here < area.end);
     let file = code.and_then(|code| code.file).ok_or_else(|| io::Error::other("the program lies in no file"))?;
-    let mut octets = 0;
+    let mut copies = Copies::default();
     for Part { area, from, to } in parts(&areas, file) {
         let own = area.file == Some(file);
         if own && from == area.start && to == area.end && !from.is_multiple_of(LARGE) || to - from > MOST {
             return Err(io::Error::other("the program was linked without room for large pages, or is too large"));
         }
         // As `/proc/PID/maps` shows it.
-        replace(area, from, to, if own { c"program" } else { c"library" })?;
-        octets += (to - from).next_multiple_of(LARGE);
+        copies.0.push(replace(area, from, to, if own { c"program" } else { c"library" }, &mut earlier)?);
         IN_USE.store(true, Ordering::Relaxed);
     }
-    Ok(octets)
+    Ok(copies)
 }
 
 fn unsupported(why: &str) -> io::Error {
@@ -110,23 +142,27 @@ fn parts(areas: &[Area], program: FileId) -> impl Iterator<Item = Part<'_>> {
     })
 }
 
-/// Maps a sealed copy of `area` in its place, from `from` to `to`, which hold nothing else.
-fn replace(area: &Area, from: usize, to: usize, name: &CStr) -> io::Result<()> {
+/// Maps a sealed copy of `area` in its place, from `from` to `to`, which hold nothing else. The copy.
+fn replace(area: &Area, from: usize, to: usize, name: &CStr, earlier: &mut Copies) -> io::Result<File> {
     // SAFETY: the kernel has just told of this area that it is mapped readable and not writable, and nobody unmaps parts of
     // the program, so its octets are there and do not change.
     let content = unsafe { std::slice::from_raw_parts(area.start as *const u8, area.end - area.start) };
-    is_as_in_its_file(area, content)?;
-    let whole = (to - from).next_multiple_of(LARGE);
-    let copy = create(name)?;
-    copy.set_len(whole as u64)?;
-    copy.write_all_at(content, (area.start - from) as u64)?;
-    let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_SEAL;
-    fcntl(&copy, FcntlArg::F_ADD_SEALS(seals))?;
-
+    let (whole, at) = ((to - from).next_multiple_of(LARGE), area.start - from);
     let mut protection = ProtFlags::PROT_READ;
     protection.set(ProtFlags::PROT_EXEC, area.execute);
     let size = |octets| NonZeroUsize::new(octets).ok_or(io::ErrorKind::InvalidInput);
-    collapse(&copy, size(whole)?, protection)?;
+    let copy = match earlier.take(whole, at, content) {
+        Some(copy) => copy,
+        None => {
+            is_as_in_its_file(area, content)?;
+            let copy = create(name)?;
+            copy.set_len(whole as u64)?;
+            copy.write_all_at(content, at as u64)?;
+            fcntl(&copy, FcntlArg::F_ADD_SEALS(seals()))?;
+            collapse(&copy, size(whole)?, protection)?;
+            copy
+        }
+    };
     claim(from, area.start)?;
     claim(area.end, to)?;
     // SAFETY: from `from` to `to` nothing is mapped but `area` and what was just claimed, and what takes its place in one step has
@@ -134,14 +170,31 @@ fn replace(area: &Area, from: usize, to: usize, name: &CStr) -> io::Result<()> {
     unsafe {
         mmap(Some(size(from)?), size(to - from)?, protection, MapFlags::MAP_PRIVATE | MapFlags::MAP_FIXED, &copy, 0)
     }?;
-    Ok(())
+    Ok(copy)
+}
+
+/// Against every change, for good.
+fn seals() -> SealFlag {
+    SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_SEAL
+}
+
+fn is_sealed(file: &OwnedFd) -> bool {
+    fcntl(file, FcntlArg::F_GET_SEALS).is_ok_and(|all| SealFlag::from_bits_truncate(all).contains(seals()))
 }
 
 /// Whoever traces the program puts breakpoints into its code; a copy of those would end it, as nobody knows them there.
 fn is_as_in_its_file(area: &Area, content: &[u8]) -> io::Result<()> {
-    let file = File::open(&area.path)?;
+    if holds(&File::open(&area.path)?, area.offset as u64, content)? {
+        return Ok(());
+    }
+    Err(io::Error::other(
+        "the code in memory is not that of its file, which was replaced, or the program is being traced; a new start helps",
+    ))
+}
+
+/// Whether the file has this content from `offset` on. What lies behind its end is taken to be zeros, as a mapping shows it.
+fn holds(file: &File, mut offset: u64, content: &[u8]) -> io::Result<bool> {
     let mut octets = vec![0; 64 * 1024];
-    let mut offset = area.offset as u64;
     for piece in content.chunks(octets.len()) {
         let mut there = 0;
         while there < piece.len() {
@@ -150,16 +203,13 @@ fn is_as_in_its_file(area: &Area, content: &[u8]) -> io::Result<()> {
                 read => there += read,
             }
         }
-        // The last page goes on behind the end of a file, with zeros.
         let (read, behind) = piece.split_at(there);
         if octets.get(..there) != Some(read) || behind.iter().any(|octet| *octet != 0) {
-            return Err(io::Error::other(
-                "the code in memory is not that of its file, which was replaced, or the program is being traced; a new start helps",
-            ));
+            return Ok(false);
         }
         offset += piece.len() as u64;
     }
-    Ok(())
+    Ok(true)
 }
 
 /// Takes addresses that nothing has.
@@ -265,6 +315,29 @@ mod tests {
         let memory = Area::read("7ffd7a414000-7ffd7a436000 rw-p 00000000 00:00 0                  [stack]").unwrap();
         assert_eq!((memory.file, memory.write), (None, true));
         assert_eq!(Area::read("no line of it"), None);
+    }
+
+    #[test]
+    fn an_earlier_copy_is_used_if_it_is_sealed_and_holds_the_same() {
+        let copy = |content: &[u8], sealed: bool| {
+            let copy = create(c"copy").unwrap();
+            copy.set_len(LARGE as u64).unwrap();
+            copy.write_all_at(content, 4096).unwrap();
+            if sealed {
+                fcntl(&copy, FcntlArg::F_ADD_SEALS(seals())).unwrap();
+            }
+            OwnedFd::from(copy)
+        };
+        let (this, other) = (vec![7; 100_000], vec![8; 100_000]);
+        let ordinary = OwnedFd::from(tempfile::tempfile().unwrap());
+        let mut copies = Copies::take_over(vec![copy(&other, true), copy(&this, false), ordinary, copy(&this, true)]);
+        assert_eq!((copies.descriptors().count(), copies.octets()), (2, 2 * LARGE as u64));
+        assert!(copies.take(2 * LARGE, 4096, &this).is_none(), "of another size");
+        assert!(copies.take(LARGE, 0, &this).is_none(), "elsewhere");
+        assert!(copies.take(LARGE, 4096, &[7; 100_001]).is_none(), "more of it");
+        assert!(copies.take(LARGE, 4096, &this).is_some());
+        assert!(copies.take(LARGE, 4096, &this).is_none(), "taken");
+        assert_eq!(copies.descriptors().count(), 1);
     }
 
     #[test]

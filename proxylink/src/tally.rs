@@ -5,6 +5,8 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
+
 use crate::situation::Situation;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -22,6 +24,18 @@ pub struct Line {
     pub text: String,
     /// The last peer; none when it befell no single one.
     pub peer: Option<SocketAddr>,
+}
+
+/// A count as a process tells it to the one that takes over.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Kept {
+    situation: Situation,
+    single: bool,
+    age: Duration,
+    told: u64,
+    untold: u64,
+    last: String,
+    peer: Option<SocketAddr>,
 }
 
 #[derive(Debug)]
@@ -96,6 +110,30 @@ impl Tally {
         lines
     }
 
+    /// For a process that executes itself anew: what was told, and what is still to be told.
+    pub fn kept(&self, now: Instant) -> Vec<Kept> {
+        let kept = |(&(situation, single), count): (&(Situation, bool), &Count)| Kept {
+            situation,
+            single,
+            age: now.saturating_duration_since(count.since),
+            told: count.told,
+            untold: count.untold,
+            last: count.last.clone(),
+            peer: count.peer,
+        };
+        self.counts.iter().map(kept).collect()
+    }
+
+    /// What the process before this one has counted.
+    pub fn take_over(kept: Vec<Kept>, now: Instant) -> Self {
+        let count = |kept: Kept| {
+            let Kept { situation, single, age, told, untold, last, peer } = kept;
+            let since = now.checked_sub(age).unwrap_or(now);
+            ((situation, single), Count { since, told, untold, last, peer })
+        };
+        Self { counts: kept.into_iter().map(count).collect() }
+    }
+
     /// When the next line may be due.
     pub fn next_due(&self) -> Option<Instant> {
         self.counts.values().map(|count| count.since + MINUTE).min()
@@ -120,6 +158,21 @@ mod tests {
         assert_eq!(lines.len(), 1);
         assert!(lines[0].text.contains("10000 more"), "{}", lines[0].text);
         assert_eq!(tally.next_due(), None);
+    }
+
+    #[test]
+    fn who_takes_over_tells_no_more_singly_and_all_that_is_untold() {
+        let (mut before, peer, start) = (Tally::default(), "192.0.2.1:1".parse().unwrap(), Instant::now());
+        for _ in 0..25 {
+            before.refused(Situation::LimitReached, "max_sessions", peer, start);
+        }
+        let later = start + Duration::from_secs(40);
+        let mut after = Tally::take_over(before.kept(later), later);
+        assert_eq!(after.next_due(), Some(start + MINUTE));
+        assert_eq!(after.refused(Situation::LimitReached, "max_sessions", peer, later), None);
+        let lines = after.due(start + MINUTE);
+        assert_eq!(lines.len(), 1);
+        assert!(lines[0].text.starts_with("6 more") && lines[0].peer == Some(peer), "{lines:?}");
     }
 
     #[test]

@@ -1,9 +1,11 @@
-//! Sessions that crash again and again: the gate executes itself anew, and nobody else notices.
+//! Sessions that crash again and again, and many sessions: the gate executes itself anew, and nobody else notices.
 
 use std::path::PathBuf;
+use std::thread;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use serde_json::json;
 use tests::harness::{Chain, Held, PATIENCE, Plan, Process, Trouble, made_octets, table, until};
 use tests::station::{OutgoingFile, Receiver, Report, Security, Settings, sha256};
 
@@ -126,6 +128,70 @@ fn executes_itself_anew(start: impl Fn() -> Result<Stage, Trouble>) -> Result<()
         chain.server().signal(Signal::SIGTERM);
         assert!(chain.server().wait_for_end()?.success(), "{}", chain.server().last_lines(10));
         assert!(chain.client().wait_for_end()?.success(), "{}", chain.client().last_lines(10));
+    }
+    Ok(())
+}
+
+/// Where the code of a gate lies, and the number of the memory file that holds it, where the kernel has large pages for it.
+fn code_of(gate: &Process) -> Option<(String, Option<String>)> {
+    let maps = std::fs::read_to_string(format!("/proc/{}/maps", gate.pid())).ok()?;
+    maps.lines().find_map(|line| {
+        let [place, may, _, _, number, path, ..] = line.split_whitespace().collect::<Vec<_>>()[..] else { return None };
+        let in_memory = path.contains("memfd:program");
+        let is_code = may == "r-xp" && (in_memory || path.contains("/seon_proxy"));
+        is_code.then(|| (place.to_owned(), in_memory.then(|| number.to_owned())))
+    })
+}
+
+#[test]
+fn sessions_beyond_256_get_another_layout_and_all_of_them_finish() -> Result<(), Trouble> {
+    /// More than one generation.
+    const SESSIONS: usize = 270;
+    let chain = Plan::new()
+        .configure(|config| {
+            config["limits"] = json!({
+                "max_sessions": 1000, "max_sessions_per_address": 1000, "max_unverified": 1000,
+                "handshake_timeout_s": 120, "pairing_timeout_s": 120,
+            });
+        })
+        .start()?;
+    let content = |number: usize| made_octets(100_000 + number);
+    let hold = |number: usize| {
+        let file = OutgoingFile::from_octets(&format!("FILE-{number}"), content(number));
+        let settings = Settings { patience: 4 * PATIENCE, ..chain.settings() };
+        Held::start(&chain.partner_address(), &chain.security(), &settings, file, 1)
+    };
+    let gates = [chain.server(), chain.client()];
+    let before: Vec<_> = gates.iter().map(|gate| code_of(gate).expect("it executes code")).collect();
+    let numbers: Vec<usize> = (0..SESSIONS).collect();
+    let held: Vec<Held> = thread::scope(|scope| {
+        let hold_part = |part: &[usize]| part.iter().map(|number| hold(*number)).collect::<Result<Vec<_>, _>>();
+        let parts: Vec<_> =
+            numbers.chunks(SESSIONS.div_ceil(4)).map(|part| scope.spawn(move || hold_part(part))).collect();
+        let parts: Result<Vec<_>, _> = parts.into_iter().map(|part| part.join().expect("it holds its part")).collect();
+        parts.map(|parts| parts.into_iter().flatten().collect())
+    })?;
+    for (gate, (code, file)) in gates.iter().zip(before) {
+        let (code_now, file_now) = until(PATIENCE, || code_of(gate).filter(|(now, _)| *now != code))
+            .unwrap_or_else(|| panic!("the layout is the same\n{}", gate.last_lines(10)));
+        assert_eq!(file_now, file, "sessions of all generations share the code: {code} {code_now}");
+        assert_eq!(sessions(gate).len(), SESSIONS, "{}", gate.last_lines(10));
+        let itself = table::Entry::of(gate.pid()).expect("the gate runs");
+        assert_eq!((itself.name.as_str(), itself.threads), ("gate", 1));
+    }
+    for (number, held) in held.into_iter().enumerate() {
+        let report = held.go_on()?;
+        assert!(report.went_well(true), "{report:?}\n{}", chain.server().last_lines(20));
+        let received = std::fs::read(chain.received(&format!("FILE-{number}"))).unwrap();
+        assert_eq!(sha256(&received), sha256(&content(number)));
+    }
+    for gate in gates {
+        // Those of before were reaped, too, and nobody is to be bothered with it.
+        wait_for_sessions(gate, 0);
+        let faults: Vec<_> = gate.lines().into_iter().filter(|line| !line.contains(" INFO ")).collect();
+        assert!(faults.is_empty(), "{faults:#?}");
+        gate.signal(Signal::SIGTERM);
+        assert!(gate.wait_for_end()?.success(), "{}", gate.last_lines(10));
     }
     Ok(())
 }

@@ -1,16 +1,19 @@
-//! The gate executes itself anew after sessions crashed again and again: a fresh address layout for those to come.
+//! The gate executes itself anew after sessions crashed again and again, and when many live that it has forked: a fresh address layout
+//! for those to come, and no pages in common with those before.
 //!
 //! Sessions in flight and the agent stay its children and notice nothing.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use proxydaemon::Pid;
 use proxydaemon::anew::{self, Heritage};
 use proxydaemon::credentials::{Kept, Secret};
 use proxydaemon::descriptors::Channel;
 use proxydaemon::exit::ExitCode;
+use proxydaemon::gate::{Crashes, Overdue, Renewal, RoleRestart};
+use proxydaemon::large_pages::Copies;
 use proxydaemon::logging::{Begun, GateLog, LogSocket};
 use proxydaemon::pid_file::PidFile;
 use proxydaemon::signals::Signals;
@@ -24,7 +27,7 @@ use super::{Gate, Sources, Start};
 use crate::agent::ServerAddress;
 
 /// What the new program is told; no secret is in it. The descriptors: the two ends of the log's socket, URL, token, the
-/// ports for inside stations, the agent's channel.
+/// copies of the code, the ports for inside stations, the agent's channel.
 #[derive(Debug, Serialize, Deserialize)]
 struct State {
     log: Begun,
@@ -36,12 +39,21 @@ struct State {
     state_dir: PathBuf,
     poll_interval: Duration,
     stations: StationHeritage,
-    /// The process of the agent, if it runs.
-    agent: Option<i32>,
+    /// The process of the agent.
+    agent: i32,
+    /// How long it has been running.
+    lived: Duration,
+    restart: (Duration, bool),
     was_well: bool,
     drain: Duration,
     sessions: Vec<(i32, SessionId)>,
     kept: Vec<(SessionId, ByteBuf)>,
+    /// In what time those that were told to end have to be over.
+    withdrawn: Vec<(SessionId, Duration)>,
+    crashes: Vec<Duration>,
+    /// Copies of code in large pages.
+    copies: usize,
+    why: Renewal,
 }
 
 /// Goes on where the program before left off.
@@ -76,22 +88,23 @@ pub fn resume(heritage: Heritage) -> std::io::Result<ExitCode> {
     if let Err(error) = proxydaemon::gate::confine(&start.log, &start.pid_file, &further, true) {
         log::error!("{error}");
     }
-    let mut gate = Gate::new(start, log_socket)?;
+    let copies = Copies::take_over((0..state.copies).map(|_| next()).collect::<Result<_, _>>()?);
+    let mut gate = Gate::new(start, log_socket, Some(copies))?;
     (gate.was_well, gate.drain) = (state.was_well, state.drain);
     gate.stations.take_over(state.stations, &mut next)?;
-    if let Some(pid) = state.agent {
-        gate.agent = Some(Agent::new(Pid::from_raw(pid), Channel::from(next()?)));
-    }
+    let now = Instant::now();
+    let agent = Agent::new(Pid::from_raw(state.agent), Channel::from(next()?));
+    gate.agent = Some(Agent { since: now.checked_sub(state.lived).unwrap_or(now), ..agent });
+    gate.restart = RoleRestart::take_over(state.restart);
+    gate.withdrawn = Overdue::take_over(state.withdrawn, now);
+    gate.crashes = Crashes::take_over(state.crashes, now);
     for (pid, session) in state.sessions {
-        gate.sessions.add(Pid::from_raw(pid), session);
+        gate.sessions.take_over(Pid::from_raw(pid), session);
     }
     for (session, kept) in state.kept {
         gate.sessions.keep(session, kept);
     }
-    log::info!("the gate has executed itself anew; {} sessions go on", gate.sessions.count());
-    if gate.agent.is_none() {
-        gate.start_agent();
-    }
+    state.why.tell_done(gate.sessions.count());
     gate.serve();
     Ok(gate.end())
 }
@@ -99,33 +112,39 @@ pub fn resume(heritage: Heritage) -> std::io::Result<ExitCode> {
 impl Gate {
     /// Executes the program anew, if that is due and nothing is on its way. Returns when it is not, or failed.
     pub(super) fn renew(&mut self) {
-        let on_its_way = !self.backlog.is_empty();
-        let dying = self.agent.as_ref().is_some_and(|agent| agent.channel.is_none());
-        if !self.renewal_due || self.ending.is_some() || on_its_way || dying {
+        let why = if self.renewal_due {
+            Renewal::AfterCrashes
+        } else if self.sessions.generation().is_full() {
+            Renewal::Generation
+        } else {
+            return;
+        };
+        // Whoever waits for the daemon to be ready would wait in vain.
+        if self.ending.is_some() || self.starter.is_some() || !self.backlog.is_empty() {
             return;
         }
-        self.renewal_due = false;
-        self.crashes.forget();
-        let (state, descriptors) = self.heritage();
-        match postcard::to_allocvec(&state) {
-            Ok(state) => {
-                let error = anew::execute(crate::PROGRAM, &state, &descriptors);
-                log::error!("the gate cannot execute itself anew and goes on as it is: {error}");
-            }
-            Err(error) => log::error!("the gate cannot execute itself anew and goes on as it is: {error}"),
+        // Without an agent that is heard, the next one comes first.
+        let Some((state, descriptors)) = self.heritage(why) else { return };
+        let error = match postcard::to_allocvec(&state) {
+            Ok(state) => anew::execute(crate::PROGRAM, &state, &descriptors),
+            Err(error) => std::io::Error::other(error),
+        };
+        log::error!("the gate cannot execute itself anew and goes on as it is: {error}");
+        self.sessions.generation().go_on();
+        if std::mem::take(&mut self.renewal_due) {
+            self.crashes.forget();
         }
     }
 
-    fn heritage(&self) -> (State, Vec<BorrowedFd<'_>>) {
+    fn heritage(&self, why: Renewal) -> Option<(State, Vec<BorrowedFd<'_>>)> {
+        let (agent, now) = (self.agent.as_ref()?, Instant::now());
         let mut descriptors = Vec::from(self.log_socket.ends());
         let sources = &self.sources;
         descriptors.extend([sources.url.descriptor(), sources.token.descriptor()]);
-        let (stations, ports) = self.stations.heritage();
+        descriptors.extend(self.copies.descriptors());
+        let (stations, ports) = self.stations.heritage(now);
         descriptors.extend(ports);
-        let agent = self.agent.as_ref().and_then(|agent| {
-            descriptors.push(agent.channel.as_ref()?.as_fd());
-            Some(agent.pid.as_raw())
-        });
+        descriptors.push(agent.channel.as_ref()?.as_fd());
         let state = State {
             log: self.log.begun(),
             pid_file: self.pid_file.path().to_owned(),
@@ -136,12 +155,18 @@ impl Gate {
             state_dir: sources.state_dir.clone(),
             poll_interval: sources.poll_interval,
             stations,
-            agent,
+            agent: agent.pid.as_raw(),
+            lived: agent.since.elapsed(),
+            restart: self.restart.kept(),
             was_well: self.was_well,
             drain: self.drain,
             sessions: self.sessions.all().map(|(pid, session)| (pid.as_raw(), session)).collect(),
             kept: self.sessions.kept().collect(),
+            withdrawn: self.withdrawn.remaining(now),
+            crashes: if why == Renewal::AfterCrashes { Vec::new() } else { self.crashes.ages(now) },
+            copies: self.copies.descriptors().count(),
+            why,
         };
-        (state, descriptors)
+        Some((state, descriptors))
     }
 }

@@ -24,6 +24,7 @@ use proxydaemon::gate::{
     Backlog, Crashes, EndingPlan, LOGGED_AT_ONCE, Overdue, Peak, Reaper, RoleRestart, Step, Wanted, wait,
 };
 use proxydaemon::heap;
+use proxydaemon::large_pages::Copies;
 use proxydaemon::logging::{self, ChildRecord, FromChild, GateLog, LogSocket, Threshold};
 use proxydaemon::notify::{self, Watchdog};
 use proxydaemon::pid_file::PidFile;
@@ -84,7 +85,7 @@ pub struct Start {
 /// # Errors
 /// What makes it impossible to begin.
 pub fn run(start: Start) -> std::io::Result<ExitCode> {
-    let mut gate = Gate::new(start, LogSocket::new()?)?;
+    let mut gate = Gate::new(start, LogSocket::new()?, None)?;
     gate.start_agent();
     let text = format!("version {}, pid {}", env!("CARGO_PKG_VERSION"), std::process::id());
     Situation::ClientStarted.tell(&text);
@@ -104,6 +105,8 @@ struct Gate {
     log_socket: LogSocket,
     pid_file: PidFile,
     bounds: Bounds,
+    /// Where the code lies, for the gate that follows.
+    copies: Copies,
     sources: Sources,
     /// Who waits for the daemon to be ready, and until when.
     starter: Option<(Starter, Instant)>,
@@ -131,9 +134,10 @@ struct Gate {
 }
 
 impl Gate {
-    fn new(start: Start, log_socket: LogSocket) -> std::io::Result<Self> {
+    /// `earlier`: the copies of the gate before this one.
+    fn new(start: Start, log_socket: LogSocket, earlier: Option<Copies>) -> std::io::Result<Self> {
         let Start { signals, log, pid_file, sources, starter } = start;
-        proxydaemon::gate::prepare_for_children();
+        let copies = proxydaemon::gate::prepare_for_children(earlier);
         proxylink::tls::rehearse().map_err(std::io::Error::other)?;
         Ok(Self {
             signal_fd: signals.descriptor()?,
@@ -142,6 +146,7 @@ impl Gate {
             log_socket,
             pid_file,
             bounds: Bounds::prepare().map_err(std::io::Error::other)?,
+            copies,
             sources,
             starter: starter.map(|starter| (starter, Instant::now() + BEGINS_WITHIN)),
             agent: None,

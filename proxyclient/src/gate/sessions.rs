@@ -10,7 +10,7 @@ use proxydaemon::confine::{SessionNeeds, confine_session};
 use proxydaemon::descriptors::{Aside, Channel, Place, close_all_but};
 use proxydaemon::exit::ExitCode;
 use proxydaemon::fork::{Ending, fork_role};
-use proxydaemon::gate::Crashes;
+use proxydaemon::gate::{Crashes, Generation};
 use proxydaemon::heap;
 use proxydaemon::logging::ChildLog;
 use proxydaemon::signals::order_end;
@@ -36,6 +36,7 @@ pub(super) struct Sessions {
     kept: HashMap<SessionId, Kept>,
     /// Where most of that lies; none when the kernel refused it.
     aside: Option<Aside>,
+    generation: Generation,
 }
 
 /// What an agent wants kept for its successors; never looked at here.
@@ -47,8 +48,14 @@ enum Kept {
 }
 
 impl Sessions {
-    /// Adds one.
+    /// Adds one that was forked.
     pub(super) fn add(&mut self, pid: Pid, session: SessionId) {
+        self.generation.born(pid);
+        self.take_over(pid, session);
+    }
+
+    /// Adds one that an earlier gate has forked.
+    pub(super) fn take_over(&mut self, pid: Pid, session: SessionId) {
         self.sessions.insert(pid, session);
         self.pids.insert(session, pid);
     }
@@ -56,6 +63,7 @@ impl Sessions {
     /// Forgets one that has ended, and what was kept for it.
     pub(super) fn remove(&mut self, pid: Pid) -> Option<SessionId> {
         let session = self.sessions.remove(&pid)?;
+        self.generation.ended(pid);
         self.pids.remove(&session);
         self.forget(session);
         Some(session)
@@ -110,6 +118,11 @@ impl Sessions {
     /// What is kept for the session of a process.
     pub(super) fn kept_of(&self, pid: Pid) -> Option<ByteBuf> {
         self.kept_for(self.of(pid)?)
+    }
+
+    /// Those that were added, not taken over.
+    pub(super) const fn generation(&mut self) -> &mut Generation {
+        &mut self.generation
     }
 
     /// The session of a process.

@@ -18,7 +18,7 @@ use proxydaemon::gate::Ports;
 use proxydaemon::logging::{self, ChildLog};
 use proxylink::pairing::SessionId;
 use proxylink::situation::Situation;
-use proxylink::tally::{Line, Tally};
+use proxylink::tally::{self, Line, Tally};
 use relay::signalled::SessionOrders;
 use serde::{Deserialize, Serialize};
 
@@ -67,7 +67,9 @@ struct Silent {
 pub(super) struct StationHeritage {
     wanted: Option<Stations>,
     ports: Vec<SocketAddr>,
-    silent: VecDeque<(SessionId, SocketAddr)>,
+    /// With the time since they came.
+    silent: VecDeque<(SessionId, SocketAddr, Duration)>,
+    tally: Vec<tally::Kept>,
 }
 
 impl StationPorts {
@@ -88,11 +90,13 @@ impl StationPorts {
     }
 
     /// What the gate must know of them after it has executed itself anew, and the descriptors of the ports in their order.
-    pub(super) fn heritage(&self) -> (StationHeritage, Vec<BorrowedFd<'_>>) {
+    pub(super) fn heritage(&self, now: Instant) -> (StationHeritage, Vec<BorrowedFd<'_>>) {
         let (ports, descriptors) =
             self.ports.listeners().map(|(address, listener)| (address, listener.as_fd())).unzip();
-        let silent = self.silent.iter().map(|silent| (silent.session, silent.station)).collect();
-        let heritage = StationHeritage { wanted: self.wanted.clone(), ports, silent };
+        let age = |silent: &Silent| now.saturating_duration_since(silent.since);
+        let silent = self.silent.iter().map(|silent| (silent.session, silent.station, age(silent))).collect();
+        let tally = self.tally.kept(now);
+        let heritage = StationHeritage { wanted: self.wanted.clone(), ports, silent, tally };
         (heritage, descriptors)
     }
 
@@ -104,10 +108,15 @@ impl StationPorts {
     ) -> io::Result<()> {
         let listeners = heritage.ports.into_iter().map(|address| Ok((address, Listener::from(next()?))));
         self.ports.take_over(listeners.collect::<io::Result<_>>()?);
-        let since = Instant::now();
+        let now = Instant::now();
+        let silent = |session, station, age| {
+            let since = now.checked_sub(age).unwrap_or(now);
+            Silent { session, station, since }
+        };
         self.wanted = heritage.wanted;
         self.silent =
-            heritage.silent.into_iter().map(|(session, station)| Silent { session, station, since }).collect();
+            heritage.silent.into_iter().map(|(session, station, age)| silent(session, station, age)).collect();
+        self.tally = Tally::take_over(heritage.tally, now);
         self.told = self.open();
         // What could not be opened is tried again.
         self.bind_again = self.wanted.is_some().then(Instant::now);

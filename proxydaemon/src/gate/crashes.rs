@@ -19,6 +19,16 @@ impl Crashes {
         self.0.len() >= Self::TOO_MANY
     }
 
+    /// How long ago each of them was, for a gate that executes itself anew.
+    pub fn ages(&self, now: Instant) -> Vec<Duration> {
+        self.0.iter().map(|at| now.saturating_duration_since(*at)).collect()
+    }
+
+    /// What a gate before this one has counted. What is older than the clock is forgotten.
+    pub fn take_over(ages: Vec<Duration>, now: Instant) -> Self {
+        Self(ages.into_iter().filter_map(|age| now.checked_sub(age)).collect())
+    }
+
     /// Counts from the beginning again.
     pub fn forget(&mut self) {
         self.0.clear();
@@ -38,5 +48,16 @@ mod tests {
         assert_eq!(told, [false, false, false, false, false, true]);
         crashes.forget();
         assert!(!crashes.count(minutes(62)));
+    }
+
+    #[test]
+    fn a_gate_that_takes_over_counts_on() {
+        let (mut before, start) = (Crashes::default(), Instant::now() + WITHIN);
+        let minutes = |minutes: u64| start + Duration::from_secs(minutes * 60);
+        assert!([0, 1, 2, 3].map(|at| before.count(minutes(at))).iter().all(|too_many| !too_many));
+        let mut after = Crashes::take_over(before.ages(minutes(4)), minutes(4));
+        assert!(after.count(minutes(59)), "the fifth");
+        let mut after = Crashes::take_over(before.ages(minutes(4)), minutes(4));
+        assert!(!after.count(minutes(60)), "the first is an hour old");
     }
 }

@@ -6,6 +6,7 @@
 mod backlog;
 mod crashes;
 mod ending;
+mod generation;
 mod overdue;
 mod peak;
 mod ports;
@@ -17,6 +18,7 @@ use std::path::Path;
 
 use crate::confine::{ConfineError, RoleNeeds, confine_role};
 use crate::descriptors::Directory;
+use crate::large_pages::Copies;
 use crate::logging::GateLog;
 use crate::pid_file::PidFile;
 use crate::{heap, large_pages, memory};
@@ -24,6 +26,7 @@ use crate::{heap, large_pages, memory};
 pub use backlog::{Backlog, Keep, Put};
 pub use crashes::Crashes;
 pub use ending::{EndingPlan, Step};
+pub use generation::{Generation, Renewal};
 pub use overdue::Overdue;
 pub use peak::Peak;
 pub use ports::{Ports, Unavailable};
@@ -37,15 +40,26 @@ pub const HEARD_AT_ONCE: usize = 64;
 pub const LOGGED_AT_ONCE: usize = 256;
 
 /// Prepares a gate for many children that live for a moment: their memory, and where the code of all of them lies. Before the first
-/// of them; what cannot be is told, and each of them costs more for it.
-pub fn prepare_for_children() {
+/// of them; what cannot be is told, and each of them costs more for it. `earlier`: the copies of the code of
+/// the gate that has executed itself anew. Returns those that are in use, for the next one.
+#[must_use]
+pub fn prepare_for_children(earlier: Option<Copies>) -> Copies {
     heap::for_short_lives();
     memory::reserve_for_children();
-    match large_pages::use_for_the_program() {
-        Ok(octets) => log::debug!("code and constants lie in {} MiB of large pages", octets >> 20),
-        Err(error) => log::info!(
-            "code and constants do not all lie in large pages; all works, at more CPU for each session: {error}"
-        ),
+    // What cannot be is told at the daemon's start.
+    let level = if earlier.is_some() { log::Level::Debug } else { log::Level::Info };
+    match large_pages::use_for_the_program(earlier.unwrap_or_default()) {
+        Ok(copies) => {
+            log::debug!("code and constants lie in {} MiB of large pages", copies.octets() >> 20);
+            copies
+        }
+        Err(error) => {
+            log::log!(
+                level,
+                "code and constants do not all lie in large pages; all works, at more CPU for each session: {error}"
+            );
+            Copies::default()
+        }
     }
 }
 

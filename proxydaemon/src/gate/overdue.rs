@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Who has to be over, and when: as many as there are children.
 #[derive(Debug)]
@@ -36,6 +36,23 @@ impl<T: Copy + Eq + Hash> Overdue<T> {
         }
     }
 
+    /// Who is awaited, and for how long still; for a gate that executes itself anew.
+    pub fn remaining(&self, now: Instant) -> Vec<(T, Duration)> {
+        self.by_time.iter().map(|((by, _), who)| (*who, by.saturating_duration_since(now))).collect()
+    }
+
+    /// Those whom a gate before this one awaited.
+    pub fn take_over(remaining: Vec<(T, Duration)>, now: Instant) -> Self {
+        let mut overdue = Self::default();
+        for (who, left) in remaining {
+            // Whoever has longer than the clock can tell is not awaited.
+            if let Some(by) = now.checked_add(left) {
+                overdue.expect(who, by);
+            }
+        }
+        overdue
+    }
+
     /// Whose time has come.
     pub fn due(&mut self, now: Instant) -> Option<T> {
         let first = self.by_time.first_entry().filter(|first| first.key().0 <= now)?;
@@ -53,7 +70,6 @@ impl<T: Copy + Eq + Hash> Overdue<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     #[test]
     fn each_comes_up_once_when_its_time_has_come() {
@@ -70,5 +86,23 @@ mod tests {
         overdue.expect("one", after(6));
         assert_eq!((overdue.due(after(5)), overdue.due(after(6)), overdue.next()), (None, Some("one"), None));
         assert!(overdue.by_name.is_empty() && overdue.by_time.is_empty());
+    }
+
+    #[test]
+    fn who_is_taken_over_keeps_the_time_that_was_left() {
+        let (mut before, start) = (Overdue::default(), Instant::now());
+        let after = |seconds| start + Duration::from_secs(seconds);
+        for (who, by) in [("late", 20), ("soon", 11), ("past", 5)] {
+            before.expect(who, after(by));
+        }
+        let left = before.remaining(after(10));
+        assert_eq!(left, [("past", 0), ("soon", 1), ("late", 10)].map(|(who, left)| (who, Duration::from_secs(left))));
+        // Another program, whose clock may tell anything.
+        let mut taken = Overdue::take_over(left, after(1000));
+        let due =
+            |overdue: &mut Overdue<&'static str>, at| std::iter::from_fn(|| overdue.due(after(at))).collect::<Vec<_>>();
+        assert_eq!((due(&mut taken, 1000), due(&mut taken, 1009)), (vec!["past"], vec!["soon"]));
+        taken.forget("late");
+        assert_eq!(taken.next(), None);
     }
 }

@@ -73,6 +73,16 @@ impl RoleRestart {
         due
     }
 
+    /// The next pause, and whether the last one ended as unusable; for a gate that executes itself anew while the role runs.
+    pub fn kept(&self) -> (Duration, bool) {
+        (self.pause, self.unusable)
+    }
+
+    /// As a gate before this one had it, while the role runs.
+    pub fn take_over((pause, unusable): (Duration, bool)) -> Self {
+        Self { at: None, pause: pause.clamp(FIRST_PAUSE, LONGEST_PAUSE_UNUSABLE), unusable }
+    }
+
     /// When it is to be started.
     pub fn next(&self) -> Option<Instant> {
         self.at
@@ -118,6 +128,18 @@ mod tests {
         // Mended meanwhile: it worked, and what is wrong now is told.
         assert!(restart.unusable(Duration::from_secs(30), now));
         assert_eq!(restart.next(), Some(now + Duration::from_millis(200)));
+    }
+
+    #[test]
+    fn a_gate_that_takes_over_goes_on_with_the_same_pauses() {
+        let (mut before, now) = (RoleRestart::default(), Instant::now());
+        let died = |restart: &mut RoleRestart, now| restart.died(Duration::from_secs(1), now);
+        assert_eq!(pauses(&mut before, 3, died), [200, 400, 800]);
+        assert_eq!(pauses(&mut RoleRestart::take_over(before.kept()), 1, died), [1600]);
+        assert!(before.unusable(Duration::from_secs(1), now));
+        let mut after = RoleRestart::take_over(before.kept());
+        assert!(after.is_unusable() && !after.unusable(Duration::from_secs(1), now));
+        assert_eq!(RoleRestart::take_over((Duration::MAX, false)).kept().0, LONGEST_PAUSE_UNUSABLE);
     }
 
     #[test]

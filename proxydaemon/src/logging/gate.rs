@@ -109,6 +109,8 @@ pub struct Begun {
     stem: String,
     directory: PathBuf,
     foreground: bool,
+    /// What the `.logrc` said; none when there was none.
+    logrc: Option<String>,
     level: Threshold,
     /// The level that comes back, and after how long, when the present one is lent.
     former: Option<(Threshold, Duration)>,
@@ -124,13 +126,17 @@ impl GateLog {
     /// # Errors
     /// The `.logrc` is wrong (with line and column) or unreadable, or a log file cannot be opened.
     pub fn start(stem: &str, directory: &Path, foreground: bool) -> Result<Self, LogError> {
-        let begun =
-            Begun { stem: stem.to_owned(), directory: directory.to_owned(), foreground, level: level(), former: None };
-        let (path, default_path) = paths(stem, directory);
-        let Some(text) = text_of(&path)? else {
+        let logrc = text_of(&paths(stem, directory).0)?;
+        let (stem, directory) = (stem.to_owned(), directory.to_owned());
+        Self::begin(Begun { stem, directory, foreground, logrc, level: level(), former: None })
+    }
+
+    fn begin(begun: Begun) -> Result<Self, LogError> {
+        let (path, default_path) = paths(&begun.stem, &begun.directory);
+        let Some(text) = &begun.logrc else {
             return Self::start_by_default(path, default_path, begun);
         };
-        let logrc::Read { config, level, directories } = logrc::read(&path, &text, directory, &default_path)?;
+        let logrc::Read { config, level, directories } = logrc::read(&path, text, &begun.directory, &default_path)?;
         Ok(Self::start_with(config, level, None, directories, begun))
     }
 
@@ -169,12 +175,11 @@ impl GateLog {
         Begun { level: level(), former: order::former(), ..self.begun.clone() }
     }
 
-    /// Starts the log as it was before this process executed itself anew. A `.logrc` that was changed meanwhile is read; if
-    /// that fails, which is told, standard error takes the lines: the daemon serves on.
+    /// Starts the log as it was before this process executed itself anew, by the `.logrc` as it was at the daemon's start. If
+    /// a file cannot be opened any more, which is told, standard error takes the lines: the daemon serves on.
     pub fn resume(begun: Begun) -> Self {
-        let (stem, directory, threshold) = (begun.stem.clone(), begun.directory.clone(), begun.level);
-        let former = begun.former;
-        let log = Self::start(&stem, &directory, begun.foreground).unwrap_or_else(|error| {
+        let (threshold, former) = (begun.level, begun.former);
+        let log = Self::begin(begun.clone()).unwrap_or_else(|error| {
             let console = ConsoleAppender::builder().target(Target::Stderr).encoder(Box::new(SeonLayout)).build();
             let appender = Appender::builder().build("default", Box::new(console));
             let root = Root::builder().appender("default").build(LevelFilter::Trace);

@@ -1,7 +1,7 @@
 //! Reading a `.logrc`: log4rs' own format, with errors that name the place, and nothing passed over in silence.
 //!
 //! The file is YAML, `seon_proxyserver.logrc` or `seon_proxyclient.logrc` in the directory of the program. Read once, at the
-//! start (and when the gate executes itself anew); `refresh_rate` is refused. Unknown members anywhere are errors.
+//! start, and its text kept for a gate that executes itself anew; `refresh_rate` is refused. Unknown members anywhere are errors.
 //!
 //! | Member | Meaning |
 //! | --- | --- |

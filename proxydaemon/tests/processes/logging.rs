@@ -28,6 +28,7 @@ pub const TESTS: &[Test] = tests![
     one_process_alone_changes_its_level,
     a_lent_level_goes_back_by_itself_also_in_children_forked_meanwhile,
     a_lent_level_survives_an_exec,
+    the_logrc_of_the_start_survives_an_exec,
     without_logrc_there_is_a_default_and_a_note,
     a_broken_logrc_names_line_and_column,
     the_directory_is_that_of_the_binary,
@@ -396,6 +397,20 @@ fn a_lent_level_survives_an_exec() {
     assert_eq!(gate.family.next_signal().signal, signals::Signal::Level(LevelOrder::Return));
     change_level(LevelOrder::Return, None);
     assert_eq!((level(), resumed.note()), (Threshold::Info, None));
+}
+
+fn the_logrc_of_the_start_survives_an_exec() {
+    let gate = Gate::new();
+    log::info!("before");
+    let begun = postcard::to_allocvec(&gate.log.begun()).unwrap();
+    // The administrator is in the midst of editing it.
+    std::fs::write(gate.folder.path().join("seon_test.logrc"), LOGRC.replace("root:", "root: [")).unwrap();
+    let resumed = GateLog::resume(postcard::from_bytes(&begun).unwrap());
+    log::info!("after");
+    assert_eq!(resumed.directories(), gate.log.directories());
+    let lines: Vec<String> = gate.lines().iter().map(|line| untimed(line)).collect();
+    let own = std::process::id();
+    assert_eq!(lines, ["before", "after"].map(|text| format!("INFO  gate[{own}] - - {text}")));
 }
 
 fn without_logrc_there_is_a_default_and_a_note() {

@@ -7,7 +7,7 @@ use std::os::unix::fs::FileExt;
 
 use proxydaemon::exit::ExitCode;
 use proxydaemon::fork::Ending;
-use proxydaemon::large_pages;
+use proxydaemon::large_pages::{self, Copies};
 use proxydaemon::memory::{Pages, reserve_for_children};
 
 use super::Test;
@@ -25,9 +25,9 @@ fn maps() -> Vec<String> {
 
 fn code_that_was_moved_is_executed_and_never_writable() {
     let mut family = Family::new();
-    match large_pages::use_for_the_program() {
+    match large_pages::use_for_the_program(Copies::default()) {
         Err(error) if error.kind() == ErrorKind::Unsupported => return println!("skipped: {error}"),
-        octets => assert!(octets.unwrap() >= 4 << 20),
+        copies => assert!(copies.unwrap().octets() >= 4 << 20),
     }
     let code = |name: &str| maps().iter().any(|line| line.contains("r-xp") && line.contains(name));
     assert!(code("/memfd:program") && code("/memfd:library") && !code("/libc.so"), "{:#?}", maps());
@@ -71,7 +71,7 @@ fn a_program_that_is_traced_stays_where_it_is() {
         return println!("skipped: this kernel lets nobody write so");
     }
     let before = maps();
-    let refused = large_pages::use_for_the_program().unwrap_err();
+    let refused = large_pages::use_for_the_program(Copies::default()).unwrap_err();
     if refused.kind() == ErrorKind::Unsupported {
         return println!("skipped: {refused}");
     }

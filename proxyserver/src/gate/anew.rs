@@ -1,4 +1,5 @@
-//! The gate executes itself anew after sessions crashed again and again: a fresh address layout for those to come.
+//! The gate executes itself anew after sessions crashed again and again, and when many live that it has forked: a fresh address layout
+//! for those to come, and no pages in common with those before.
 //!
 //! It happens between two accepts. Ports stay open, and connections wait in their queues; sessions in flight and the
 //! switchboard stay its children and notice nothing.
@@ -12,18 +13,19 @@ use proxydaemon::Pid;
 use proxydaemon::anew::{self, Heritage};
 use proxydaemon::descriptors::{Channel, Listener};
 use proxydaemon::exit::ExitCode;
+use proxydaemon::gate::{Crashes, Overdue, Renewal, RoleRestart};
+use proxydaemon::large_pages::Copies;
 use proxydaemon::logging::{Begun, GateLog, LogSocket};
 use proxydaemon::pid_file::PidFile;
 use proxydaemon::signals::Signals;
+use proxylink::pairing::SessionId;
+use proxylink::tally::{self, Tally};
 use serde::{Deserialize, Serialize};
 
 use super::children::Child;
 use super::offenders::Offenders;
 use super::switchboard_role::Switchboard;
 use super::{Gate, InForce, Start};
-
-/// How long sessions in set-up may be so: their own time is not known any more.
-const AFTER_ANEW: Duration = Duration::from_secs(120);
 
 /// What the new program is told. The descriptors go in the order of the fields that count or name them, the two ends of
 /// the log's socket before all others.
@@ -40,10 +42,20 @@ struct State {
     /// Whether a snapshot is in force.
     snapshot: bool,
     /// The process of the switchboard, if it runs.
-    switchboard: Option<i32>,
+    switchboard: i32,
+    /// How long it has been running.
+    lived: Duration,
+    restart: (Duration, bool),
     expired: bool,
     children: Vec<(i32, Child)>,
+    /// How long those in set-up may still be so.
+    in_set_up: Vec<(SessionId, Duration)>,
     offenders: Vec<super::offenders::Kept>,
+    tally: Vec<tally::Kept>,
+    crashes: Vec<Duration>,
+    /// Copies of code in large pages.
+    copies: usize,
+    why: Renewal,
 }
 
 /// Goes on where the program before left off.
@@ -70,22 +82,24 @@ pub fn resume(heritage: Heritage) -> std::io::Result<ExitCode> {
     if let Err(error) = proxydaemon::gate::confine(&start.log, &start.pid_file, &[], true) {
         log::error!("{error}");
     }
-    let mut gate = Gate::new(start, log_socket)?;
+    let copies = Copies::take_over((0..state.copies).map(|_| next()).collect::<Result<_, _>>()?);
+    let mut gate = Gate::new(start, log_socket, Some(copies))?;
     gate.expired = state.expired;
     let ports = state.partner_ports.into_iter().map(|address| Ok((address, Listener::from(next()?))));
     gate.partner_port.take_over(ports.collect::<std::io::Result<_>>()?);
     let snapshot = state.snapshot.then(&mut next).transpose()?;
-    if let Some(pid) = state.switchboard {
-        gate.switchboard = Some(Switchboard::new(Pid::from_raw(pid), Channel::from(next()?)));
-    }
+    let now = Instant::now();
+    let switchboard = Switchboard::new(Pid::from_raw(state.switchboard), Channel::from(next()?));
+    gate.switchboard = Some(Switchboard { since: now.checked_sub(state.lived).unwrap_or(now), ..switchboard });
+    gate.restart = RoleRestart::take_over(state.restart);
     for (pid, child) in state.children {
-        if !child.verified {
-            gate.in_set_up.expect(child.session, Instant::now() + AFTER_ANEW);
-        }
         gate.children.add_child(Pid::from_raw(pid), child);
     }
-    gate.offenders = Offenders::take_over(state.offenders, Instant::now());
-    gate.go_on(snapshot);
+    gate.in_set_up = Overdue::take_over(state.in_set_up, now);
+    gate.offenders = Offenders::take_over(state.offenders, now);
+    gate.tally = Tally::take_over(state.tally, now);
+    gate.crashes = Crashes::take_over(state.crashes, now);
+    gate.go_on(snapshot, state.why);
     gate.serve();
     Ok(gate.end())
 }
@@ -93,32 +107,37 @@ pub fn resume(heritage: Heritage) -> std::io::Result<ExitCode> {
 impl Gate {
     /// Executes the program anew, if that is due and nothing is on its way. Returns when it is not, or failed.
     pub(super) fn renew(&mut self) {
-        let on_its_way = !self.backlog.is_empty();
-        let dying = self.switchboard.as_ref().is_some_and(|switchboard| switchboard.channel.is_none());
-        if !self.renewal_due || self.ending.is_some() || on_its_way || dying {
+        let why = if self.renewal_due {
+            Renewal::AfterCrashes
+        } else if self.children.generation().is_full() {
+            Renewal::Generation
+        } else {
+            return;
+        };
+        if self.ending.is_some() || !self.backlog.is_empty() {
             return;
         }
-        self.renewal_due = false;
-        self.crashes.forget();
-        let (state, descriptors) = self.heritage();
-        match postcard::to_allocvec(&state) {
-            Ok(state) => {
-                let error = anew::execute(crate::PROGRAM, &state, &descriptors);
-                log::error!("the gate cannot execute itself anew and goes on as it is: {error}");
-            }
-            Err(error) => log::error!("the gate cannot execute itself anew and goes on as it is: {error}"),
+        // Without a switchboard that is heard, the next one comes first.
+        let Some((state, descriptors)) = self.heritage(why) else { return };
+        let error = match postcard::to_allocvec(&state) {
+            Ok(state) => anew::execute(crate::PROGRAM, &state, &descriptors),
+            Err(error) => std::io::Error::other(error),
+        };
+        log::error!("the gate cannot execute itself anew and goes on as it is: {error}");
+        self.children.generation().go_on();
+        if std::mem::take(&mut self.renewal_due) {
+            self.crashes.forget();
         }
     }
 
-    fn heritage(&self) -> (State, Vec<BorrowedFd<'_>>) {
+    fn heritage(&self, why: Renewal) -> Option<(State, Vec<BorrowedFd<'_>>)> {
+        let (switchboard, now) = (self.switchboard.as_ref()?, Instant::now());
         let mut descriptors = Vec::from(self.log_socket.ends());
         descriptors.extend(self.link.iter().map(AsFd::as_fd));
+        descriptors.extend(self.copies.descriptors());
         descriptors.extend(self.partner_port.descriptors());
         descriptors.extend(self.snapshot.iter().map(|snapshot| snapshot.file.as_fd()));
-        let switchboard = self.switchboard.as_ref().and_then(|switchboard| {
-            descriptors.push(switchboard.channel.as_ref()?.as_fd());
-            Some(switchboard.pid.as_raw())
-        });
+        descriptors.push(switchboard.channel.as_ref()?.as_fd());
         let state = State {
             log: self.log.begun(),
             pid_file: self.pid_file.path().to_owned(),
@@ -127,17 +146,24 @@ impl Gate {
             link: self.link.len(),
             partner_ports: self.partner_port.listeners().map(|(address, _)| address).collect(),
             snapshot: self.snapshot.is_some(),
-            switchboard,
+            switchboard: switchboard.pid.as_raw(),
+            lived: switchboard.since.elapsed(),
+            restart: self.restart.kept(),
             expired: self.expired,
             children: self.children.all().map(|(pid, child)| (pid.as_raw(), child.clone())).collect(),
-            offenders: self.offenders.kept(Instant::now()),
+            in_set_up: self.in_set_up.remaining(now),
+            offenders: self.offenders.kept(now),
+            tally: self.tally.kept(now),
+            crashes: if why == Renewal::AfterCrashes { Vec::new() } else { self.crashes.ages(now) },
+            copies: self.copies.descriptors().count(),
+            why,
         };
-        (state, descriptors)
+        Some((state, descriptors))
     }
 
     /// The first steps of the new program.
-    fn go_on(&mut self, snapshot: Option<OwnedFd>) {
-        log::info!("the gate has executed itself anew; {} sessions go on", self.children.count());
+    fn go_on(&mut self, snapshot: Option<OwnedFd>, why: Renewal) {
+        why.tell_done(self.children.count());
         match snapshot.map(InForce::open).transpose() {
             Ok(snapshot) => {
                 self.snapshot = snapshot;
@@ -150,16 +176,12 @@ impl Gate {
                 self.kill_switchboard();
             }
         }
-        if self.switchboard.is_none() {
-            self.start_switchboard();
-        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proxylink::pairing::SessionId;
 
     #[test]
     fn a_session_is_taken_over_with_its_place_and_its_age() {

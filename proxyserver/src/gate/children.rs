@@ -5,6 +5,7 @@ use std::collections::hash_map::Entry;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use proxydaemon::Pid;
+use proxydaemon::gate::Generation;
 use proxylink::pairing::SessionId;
 use proxylink::snapshot::Limits;
 use serde::{Deserialize, Serialize};
@@ -65,18 +66,21 @@ pub struct Children {
     preferred: Unverified,
     going: usize,
     next: u64,
+    generation: Generation,
 }
 
 impl Children {
     /// Adds a session.
     pub fn add(&mut self, pid: Pid, session: SessionId, peer: SocketAddr, preferred: bool) {
         let (called, sure, verified, going, order) = (false, true, false, false, self.next + 1);
+        self.generation.born(pid);
         self.add_child(pid, Child { session, peer, called, sure, verified, preferred, going, order });
     }
 
     /// Adds a session that calls this peer; `sure` when it has no other address.
     pub fn add_calling(&mut self, pid: Pid, session: SessionId, peer: SocketAddr, sure: bool) {
         let (called, verified, going, preferred, order) = (true, false, false, false, self.next + 1);
+        self.generation.born(pid);
         self.add_child(pid, Child { session, peer, called, sure, verified, preferred, going, order });
     }
 
@@ -97,6 +101,7 @@ impl Children {
     /// Forgets a session that has ended.
     pub fn remove(&mut self, pid: Pid) -> Option<Child> {
         let child = self.sessions.remove(&pid)?;
+        self.generation.ended(pid);
         self.pids.remove(&child.session);
         self.vacate(&child);
         self.going -= usize::from(child.going);
@@ -141,6 +146,11 @@ impl Children {
                 count.remove();
             }
         }
+    }
+
+    /// Those that were added, not taken over.
+    pub const fn generation(&mut self) -> &mut Generation {
+        &mut self.generation
     }
 
     /// The process of a session.

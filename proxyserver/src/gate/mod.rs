@@ -27,6 +27,7 @@ use proxydaemon::gate::{
     Backlog, Crashes, EndingPlan, LOGGED_AT_ONCE, Overdue, Peak, Ports, Reaper, RoleRestart, Step, Wanted, wait,
 };
 use proxydaemon::heap;
+use proxydaemon::large_pages::Copies;
 use proxydaemon::logging::{self, FromChild, GateLog, LogSocket};
 use proxydaemon::notify::{self, Watchdog};
 use proxydaemon::pid_file::PidFile;
@@ -70,7 +71,7 @@ pub struct Start {
 /// # Errors
 /// What makes it impossible to begin.
 pub fn run(start: Start, ready: impl FnOnce()) -> std::io::Result<ExitCode> {
-    let mut gate = Gate::new(start, LogSocket::new()?)?;
+    let mut gate = Gate::new(start, LogSocket::new()?, None)?;
     gate.start_switchboard();
     let addresses: Vec<_> = gate.link.iter().filter_map(|listener| listener.address().ok()).collect();
     let text = format!("version {}, pid {}", env!("CARGO_PKG_VERSION"), std::process::id());
@@ -105,6 +106,8 @@ struct Gate {
     log_socket: LogSocket,
     pid_file: PidFile,
     bounds: Bounds,
+    /// Where the code lies, for the gate that follows.
+    copies: Copies,
     link: Vec<Listener>,
     state_dir: PathBuf,
     licence: PathBuf,
@@ -134,9 +137,10 @@ struct Gate {
 }
 
 impl Gate {
-    fn new(start: Start, log_socket: LogSocket) -> std::io::Result<Self> {
+    /// `earlier`: the copies of the gate before this one.
+    fn new(start: Start, log_socket: LogSocket, earlier: Option<Copies>) -> std::io::Result<Self> {
         let Start { signals, log, pid_file, link, state_dir, licence } = start;
-        proxydaemon::gate::prepare_for_children();
+        let copies = proxydaemon::gate::prepare_for_children(earlier);
         proxylink::tls::rehearse().map_err(std::io::Error::other)?;
         Ok(Self {
             signal_fd: signals.descriptor()?,
@@ -145,6 +149,7 @@ impl Gate {
             log_socket,
             pid_file,
             bounds: Bounds::prepare().map_err(std::io::Error::other)?,
+            copies,
             link,
             state_dir,
             licence,

@@ -42,7 +42,10 @@ pub struct Kept {
     address: IpAddr,
     faults: u32,
     refusals: u32,
+    /// Since the last fault, or the end of the last refusal.
+    age: Duration,
     refused_for: Option<Duration>,
+    refused: u64,
 }
 
 /// An address is refused from now on, or no longer.
@@ -133,7 +136,9 @@ impl Offenders {
             address: offender.address,
             faults: offender.faults,
             refusals: offender.refusals,
+            age: now.saturating_duration_since(offender.last),
             refused_for: offender.refused_until.map(|until| until.saturating_duration_since(now)),
+            refused: offender.refused,
         };
         self.all.values().map(kept).collect()
     }
@@ -144,9 +149,9 @@ impl Offenders {
             address: kept.address,
             faults: kept.faults,
             refusals: kept.refusals,
-            last: now,
+            last: now.checked_sub(kept.age).unwrap_or(now),
             refused_until: kept.refused_for.and_then(|time| now.checked_add(time)),
-            refused: 0,
+            refused: kept.refused,
         };
         let mut offenders = Self::default();
         for kept in kept {
@@ -263,5 +268,21 @@ mod tests {
         assert_eq!(offenders.due(now + FIRST).len(), 1);
         assert!(offenders.fault(from, FIRST, now + FIRST).is_some());
         assert_eq!(offenders.next_due(), Some(now + FIRST + FIRST * 2));
+    }
+
+    #[test]
+    fn the_next_gate_forgets_when_this_one_would_have_and_counts_on() {
+        let (mut offenders, now, from) = (Offenders::default(), Instant::now() + FORGOTTEN_AFTER, address("192.0.2.1"));
+        for _ in 0..FORGIVEN {
+            assert_eq!(offenders.fault(from, FIRST, now), None);
+        }
+        let over = |offenders: &Offenders, at: Instant| Offenders::take_over(offenders.kept(at), at);
+        let [almost, after] = [FORGOTTEN_AFTER - FIRST, FORGOTTEN_AFTER].map(|time| now + time);
+        assert!(over(&offenders, almost).fault(from, FIRST, almost).is_some());
+        assert_eq!(over(&offenders, almost).fault(from, FIRST, after), None);
+        assert!(offenders.fault(from, FIRST, now).is_some());
+        assert!(offenders.refuses(from, now));
+        let line = over(&offenders, now).due(now + FIRST).remove(0);
+        assert!(line.text.starts_with("1 connections were refused"), "{}", line.text);
     }
 }

@@ -1,0 +1,88 @@
+//! How many sessions live with one address layout, and with the pages that a gate shares with its children.
+//!
+//! A page of the gate may be in each process that was forked since it executed itself. Whenever the kernel looks for those who have
+//! such a page (to find cold memory, to move pages together, to swap), it walks through all of them, and each fork and each end of a
+//! session waits meanwhile. A gate that executes itself anew has pages of its own again, and a layout that none of those before knows.
+
+use std::collections::HashSet;
+
+use nix::unistd::Pid;
+use serde::{Deserialize, Serialize};
+
+/// The sessions that were forked since the gate executed itself, and that live.
+#[derive(Debug, Default)]
+pub struct Generation(HashSet<Pid>);
+
+impl Generation {
+    /// So many share a layout and pages. Executing itself takes a gate some hundredths of a second.
+    pub const MOST: usize = 256;
+
+    /// A session was forked.
+    pub fn born(&mut self, pid: Pid) {
+        self.0.insert(pid);
+    }
+
+    /// A child has ended, of whatever generation.
+    pub fn ended(&mut self, pid: Pid) {
+        self.0.remove(&pid);
+    }
+
+    /// Whether those to come should have another one.
+    pub fn is_full(&self) -> bool {
+        self.0.len() >= Self::MOST
+    }
+
+    /// The gate could not execute itself: as many again before it tries the next time.
+    pub fn go_on(&mut self) {
+        self.0.clear();
+    }
+}
+
+/// Why a gate executes itself anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Renewal {
+    /// Sessions crashed again and again. That was told as an alert.
+    AfterCrashes,
+    /// As many sessions live as belong to one generation.
+    Generation,
+}
+
+impl Renewal {
+    /// Tells, in the new program, that it is done, and how many sessions go on.
+    pub fn tell_done(self, sessions: usize) {
+        match self {
+            Self::AfterCrashes => log::info!("the gate has executed itself anew; {sessions} sessions go on"),
+            // It comes with many sessions, and is nothing to be looked at.
+            Self::Generation => {
+                log::debug!(
+                    "the gate has executed itself anew, as {} sessions of one generation live; {sessions} sessions go on",
+                    Generation::MOST
+                );
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_full_with_as_many_as_live_not_as_came() {
+        let mut generation = Generation::default();
+        let most = i32::try_from(Generation::MOST).unwrap();
+        for number in 1..=10 * most {
+            generation.born(Pid::from_raw(number));
+            generation.ended(Pid::from_raw(number));
+        }
+        generation.ended(Pid::from_raw(20 * most));
+        for number in 1..most {
+            generation.born(Pid::from_raw(number));
+        }
+        assert!(!generation.is_full());
+        generation.born(Pid::from_raw(most));
+        assert!(generation.is_full());
+        generation.go_on();
+        assert!(!generation.is_full());
+    }
+}

@@ -36,23 +36,30 @@ const MOST: usize = 32 * 1024 * 1024;
 const LIBRARY: usize = LARGE / 2;
 
 /// Sealed copies of code and constants, from which they are mapped.
+///
+/// A gate that executes itself anew hands them to the next one, which saves memory, and that one no further: the children of all
+/// would share their pages.
 #[derive(Debug, Default)]
-pub struct Copies(Vec<File>);
+pub struct Copies {
+    files: Vec<File>,
+    /// Some of them are those of the gate before.
+    inherited: bool,
+}
 
 impl Copies {
     /// Those of a gate that has executed itself anew. What has not been sealed for good is left out.
     pub fn take_over(files: Vec<OwnedFd>) -> Self {
-        Self(files.into_iter().filter(is_sealed).map(File::from).collect())
+        Self { files: files.into_iter().filter(is_sealed).map(File::from).collect(), inherited: true }
     }
 
     /// For the gate that follows.
     pub fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        self.0.iter().map(AsFd::as_fd)
+        self.files.iter().filter(|_| !self.inherited).map(AsFd::as_fd)
     }
 
     /// How many octets they have.
     pub fn octets(&self) -> u64 {
-        self.0.iter().filter_map(|file| Some(file.metadata().ok()?.len())).sum()
+        self.files.iter().filter_map(|file| Some(file.metadata().ok()?.len())).sum()
     }
 
     /// The one that holds just this, from `at` on, and has `whole` octets.
@@ -61,8 +68,8 @@ impl Copies {
             file.metadata().is_ok_and(|file| file.len() == whole as u64)
                 && holds(file, at as u64, content).is_ok_and(|same| same)
         };
-        let place = self.0.iter().position(fits)?;
-        Some(self.0.swap_remove(place))
+        let place = self.files.iter().position(fits)?;
+        Some(self.files.swap_remove(place))
     }
 }
 
@@ -74,8 +81,7 @@ pub(crate) fn in_use() -> bool {
 }
 
 /// Puts the code and the constants of this program in large pages, the code of large libraries too, and returns the copies that are
-/// mapped. Of `earlier` ones those that hold the same are used: all children share them, whichever gate has forked them. For a gate
-/// with one thread, before its first child.
+/// mapped. Of `earlier` ones those that hold the same are used. For a gate with one thread, before its first child.
 ///
 /// # Errors
 /// Some of it, or all, is where it was, and the process works as well. [`io::ErrorKind::Unsupported`]: not on this processor, or this
@@ -96,14 +102,14 @@ pub fn use_for_the_program(mut earlier: Copies) -> io::Result<Copies> {
     let here = use_for_the_program as *const () as usize;
     let code = areas.iter().find(|area| area.start <= here && here < area.end);
     let file = code.and_then(|code| code.file).ok_or_else(|| io::Error::other("the program lies in no file"))?;
-    let mut copies = Copies::default();
+    let mut copies = Copies { files: Vec::new(), inherited: !earlier.files.is_empty() };
     for Part { area, from, to } in parts(&areas, file) {
         let own = area.file == Some(file);
         if own && from == area.start && to == area.end && !from.is_multiple_of(LARGE) || to - from > MOST {
             return Err(io::Error::other("the program was linked without room for large pages, or is too large"));
         }
         // As `/proc/PID/maps` shows it.
-        copies.0.push(replace(area, from, to, if own { c"program" } else { c"library" }, &mut earlier)?);
+        copies.files.push(replace(area, from, to, if own { c"program" } else { c"library" }, &mut earlier)?);
         IN_USE.store(true, Ordering::Relaxed);
     }
     Ok(copies)
@@ -331,13 +337,13 @@ mod tests {
         let (this, other) = (vec![7; 100_000], vec![8; 100_000]);
         let ordinary = OwnedFd::from(tempfile::tempfile().unwrap());
         let mut copies = Copies::take_over(vec![copy(&other, true), copy(&this, false), ordinary, copy(&this, true)]);
-        assert_eq!((copies.descriptors().count(), copies.octets()), (2, 2 * LARGE as u64));
+        assert_eq!((copies.files.len(), copies.octets()), (2, 2 * LARGE as u64));
         assert!(copies.take(2 * LARGE, 4096, &this).is_none(), "of another size");
         assert!(copies.take(LARGE, 0, &this).is_none(), "elsewhere");
         assert!(copies.take(LARGE, 4096, &[7; 100_001]).is_none(), "more of it");
         assert!(copies.take(LARGE, 4096, &this).is_some());
         assert!(copies.take(LARGE, 4096, &this).is_none(), "taken");
-        assert_eq!(copies.descriptors().count(), 1);
+        assert_eq!((copies.files.len(), copies.descriptors().count()), (1, 0), "handed on once");
     }
 
     #[test]

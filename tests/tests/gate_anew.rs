@@ -1,5 +1,6 @@
 //! Sessions that crash again and again, and many sessions: the gate executes itself anew, and nobody else notices.
 
+use std::ops::Range;
 use std::path::PathBuf;
 use std::thread;
 
@@ -145,8 +146,8 @@ fn code_of(gate: &Process) -> Option<(String, Option<String>)> {
 
 #[test]
 fn sessions_beyond_256_get_another_layout_and_all_of_them_finish() -> Result<(), Trouble> {
-    /// More than one generation.
-    const SESSIONS: usize = 270;
+    /// More than one and more than two generations.
+    const SESSIONS: [usize; 2] = [270, 530];
     let chain = Plan::new()
         .configure(|config| {
             config["limits"] = json!({
@@ -155,29 +156,27 @@ fn sessions_beyond_256_get_another_layout_and_all_of_them_finish() -> Result<(),
             });
         })
         .start()?;
-    let content = |number: usize| made_octets(100_000 + number);
+    let content = |number: usize| made_octets(50_000 + number);
     let hold = |number: usize| {
         let file = OutgoingFile::from_octets(&format!("FILE-{number}"), content(number));
         let settings = Settings { patience: 4 * PATIENCE, ..chain.settings() };
         Held::start(&chain.partner_address(), &chain.security(), &settings, file, 1)
     };
     let gates = [chain.server(), chain.client()];
-    let before: Vec<_> = gates.iter().map(|gate| code_of(gate).expect("it executes code")).collect();
-    let numbers: Vec<usize> = (0..SESSIONS).collect();
-    let held: Vec<Held> = thread::scope(|scope| {
-        let hold_part = |part: &[usize]| part.iter().map(|number| hold(*number)).collect::<Result<Vec<_>, _>>();
-        let parts: Vec<_> =
-            numbers.chunks(SESSIONS.div_ceil(4)).map(|part| scope.spawn(move || hold_part(part))).collect();
-        let parts: Result<Vec<_>, _> = parts.into_iter().map(|part| part.join().expect("it holds its part")).collect();
-        parts.map(|parts| parts.into_iter().flatten().collect())
-    })?;
-    for (gate, (code, file)) in gates.iter().zip(before) {
-        let (code_now, file_now) = until(PATIENCE, || code_of(gate).filter(|(now, _)| *now != code))
-            .unwrap_or_else(|| panic!("the layout is the same\n{}", gate.last_lines(10)));
-        assert_eq!(file_now, file, "sessions of all generations share the code: {code} {code_now}");
-        assert_eq!(sessions(gate).len(), SESSIONS, "{}", gate.last_lines(10));
-        let itself = table::Entry::of(gate.pid()).expect("the gate runs");
-        assert_eq!((itself.name.as_str(), itself.threads), ("gate", 1));
+    let mut codes = gates.map(|gate| code_of(gate).expect("it executes code"));
+    let mut held = Vec::new();
+    for (sessions_now, shares_code) in SESSIONS.into_iter().zip([true, false]) {
+        held.extend(hold_all(held.len()..sessions_now, hold)?);
+        for (gate, (place, file)) in gates.iter().zip(&mut codes) {
+            let (place_now, file_now) = until(PATIENCE, || code_of(gate).filter(|(now, _)| now != place))
+                .unwrap_or_else(|| panic!("the layout is the same\n{}", gate.last_lines(10)));
+            // Where there are no large pages, all execute the program's file.
+            assert_eq!(file_now == *file, shares_code || file.is_none(), "{sessions_now}: {place} {place_now}");
+            assert_eq!(sessions(gate).len(), sessions_now, "{}", gate.last_lines(10));
+            let itself = table::Entry::of(gate.pid()).expect("the gate runs");
+            assert_eq!((itself.name.as_str(), itself.threads), ("gate", 1));
+            (*place, *file) = (place_now, file_now);
+        }
     }
     for (number, held) in held.into_iter().enumerate() {
         let report = held.go_on()?;
@@ -194,4 +193,16 @@ fn sessions_beyond_256_get_another_layout_and_all_of_them_finish() -> Result<(),
         assert!(gate.wait_for_end()?.success(), "{}", gate.last_lines(10));
     }
     Ok(())
+}
+
+/// Sessions with these numbers, four at a time.
+fn hold_all(numbers: Range<usize>, hold: impl Fn(usize) -> Result<Held, Trouble> + Sync) -> Result<Vec<Held>, Trouble> {
+    let (numbers, hold) = (numbers.collect::<Vec<_>>(), &hold);
+    let hold_part = |part: &[usize]| part.iter().map(|number| hold(*number)).collect::<Result<Vec<_>, _>>();
+    thread::scope(|scope| {
+        let parts = numbers.chunks(numbers.len().div_ceil(4)).map(|part| scope.spawn(move || hold_part(part)));
+        let parts: Vec<_> = parts.collect();
+        let parts: Result<Vec<_>, _> = parts.into_iter().map(|part| part.join().expect("it holds its part")).collect();
+        parts.map(|parts| parts.into_iter().flatten().collect())
+    })
 }

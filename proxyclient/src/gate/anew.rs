@@ -13,6 +13,7 @@ use proxydaemon::credentials::{Kept, Secret};
 use proxydaemon::descriptors::Channel;
 use proxydaemon::exit::ExitCode;
 use proxydaemon::gate::{Crashes, Overdue, Renewal, RoleRestart};
+use proxydaemon::heap;
 use proxydaemon::large_pages::Copies;
 use proxydaemon::logging::{Begun, GateLog, LogSocket};
 use proxydaemon::pid_file::PidFile;
@@ -61,6 +62,14 @@ struct State {
 /// # Errors
 /// The heritage is not what that program left.
 pub fn resume(heritage: Heritage) -> std::io::Result<ExitCode> {
+    let mut gate = take_over(heritage)?;
+    // What was only needed for that would have to be looked at in each fork.
+    heap::give_back_unused();
+    gate.serve();
+    Ok(gate.end())
+}
+
+fn take_over(heritage: Heritage) -> std::io::Result<Gate> {
     let unsound = || std::io::Error::new(std::io::ErrorKind::InvalidData, "the heritage of the gate is not complete");
     let state: State = postcard::from_bytes(&heritage.state).map_err(std::io::Error::other)?;
     let mut descriptors = heritage.descriptors.into_iter();
@@ -105,8 +114,7 @@ pub fn resume(heritage: Heritage) -> std::io::Result<ExitCode> {
         gate.sessions.keep(session, kept);
     }
     state.why.tell_done(gate.sessions.count());
-    gate.serve();
-    Ok(gate.end())
+    Ok(gate)
 }
 
 impl Gate {

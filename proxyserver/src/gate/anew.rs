@@ -14,6 +14,7 @@ use proxydaemon::anew::{self, Heritage};
 use proxydaemon::descriptors::{Channel, Listener};
 use proxydaemon::exit::ExitCode;
 use proxydaemon::gate::{Crashes, Overdue, Renewal, RoleRestart};
+use proxydaemon::heap;
 use proxydaemon::large_pages::Copies;
 use proxydaemon::logging::{Begun, GateLog, LogSocket};
 use proxydaemon::pid_file::PidFile;
@@ -63,6 +64,14 @@ struct State {
 /// # Errors
 /// The heritage is not what that program left.
 pub fn resume(heritage: Heritage) -> std::io::Result<ExitCode> {
+    let mut gate = take_over(heritage)?;
+    // What was only needed for that would have to be looked at in each fork.
+    heap::give_back_unused();
+    gate.serve();
+    Ok(gate.end())
+}
+
+fn take_over(heritage: Heritage) -> std::io::Result<Gate> {
     let unsound = || std::io::Error::new(std::io::ErrorKind::InvalidData, "the heritage of the gate is not complete");
     let state: State = postcard::from_bytes(&heritage.state).map_err(std::io::Error::other)?;
     let mut descriptors = heritage.descriptors.into_iter();
@@ -100,8 +109,7 @@ pub fn resume(heritage: Heritage) -> std::io::Result<ExitCode> {
     gate.tally = Tally::take_over(state.tally, now);
     gate.crashes = Crashes::take_over(state.crashes, now);
     gate.go_on(snapshot, state.why);
-    gate.serve();
-    Ok(gate.end())
+    Ok(gate)
 }
 
 impl Gate {

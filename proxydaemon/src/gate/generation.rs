@@ -5,36 +5,50 @@
 //! session waits meanwhile. A gate that executes itself anew has pages of its own again, and a layout that none of those before knows.
 
 use std::collections::HashSet;
+use std::time::{Duration, Instant};
 
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
+/// Executing itself takes a gate some hundredths of a second: it does so no sooner, however many come.
+const SHORTEST: Duration = Duration::from_millis(500);
+
 /// The sessions that were forked since the gate executed itself, and that live.
-#[derive(Debug, Default)]
-pub struct Generation(HashSet<Pid>);
+#[derive(Debug)]
+pub struct Generation {
+    since: Instant,
+    living: HashSet<Pid>,
+}
+
+impl Default for Generation {
+    /// Begins now.
+    fn default() -> Self {
+        Self { since: Instant::now(), living: HashSet::new() }
+    }
+}
 
 impl Generation {
-    /// So many share a layout and pages. Executing itself takes a gate some hundredths of a second.
+    /// So many share a layout and pages.
     pub const MOST: usize = 256;
 
     /// A session was forked.
     pub fn born(&mut self, pid: Pid) {
-        self.0.insert(pid);
+        self.living.insert(pid);
     }
 
     /// A child has ended, of whatever generation.
     pub fn ended(&mut self, pid: Pid) {
-        self.0.remove(&pid);
+        self.living.remove(&pid);
     }
 
     /// Whether those to come should have another one.
-    pub fn is_full(&self) -> bool {
-        self.0.len() >= Self::MOST
+    pub fn is_full(&self, now: Instant) -> bool {
+        self.living.len() >= Self::MOST && now.saturating_duration_since(self.since) >= SHORTEST
     }
 
     /// The gate could not execute itself: as many again before it tries the next time.
     pub fn go_on(&mut self) {
-        self.0.clear();
+        self.living.clear();
     }
 }
 
@@ -79,10 +93,11 @@ mod tests {
         for number in 1..most {
             generation.born(Pid::from_raw(number));
         }
-        assert!(!generation.is_full());
+        let later = generation.since + SHORTEST;
+        assert!(!generation.is_full(later));
         generation.born(Pid::from_raw(most));
-        assert!(generation.is_full());
+        assert!(generation.is_full(later) && !generation.is_full(later - Duration::from_millis(1)));
         generation.go_on();
-        assert!(!generation.is_full());
+        assert!(!generation.is_full(later));
     }
 }

@@ -117,7 +117,7 @@ impl Gate {
     pub(super) fn renew(&mut self) {
         let why = if self.renewal_due {
             Renewal::AfterCrashes
-        } else if self.children.generation().is_full() {
+        } else if self.children.generation().is_full(Instant::now()) {
             Renewal::Generation
         } else {
             return;

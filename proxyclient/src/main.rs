@@ -79,10 +79,10 @@ fn alert(code: &str) -> Option<Alert> {
 
 /// Goes on as the gate that this process was before it executed itself anew.
 fn resume(heritage: Heritage) -> Result<ExitCode, NotLaunched> {
-    let resources = |error: std::io::Error| NotLaunched::new(ExitCode::Resources, error);
-    title::prepare().map_err(resources)?;
+    // A process list that shows less is no reason to end what runs.
+    let _ = title::prepare();
     title::set_title(&format!("{PROGRAM}: gate"));
-    gate::resume(heritage).map_err(resources)
+    gate::resume(heritage).map_err(|error| NotLaunched::new(ExitCode::Resources, error))
 }
 
 fn act(options: &mut Options) -> Result<ExitCode, NotLaunched> {

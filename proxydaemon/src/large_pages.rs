@@ -15,7 +15,7 @@ use std::io;
 use std::num::NonZeroUsize;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -24,6 +24,7 @@ use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::libc;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap};
+use serde::{Deserialize, Serialize};
 
 use crate::checked;
 use crate::fork::threads;
@@ -35,42 +36,99 @@ const MOST: usize = 32 * 1024 * 1024;
 /// Smaller libraries are not worth a large page of their own.
 const LIBRARY: usize = LARGE / 2;
 
-/// Sealed copies of code and constants, from which they are mapped.
+/// Sealed copies of code and constants, from which they are mapped: those of this process, and others that earlier gates have made and
+/// later ones may use.
 ///
-/// A gate that executes itself anew hands them to the next one, which saves memory, and that one no further: the children of all
-/// would share their pages.
+/// The children of all gates would share the pages of one copy; a copy for each gate would be memory that any session which lives
+/// long keeps. So there is a copy for each 512 sessions at the same time, and never more than [`Copies::MOST`].
 #[derive(Debug, Default)]
 pub struct Copies {
-    files: Vec<File>,
-    /// Some of them are those of the gate before.
-    inherited: bool,
+    all: Vec<Vec<File>>,
+    /// Which of them is that of this process.
+    here: usize,
+    /// No gate before this one has used it.
+    fresh: bool,
+}
+
+/// What a gate that executes itself anew tells of its [`Copies`], beside their descriptors.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Kept {
+    files: Vec<usize>,
+    here: usize,
+    fresh: bool,
 }
 
 impl Copies {
-    /// Those of a gate that has executed itself anew. What has not been sealed for good is left out.
-    pub fn take_over(files: Vec<OwnedFd>) -> Self {
-        Self { files: files.into_iter().filter(is_sealed).map(File::from).collect(), inherited: true }
+    /// So many copies at most, of some 10 MiB each.
+    const MOST: usize = 8;
+    /// Sessions at the same time for which there is one.
+    const SESSIONS: usize = 512;
+
+    /// Those of the gate before this one, whose descriptors come one by one, for a gate that has so many sessions. What has not been
+    /// sealed for good is left out.
+    ///
+    /// # Errors
+    /// There are fewer descriptors than were told.
+    pub fn take_over(kept: Kept, sessions: usize, mut next: impl FnMut() -> io::Result<OwnedFd>) -> io::Result<Self> {
+        let mut all = Vec::new();
+        for count in kept.files {
+            let files: Vec<OwnedFd> = (0..count).map(|_| next()).collect::<io::Result<_>>()?;
+            all.push(files.into_iter().filter(is_sealed).map(File::from).collect());
+        }
+        let wanted = (sessions / Self::SESSIONS + 1).min(Self::MOST);
+        Ok(if all.len() < wanted {
+            let here = all.len();
+            all.push(Vec::new());
+            Self { all, here, fresh: true }
+        } else {
+            // Two gates in a row use a new one, and after that each the next.
+            let here = if kept.fresh { kept.here } else { kept.here + 1 } % all.len();
+            Self { all, here, fresh: false }
+        })
     }
 
-    /// For the gate that follows.
+    /// For the gate that follows, with what [`Copies::descriptors`] gives.
+    pub fn kept(&self) -> Kept {
+        Kept { files: self.all.iter().map(Vec::len).collect(), here: self.here, fresh: self.fresh }
+    }
+
+    /// All of them.
     pub fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        self.files.iter().filter(|_| !self.inherited).map(AsFd::as_fd)
+        self.all.iter().flatten().map(AsFd::as_fd)
     }
 
-    /// How many octets they have.
+    /// How many octets that of this process has.
     pub fn octets(&self) -> u64 {
-        self.files.iter().filter_map(|file| Some(file.metadata().ok()?.len())).sum()
+        let files = self.all.get(self.here).into_iter().flatten();
+        files.filter_map(|file| Some(file.metadata().ok()?.len())).sum()
     }
 
-    /// The one that holds just this, from `at` on, and has `whole` octets.
-    fn take(&mut self, whole: usize, at: usize, content: &[u8]) -> Option<File> {
-        let fits = |file: &File| {
-            file.metadata().is_ok_and(|file| file.len() == whole as u64)
-                && holds(file, at as u64, content).is_ok_and(|same| same)
-        };
-        let place = self.files.iter().position(fits)?;
-        Some(self.files.swap_remove(place))
+    /// The files of this process' copy; they are given back by [`Copies::put`].
+    fn take(&mut self) -> Vec<File> {
+        if self.all.is_empty() {
+            (self.all, self.fresh) = (vec![Vec::new()], true);
+        }
+        self.all.get_mut(self.here).map(std::mem::take).unwrap_or_default()
     }
+
+    fn put(&mut self, file: File) {
+        if let Some(files) = self.all.get_mut(self.here) {
+            files.push(file);
+        }
+    }
+}
+
+/// The file among these that holds just this, from `at` on, and has `whole` octets.
+fn take_fitting(files: &mut Vec<File>, whole: usize, at: usize, content: &[u8]) -> Option<File> {
+    let zeros = vec![0; at.max(whole.saturating_sub(at + content.len()))];
+    let fits = |file: &File| {
+        let behind = zeros.get(..whole.checked_sub(at + content.len())?)?;
+        let pieces = [(0, zeros.get(..at)?), (at, content), (at + content.len(), behind)];
+        let same = |(at, piece): &(usize, &[u8])| holds(file, *at as u64, piece).is_ok_and(|same| same);
+        (file.metadata().ok()?.len() == whole as u64 && pieces.iter().all(same)).then_some(())
+    };
+    let place = files.iter().position(|file| fits(file).is_some())?;
+    Some(files.swap_remove(place))
 }
 
 static IN_USE: AtomicBool = AtomicBool::new(false);
@@ -80,14 +138,14 @@ pub(crate) fn in_use() -> bool {
     IN_USE.load(Ordering::Relaxed)
 }
 
-/// Puts the code and the constants of this program in large pages, the code of large libraries too, and returns the copies that are
-/// mapped. Of `earlier` ones those that hold the same are used. For a gate with one thread, before its first child.
+/// Puts the code and the constants of this program in large pages, the code of large libraries too. Of the copy in
+/// `copies` that is meant for this process what holds the same is used; what is mapped stands there afterwards, also after an error. For a gate with one thread, before its first child.
 ///
 /// # Errors
 /// Some of it, or all, is where it was, and the process works as well. [`io::ErrorKind::Unsupported`]: not on this processor, or this
 /// kernel (before Linux 6.1, or told so) has no large pages for memory files. Others: the program was linked without room, or somebody
 /// traces it, so that it is not what its file says.
-pub fn use_for_the_program(mut earlier: Copies) -> io::Result<Copies> {
+pub fn use_for_the_program(copies: &mut Copies) -> io::Result<()> {
     if cfg!(not(target_arch = "x86_64")) {
         return Err(unsupported("not on this processor"));
     }
@@ -102,17 +160,18 @@ pub fn use_for_the_program(mut earlier: Copies) -> io::Result<Copies> {
     let here = use_for_the_program as *const () as usize;
     let code = areas.iter().find(|area| area.start <= here && here < area.end);
     let file = code.and_then(|code| code.file).ok_or_else(|| io::Error::other("the program lies in no file"))?;
-    let mut copies = Copies { files: Vec::new(), inherited: !earlier.files.is_empty() };
+    let mut earlier = copies.take();
     for Part { area, from, to } in parts(&areas, file) {
         let own = area.file == Some(file);
         if own && from == area.start && to == area.end && !from.is_multiple_of(LARGE) || to - from > MOST {
             return Err(io::Error::other("the program was linked without room for large pages, or is too large"));
         }
         // As `/proc/PID/maps` shows it.
-        copies.files.push(replace(area, from, to, if own { c"program" } else { c"library" }, &mut earlier)?);
+        let (path, name) = if own { (Path::new("/proc/self/exe"), c"program") } else { (&*area.path, c"library") };
+        copies.put(replace(area, path, from, to, name, &mut earlier)?);
         IN_USE.store(true, Ordering::Relaxed);
     }
-    Ok(copies)
+    Ok(())
 }
 
 fn unsupported(why: &str) -> io::Error {
@@ -148,8 +207,8 @@ fn parts(areas: &[Area], program: FileId) -> impl Iterator<Item = Part<'_>> {
     })
 }
 
-/// Maps a sealed copy of `area` in its place, from `from` to `to`, which hold nothing else. The copy.
-fn replace(area: &Area, from: usize, to: usize, name: &CStr, earlier: &mut Copies) -> io::Result<File> {
+/// Maps a sealed copy of `area`, which comes from the file `path`, in its place, from `from` to `to`, which hold nothing else. The copy.
+fn replace(area: &Area, path: &Path, from: usize, to: usize, name: &CStr, earlier: &mut Vec<File>) -> io::Result<File> {
     // SAFETY: the kernel has just told of this area that it is mapped readable and not writable, and nobody unmaps parts of
     // the program, so its octets are there and do not change.
     let content = unsafe { std::slice::from_raw_parts(area.start as *const u8, area.end - area.start) };
@@ -157,10 +216,10 @@ fn replace(area: &Area, from: usize, to: usize, name: &CStr, earlier: &mut Copie
     let mut protection = ProtFlags::PROT_READ;
     protection.set(ProtFlags::PROT_EXEC, area.execute);
     let size = |octets| NonZeroUsize::new(octets).ok_or(io::ErrorKind::InvalidInput);
-    let copy = match earlier.take(whole, at, content) {
+    let copy = match take_fitting(earlier, whole, at, content) {
         Some(copy) => copy,
         None => {
-            is_as_in_its_file(area, content)?;
+            is_as_in_its_file(path, area.offset, content)?;
             let copy = create(name)?;
             copy.set_len(whole as u64)?;
             copy.write_all_at(content, at as u64)?;
@@ -189,8 +248,8 @@ fn is_sealed(file: &OwnedFd) -> bool {
 }
 
 /// Whoever traces the program puts breakpoints into its code; a copy of those would end it, as nobody knows them there.
-fn is_as_in_its_file(area: &Area, content: &[u8]) -> io::Result<()> {
-    if holds(&File::open(&area.path)?, area.offset as u64, content)? {
+fn is_as_in_its_file(path: &Path, offset: usize, content: &[u8]) -> io::Result<()> {
+    if holds(&File::open(path)?, offset as u64, content)? {
         return Ok(());
     }
     Err(io::Error::other(
@@ -336,14 +395,49 @@ mod tests {
         };
         let (this, other) = (vec![7; 100_000], vec![8; 100_000]);
         let ordinary = OwnedFd::from(tempfile::tempfile().unwrap());
-        let mut copies = Copies::take_over(vec![copy(&other, true), copy(&this, false), ordinary, copy(&this, true)]);
-        assert_eq!((copies.files.len(), copies.octets()), (2, 2 * LARGE as u64));
-        assert!(copies.take(2 * LARGE, 4096, &this).is_none(), "of another size");
-        assert!(copies.take(LARGE, 0, &this).is_none(), "elsewhere");
-        assert!(copies.take(LARGE, 4096, &[7; 100_001]).is_none(), "more of it");
-        assert!(copies.take(LARGE, 4096, &this).is_some());
-        assert!(copies.take(LARGE, 4096, &this).is_none(), "taken");
-        assert_eq!((copies.files.len(), copies.descriptors().count()), (1, 0), "handed on once");
+        let mut given = vec![copy(&other, true), copy(&this, false), ordinary, copy(&this, true)].into_iter();
+        let kept = Kept { files: vec![4], here: 0, fresh: true };
+        let mut copies =
+            Copies::take_over(kept, 256, || given.next().ok_or_else(|| io::ErrorKind::InvalidData.into())).unwrap();
+        assert_eq!((copies.descriptors().count(), copies.octets()), (2, 2 * LARGE as u64));
+        let mut files = copies.take();
+        let mut take = |whole, at, content: &[u8]| take_fitting(&mut files, whole, at, content).is_some();
+        assert!(!take(2 * LARGE, 4096, &this), "of another size");
+        assert!(!take(LARGE, 0, &this), "elsewhere");
+        assert!(!take(LARGE, 4096, &[7; 100_001]), "more of it");
+        assert!(!take(LARGE, 4096, &[7; 99_999]), "something behind it");
+        assert!(!take(LARGE, 4097, &[7; 99_999]), "something before it");
+        assert!(take(LARGE, 4096, &this));
+        assert!(!take(LARGE, 4096, &this), "taken");
+        assert_eq!(files.len(), 1);
+    }
+
+    #[test]
+    fn there_is_a_copy_for_each_512_sessions_and_never_more_than_eight() {
+        let sealed = || {
+            let copy = create(c"copy").unwrap();
+            fcntl(&copy, FcntlArg::F_ADD_SEALS(seals())).unwrap();
+            copy
+        };
+        let mut copies = Copies::default();
+        assert!(copies.take().is_empty());
+        copies.put(sealed());
+        let mut used = Vec::new();
+        for sessions in (256..=20 * 256).step_by(256).chain([600; 4]) {
+            let kept: Kept = postcard::from_bytes(&postcard::to_allocvec(&copies.kept()).unwrap()).unwrap();
+            let files: Vec<OwnedFd> = copies.descriptors().map(|file| file.try_clone_to_owned().unwrap()).collect();
+            let mut files = files.into_iter();
+            copies = Copies::take_over(kept, sessions, || Ok(files.next().unwrap())).unwrap();
+            assert!(files.next().is_none());
+            if copies.take().is_empty() {
+                assert!(copies.fresh);
+            }
+            copies.put(sealed());
+            used.push(copies.here);
+        }
+        let grown = [0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7];
+        assert_eq!((&used[..15], &used[15..]), (&grown[..], &[0, 1, 2, 3, 4, 5, 6, 7, 0][..]));
+        assert_eq!(copies.all.len(), Copies::MOST);
     }
 
     #[test]

@@ -5,16 +5,16 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use proxydaemon::Pid;
 use proxydaemon::anew::{self, Heritage};
 use proxydaemon::credentials::{Kept, Secret};
 use proxydaemon::descriptors::Channel;
 use proxydaemon::exit::ExitCode;
-use proxydaemon::gate::{Crashes, Overdue, Renewal, RoleRestart};
+use proxydaemon::gate::{Crashes, Overdue, Renewal, RoleRestart, could_begin, ended_at};
 use proxydaemon::heap;
-use proxydaemon::large_pages::Copies;
+use proxydaemon::large_pages::{self, Copies};
 use proxydaemon::logging::{Begun, GateLog, LogSocket};
 use proxydaemon::pid_file::PidFile;
 use proxydaemon::signals::Signals;
@@ -40,10 +40,8 @@ struct State {
     state_dir: PathBuf,
     poll_interval: Duration,
     stations: StationHeritage,
-    /// The process of the agent.
-    agent: i32,
-    /// How long it has been running.
-    lived: Duration,
+    /// The process of the agent, if it runs, and for how long it has.
+    agent: Option<(i32, Duration)>,
     restart: (Duration, bool),
     was_well: bool,
     drain: Duration,
@@ -53,7 +51,9 @@ struct State {
     withdrawn: Vec<(SessionId, Duration)>,
     crashes: Vec<Duration>,
     /// Copies of code in large pages.
-    copies: usize,
+    copies: large_pages::Kept,
+    /// When the gate before this one ended, by the clock on the wall: to execute itself takes time, too.
+    executed: SystemTime,
     why: Renewal,
 }
 
@@ -62,7 +62,9 @@ struct State {
 /// # Errors
 /// The heritage is not what that program left.
 pub fn resume(heritage: Heritage) -> std::io::Result<ExitCode> {
-    let mut gate = take_over(heritage)?;
+    let mut gate = take_over(heritage).inspect_err(|error| {
+        log::error!("the gate has executed itself anew and cannot begin, so the daemon ends: {error}");
+    })?;
     // What was only needed for that would have to be looked at in each fork.
     heap::give_back_unused();
     gate.serve();
@@ -97,13 +99,15 @@ fn take_over(heritage: Heritage) -> std::io::Result<Gate> {
     if let Err(error) = proxydaemon::gate::confine(&start.log, &start.pid_file, &further, true) {
         log::error!("{error}");
     }
-    let copies = Copies::take_over((0..state.copies).map(|_| next()).collect::<Result<_, _>>()?);
+    let copies = Copies::take_over(state.copies, state.sessions.len(), &mut next)?;
     let mut gate = Gate::new(start, log_socket, Some(copies))?;
     (gate.was_well, gate.drain) = (state.was_well, state.drain);
-    gate.stations.take_over(state.stations, &mut next)?;
-    let now = Instant::now();
-    let agent = Agent::new(Pid::from_raw(state.agent), Channel::from(next()?));
-    gate.agent = Some(Agent { since: now.checked_sub(state.lived).unwrap_or(now), ..agent });
+    let now = ended_at(state.executed);
+    gate.stations.take_over(state.stations, &mut next, now)?;
+    if let Some((pid, lived)) = state.agent {
+        let agent = Agent::new(Pid::from_raw(pid), Channel::from(next()?));
+        gate.agent = Some(Agent { since: now.checked_sub(lived).unwrap_or(now), ..agent });
+    }
     gate.restart = RoleRestart::take_over(state.restart);
     gate.withdrawn = Overdue::take_over(state.withdrawn, now);
     gate.crashes = Crashes::take_over(state.crashes, now);
@@ -114,6 +118,9 @@ fn take_over(heritage: Heritage) -> std::io::Result<Gate> {
         gate.sessions.keep(session, kept);
     }
     state.why.tell_done(gate.sessions.count());
+    if gate.agent.is_none() {
+        gate.start_agent();
+    }
     Ok(gate)
 }
 
@@ -131,28 +138,43 @@ impl Gate {
         if self.ending.is_some() || self.starter.is_some() || !self.backlog.is_empty() {
             return;
         }
-        // Without an agent that is heard, the next one comes first.
-        let Some((state, descriptors)) = self.heritage(why) else { return };
-        let error = match postcard::to_allocvec(&state) {
-            Ok(state) => anew::execute(crate::PROGRAM, &state, &descriptors),
-            Err(error) => std::io::Error::other(error),
+        // One that is dying is seen off first. After crashes the next one is not forked with this layout.
+        let wait = match &self.agent {
+            Some(agent) => agent.channel.is_none(),
+            None => why == Renewal::Generation,
         };
-        log::error!("the gate cannot execute itself anew and goes on as it is: {error}");
-        self.sessions.generation().go_on();
+        if wait {
+            return;
+        }
+        let (state, descriptors) = self.heritage(why);
+        let error = match (could_begin(&self.signals), postcard::to_allocvec(&state)) {
+            (Ok(()), Ok(state)) => anew::execute(crate::PROGRAM, &state, &descriptors),
+            (Err(error), _) => error,
+            (_, Err(error)) => std::io::Error::other(error),
+        };
+        drop(state);
+        heap::give_back_unused();
+        log::error!(
+            "the gate cannot execute itself anew and goes on as it is; a restart helps, if it is told again: {error}"
+        );
+        self.sessions.generation_mut().go_on(Instant::now());
         if std::mem::take(&mut self.renewal_due) {
             self.crashes.forget();
         }
     }
 
-    fn heritage(&self, why: Renewal) -> Option<(State, Vec<BorrowedFd<'_>>)> {
-        let (agent, now) = (self.agent.as_ref()?, Instant::now());
+    fn heritage(&self, why: Renewal) -> (State, Vec<BorrowedFd<'_>>) {
+        let now = Instant::now();
         let mut descriptors = Vec::from(self.log_socket.ends());
         let sources = &self.sources;
         descriptors.extend([sources.url.descriptor(), sources.token.descriptor()]);
         descriptors.extend(self.copies.descriptors());
         let (stations, ports) = self.stations.heritage(now);
         descriptors.extend(ports);
-        descriptors.push(agent.channel.as_ref()?.as_fd());
+        let agent = self.agent.as_ref().and_then(|agent| {
+            descriptors.push(agent.channel.as_ref()?.as_fd());
+            Some((agent.pid.as_raw(), agent.since.elapsed()))
+        });
         let state = State {
             log: self.log.begun(),
             pid_file: self.pid_file.path().to_owned(),
@@ -163,8 +185,7 @@ impl Gate {
             state_dir: sources.state_dir.clone(),
             poll_interval: sources.poll_interval,
             stations,
-            agent: agent.pid.as_raw(),
-            lived: agent.since.elapsed(),
+            agent,
             restart: self.restart.kept(),
             was_well: self.was_well,
             drain: self.drain,
@@ -172,9 +193,10 @@ impl Gate {
             kept: self.sessions.kept().collect(),
             withdrawn: self.withdrawn.remaining(now),
             crashes: if why == Renewal::AfterCrashes { Vec::new() } else { self.crashes.ages(now) },
-            copies: self.copies.descriptors().count(),
+            copies: self.copies.kept(),
+            executed: SystemTime::now(),
             why,
         };
-        Some((state, descriptors))
+        (state, descriptors)
     }
 }

@@ -121,7 +121,12 @@ impl Sessions {
     }
 
     /// Those that were added, not taken over.
-    pub(super) const fn generation(&mut self) -> &mut Generation {
+    pub(super) const fn generation(&self) -> &Generation {
+        &self.generation
+    }
+
+    /// As [`Sessions::generation`].
+    pub(super) const fn generation_mut(&mut self) -> &mut Generation {
         &mut self.generation
     }
 

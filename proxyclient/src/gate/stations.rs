@@ -67,6 +67,8 @@ struct Silent {
 pub(super) struct StationHeritage {
     wanted: Option<Stations>,
     ports: Vec<SocketAddr>,
+    /// Those that could not be had.
+    missing: Vec<SocketAddr>,
     /// With the time since they came.
     silent: VecDeque<(SessionId, SocketAddr, Duration)>,
     tally: Vec<tally::Kept>,
@@ -96,7 +98,8 @@ impl StationPorts {
         let age = |silent: &Silent| now.saturating_duration_since(silent.since);
         let silent = self.silent.iter().map(|silent| (silent.session, silent.station, age(silent))).collect();
         let tally = self.tally.kept(now);
-        let heritage = StationHeritage { wanted: self.wanted.clone(), ports, silent, tally };
+        let missing = self.ports.missing().to_vec();
+        let heritage = StationHeritage { wanted: self.wanted.clone(), ports, missing, silent, tally };
         (heritage, descriptors)
     }
 
@@ -105,10 +108,10 @@ impl StationPorts {
         &mut self,
         heritage: StationHeritage,
         mut next: impl FnMut() -> io::Result<OwnedFd>,
+        now: Instant,
     ) -> io::Result<()> {
         let listeners = heritage.ports.into_iter().map(|address| Ok((address, Listener::from(next()?))));
-        self.ports.take_over(listeners.collect::<io::Result<_>>()?);
-        let now = Instant::now();
+        self.ports.take_over(listeners.collect::<io::Result<_>>()?, heritage.missing);
         let silent = |session, station, age| {
             let since = now.checked_sub(age).unwrap_or(now);
             Silent { session, station, since }

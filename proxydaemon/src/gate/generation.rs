@@ -12,18 +12,23 @@ use serde::{Deserialize, Serialize};
 
 /// Executing itself takes a gate some hundredths of a second: it does so no sooner, however many come.
 const SHORTEST: Duration = Duration::from_millis(500);
+/// Before it is tried again, when the system did not let it.
+const FIRST_PAUSE: Duration = Duration::from_secs(60);
+const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
 
 /// The sessions that were forked since the gate executed itself, and that live.
 #[derive(Debug)]
 pub struct Generation {
-    since: Instant,
+    not_before: Instant,
+    /// After the next attempt that fails.
+    pause: Duration,
     living: HashSet<Pid>,
 }
 
 impl Default for Generation {
     /// Begins now.
     fn default() -> Self {
-        Self { since: Instant::now(), living: HashSet::new() }
+        Self { not_before: Instant::now() + SHORTEST, pause: FIRST_PAUSE, living: HashSet::new() }
     }
 }
 
@@ -43,12 +48,18 @@ impl Generation {
 
     /// Whether those to come should have another one.
     pub fn is_full(&self, now: Instant) -> bool {
-        self.living.len() >= Self::MOST && now.saturating_duration_since(self.since) >= SHORTEST
+        self.living.len() >= Self::MOST && now >= self.not_before
     }
 
-    /// The gate could not execute itself: as many again before it tries the next time.
-    pub fn go_on(&mut self) {
-        self.living.clear();
+    /// The gate could not execute itself, and goes on as it is: for twice as long as the last time.
+    pub fn go_on(&mut self, now: Instant) {
+        self.not_before = now + self.pause;
+        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+    }
+
+    /// When that is to be looked at again, after `now`.
+    pub fn next(&self, now: Instant) -> Option<Instant> {
+        (self.living.len() >= Self::MOST && self.not_before > now).then_some(self.not_before)
     }
 }
 
@@ -93,11 +104,27 @@ mod tests {
         for number in 1..most {
             generation.born(Pid::from_raw(number));
         }
-        let later = generation.since + SHORTEST;
+        let (begun, later) = (generation.not_before - SHORTEST, generation.not_before);
+        assert_eq!(generation.next(begun), None);
         assert!(!generation.is_full(later));
         generation.born(Pid::from_raw(most));
         assert!(generation.is_full(later) && !generation.is_full(later - Duration::from_millis(1)));
-        generation.go_on();
-        assert!(!generation.is_full(later));
+        assert_eq!((generation.next(begun), generation.next(later)), (Some(later), None));
+    }
+
+    #[test]
+    fn what_fails_is_tried_again_after_longer_and_longer_times() {
+        let mut generation = Generation::default();
+        (0..Generation::MOST).for_each(|number| generation.born(Pid::from_raw(i32::try_from(number).unwrap())));
+        let mut now = generation.not_before;
+        let mut pauses = Vec::new();
+        for _ in 0..8 {
+            generation.go_on(now);
+            let next = generation.next(now).unwrap();
+            assert!(generation.is_full(next));
+            pauses.push((next - now).as_secs());
+            now = next;
+        }
+        assert_eq!(pauses, [60, 120, 240, 480, 960, 1920, 3600, 3600]);
     }
 }

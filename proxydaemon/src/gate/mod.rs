@@ -14,13 +14,16 @@ mod reaper;
 mod restart;
 mod waiting;
 
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
+use std::time::{Duration, Instant, SystemTime};
 
-use crate::confine::{ConfineError, RoleNeeds, confine_role};
+use crate::confine::{Bounds, ConfineError, RoleNeeds, confine_role};
 use crate::descriptors::Directory;
 use crate::large_pages::Copies;
 use crate::logging::GateLog;
 use crate::pid_file::PidFile;
+use crate::signals::Signals;
 use crate::{heap, large_pages, memory};
 
 pub use backlog::{Backlog, Keep, Put};
@@ -38,6 +41,10 @@ pub use waiting::{Wanted, wait};
 pub const HEARD_AT_ONCE: usize = 64;
 /// Log records that are written before anything else gets its turn.
 pub const LOGGED_AT_ONCE: usize = 256;
+/// Descriptors that a program needs at its start for a moment, and files of the log.
+const SPARE: usize = 16;
+/// More than a program takes to begin.
+const LONGEST_EXECUTION: Duration = Duration::from_secs(30);
 
 /// Prepares a gate for many children that live for a moment: their memory, and where the code of all of them lies. Before the first
 /// of them; what cannot be is told, and each of them costs more for it. `earlier`: the copies of the code of
@@ -48,19 +55,34 @@ pub fn prepare_for_children(earlier: Option<Copies>) -> Copies {
     memory::reserve_for_children();
     // What cannot be is told at the daemon's start.
     let level = if earlier.is_some() { log::Level::Debug } else { log::Level::Info };
-    match large_pages::use_for_the_program(earlier.unwrap_or_default()) {
-        Ok(copies) => {
-            log::debug!("code and constants lie in {} MiB of large pages", copies.octets() >> 20);
-            copies
-        }
-        Err(error) => {
-            log::log!(
-                level,
-                "code and constants do not all lie in large pages; all works, at more CPU for each session: {error}"
-            );
-            Copies::default()
-        }
+    let mut copies = earlier.unwrap_or_default();
+    match large_pages::use_for_the_program(&mut copies) {
+        Ok(()) => log::debug!("code and constants lie in {} MiB of large pages", copies.octets() >> 20),
+        Err(error) => log::log!(
+            level,
+            "code and constants do not all lie in large pages; all works, at more CPU for each session: {error}"
+        ),
     }
+    copies
+}
+
+/// The moment at which the gate before this one ended, when that was `executed` by the clock on the wall. Times that were left then
+/// count from it. Now, if that clock says something else than a moment ago.
+pub fn ended_at(executed: SystemTime) -> Instant {
+    let (now, took) = (Instant::now(), executed.elapsed().unwrap_or_default());
+    if took > LONGEST_EXECUTION { now } else { now.checked_sub(took).unwrap_or(now) }
+}
+
+/// Whether a gate that executes itself now would have what it begins with. Where the system has no descriptor or memory to spare, it
+/// had better go on as it is.
+///
+/// # Errors
+/// As the system says.
+pub fn could_begin(signals: &Signals) -> std::io::Result<()> {
+    let descriptor = signals.descriptor()?;
+    let _bounds = Bounds::prepare().map_err(std::io::Error::other)?;
+    let some: std::io::Result<Vec<OwnedFd>> = (0..SPARE).map(|_| descriptor.as_fd().try_clone_to_owned()).collect();
+    some.map(drop)
 }
 
 /// Confines a gate before it forks the first child: it writes beneath the directories of its log files, its PID file and
@@ -69,6 +91,9 @@ pub fn prepare_for_children(earlier: Option<Copies>) -> Copies {
 /// # Errors
 /// A directory cannot be opened, or a step failed.
 pub fn confine(log: &GateLog, pid_file: &PidFile, further: &[&Path], already: bool) -> Result<(), ConfineError> {
+    if already {
+        return confine_role(&RoleNeeds::of_gate(&[]), true);
+    }
     let own = pid_file.path().parent();
     let paths = log.directories().iter().map(AsRef::as_ref).chain(own).chain(further.iter().copied());
     let directories: std::io::Result<Vec<_>> = paths.map(Directory::open).collect();

@@ -58,9 +58,14 @@ impl Ports {
         self.listeners.iter().map(|(address, listener)| (*address, listener))
     }
 
-    /// Takes over addresses that an earlier gate has opened.
-    pub fn take_over(&mut self, listeners: Vec<(SocketAddr, Listener)>) {
-        self.listeners = listeners;
+    /// The addresses that could not be opened, which was told.
+    pub fn missing(&self) -> &[SocketAddr] {
+        &self.missing
+    }
+
+    /// Takes over addresses that an earlier gate has opened, and those that it could not open.
+    pub fn take_over(&mut self, listeners: Vec<(SocketAddr, Listener)>, missing: Vec<SocketAddr>) {
+        (self.listeners, self.missing) = (listeners, missing);
     }
 
     /// Closes all; whether any was open.

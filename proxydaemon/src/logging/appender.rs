@@ -18,12 +18,22 @@ use anyhow::Context;
 use chrono::{DateTime, Local, NaiveDate};
 use log::{Level, Record};
 use log4rs::append::Append;
+use log4rs::append::file::FileAppender;
 use log4rs::config::{Deserialize, Deserializers};
 use log4rs::encode::writer::simple::SimpleWriter;
 use log4rs::encode::{Encode, EncoderConfig};
 
 use super::gate::Origin;
 use super::layout::SeonLayout;
+
+/// When the files of a log are opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Opening {
+    /// At the daemon's start, which a mistake stops.
+    AtTheStart,
+    /// By a gate that has executed itself anew: nothing stops it, and nothing that was written is lost.
+    Again,
+}
 
 #[derive(Debug)]
 pub(super) struct SeonAppender {
@@ -32,11 +42,13 @@ pub(super) struct SeonAppender {
 }
 
 impl SeonAppender {
-    /// Opens today's file.
-    pub(super) fn open(path: PathBuf, encoder: Box<dyn Encode>) -> io::Result<Self> {
+    /// Opens today's file. For a daemon that is running, `opening` says so, one that cannot be opened is tried again with each line.
+    pub(super) fn open(path: PathBuf, encoder: Box<dyn Encode>, opening: Opening) -> io::Result<Self> {
         let mut file = DailyFile { path, today: None, lost: 0, torn: false };
-        file.of(Local::now())?;
-        Ok(Self { encoder, file: Mutex::new(file) })
+        match (file.of(Local::now()).map(drop), opening) {
+            (Err(error), Opening::AtTheStart) => Err(error),
+            _ => Ok(Self { encoder, file: Mutex::new(file) }),
+        }
     }
 
     fn encoded(&self, record: &Record<'_>) -> anyhow::Result<Vec<u8>> {
@@ -161,6 +173,7 @@ pub(super) struct AppenderDeserializer {
     pub(super) default_path: PathBuf,
     /// The directories of the files that were opened.
     pub(super) opened: Arc<Mutex<Vec<PathBuf>>>,
+    pub(super) opening: Opening,
 }
 
 #[derive(Debug, serde::Deserialize)]
@@ -183,10 +196,33 @@ impl Deserialize for AppenderDeserializer {
         anyhow::ensure!(path.file_name().is_some(), "path {} does not name a file", path.display());
         let today = dated(&path, Local::now().date_naive());
         let directory = path.parent().map(Path::to_owned);
-        let appender =
-            SeonAppender::open(path, encoder).with_context(|| format!("{} cannot be opened", today.display()))?;
+        let appender = SeonAppender::open(path, encoder, self.opening)
+            .with_context(|| format!("{} cannot be opened", today.display()))?;
         self.opened.lock().unwrap_or_else(PoisonError::into_inner).extend(directory);
         Ok(Box::new(appender))
+    }
+}
+
+/// `kind: file` of log4rs, for a gate that has executed itself anew: with `append: false` it would begin its file anew, and what was
+/// written since the daemon's start would be gone.
+pub(super) struct FileAgainDeserializer;
+
+#[derive(Debug, serde::Deserialize)]
+pub(super) struct FileConfig {
+    path: String,
+    encoder: Option<EncoderConfig>,
+}
+
+impl Deserialize for FileAgainDeserializer {
+    type Trait = dyn Append;
+    type Config = FileConfig;
+
+    fn deserialize(&self, config: FileConfig, all: &Deserializers) -> anyhow::Result<Box<dyn Append>> {
+        let mut builder = FileAppender::builder().append(true);
+        if let Some(encoder) = config.encoder {
+            builder = builder.encoder(all.deserialize::<dyn Encode>(&encoder.kind, encoder.config)?);
+        }
+        Ok(Box::new(builder.build(config.path)?))
     }
 }
 
@@ -216,7 +252,7 @@ mod tests {
     #[test]
     fn a_new_day_is_a_new_file() {
         let (_folder, path, now) = scratch();
-        let appender = SeonAppender::open(path.clone(), Box::new(SeonLayout)).unwrap();
+        let appender = SeonAppender::open(path.clone(), Box::new(SeonLayout), Opening::AtTheStart).unwrap();
         let tomorrow = now.checked_add_days(Days::new(1)).unwrap();
         say(&appender, now, "one");
         say(&appender, tomorrow, "two");
@@ -237,7 +273,7 @@ mod tests {
         let (_folder, path, now) = scratch();
         let today = dated(&path, now.date_naive());
         std::os::unix::fs::symlink("/dev/full", &today).unwrap();
-        let appender = SeonAppender::open(path.clone(), Box::new(SeonLayout)).unwrap();
+        let appender = SeonAppender::open(path.clone(), Box::new(SeonLayout), Opening::AtTheStart).unwrap();
         for _ in 0..5 {
             say(&appender, now, "into the void");
         }
@@ -253,7 +289,7 @@ mod tests {
     #[test]
     fn a_file_that_was_moved_away_is_made_anew() {
         let (folder, path, now) = scratch();
-        let appender = SeonAppender::open(path.clone(), Box::new(SeonLayout)).unwrap();
+        let appender = SeonAppender::open(path.clone(), Box::new(SeonLayout), Opening::AtTheStart).unwrap();
         say(&appender, now, "one");
         let moved = folder.path().join("moved");
         std::fs::rename(dated(&path, now.date_naive()), &moved).unwrap();

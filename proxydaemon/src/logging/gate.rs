@@ -10,7 +10,7 @@ use log4rs::append::console::{ConsoleAppender, Target};
 use log4rs::config::{Appender, Config, Root};
 use nix::unistd::Pid;
 
-use super::appender::SeonAppender;
+use super::appender::{Opening, SeonAppender};
 use super::field::Fields;
 use super::layout::SeonLayout;
 use super::logrc::{self, LogrcError};
@@ -65,7 +65,7 @@ pub fn binary_directory() -> io::Result<PathBuf> {
 pub fn look(stem: &str, directory: &Path) -> Result<String, LogError> {
     let (path, default_path) = paths(stem, directory);
     if let Some(text) = text_of(&path)? {
-        let logrc::Read { level, .. } = logrc::read(&path, &text, directory, &default_path)?;
+        let logrc::Read { level, .. } = logrc::read(&path, &text, directory, &default_path, Opening::AtTheStart)?;
         return Ok(format!("{} is sound; level {level}", path.display()));
     }
     match nix::unistd::access(directory, nix::unistd::AccessFlags::W_OK) {
@@ -128,26 +128,27 @@ impl GateLog {
     pub fn start(stem: &str, directory: &Path, foreground: bool) -> Result<Self, LogError> {
         let logrc = text_of(&paths(stem, directory).0)?;
         let (stem, directory) = (stem.to_owned(), directory.to_owned());
-        Self::begin(Begun { stem, directory, foreground, logrc, level: level(), former: None })
+        Self::begin(Begun { stem, directory, foreground, logrc, level: level(), former: None }, Opening::AtTheStart)
     }
 
-    fn begin(begun: Begun) -> Result<Self, LogError> {
+    fn begin(begun: Begun, opening: Opening) -> Result<Self, LogError> {
         let (path, default_path) = paths(&begun.stem, &begun.directory);
         let Some(text) = &begun.logrc else {
-            return Self::start_by_default(path, default_path, begun);
+            return Self::start_by_default(path, default_path, begun, opening);
         };
-        let logrc::Read { config, level, directories } = logrc::read(&path, text, &begun.directory, &default_path)?;
+        let logrc::Read { config, level, directories } =
+            logrc::read(&path, text, &begun.directory, &default_path, opening)?;
         Ok(Self::start_with(config, level, None, directories, begun))
     }
 
-    fn start_by_default(logrc: PathBuf, path: PathBuf, begun: Begun) -> Result<Self, LogError> {
+    fn start_by_default(logrc: PathBuf, path: PathBuf, begun: Begun, opening: Opening) -> Result<Self, LogError> {
         let builder = Appender::builder();
         let mut directories = Vec::new();
         let (appender, place) = if begun.foreground {
             let console = ConsoleAppender::builder().target(Target::Stderr).encoder(Box::new(SeonLayout)).build();
             (builder.build("default", Box::new(console)), "standard error".to_owned())
         } else {
-            let file = SeonAppender::open(path.clone(), Box::new(SeonLayout))
+            let file = SeonAppender::open(path.clone(), Box::new(SeonLayout), opening)
                 .map_err(|source| LogError::Unwritable { path: path.clone(), logrc: logrc.clone(), source })?;
             directories.extend(path.parent().map(Path::to_owned));
             (builder.build("default", Box::new(file)), format!("{} (with the date in its name)", path.display()))
@@ -175,11 +176,12 @@ impl GateLog {
         Begun { level: level(), former: order::former(), ..self.begun.clone() }
     }
 
-    /// Starts the log as it was before this process executed itself anew, by the `.logrc` as it was at the daemon's start. If
-    /// a file cannot be opened any more, which is told, standard error takes the lines: the daemon serves on.
+    /// Starts the log as it was before this process executed itself anew, by the `.logrc` as it was at the daemon's start. A
+    /// daily file that cannot be opened is tried again with each line; without another one, which is told, standard error takes the
+    /// lines: the daemon serves on.
     pub fn resume(begun: Begun) -> Self {
         let (threshold, former) = (begun.level, begun.former);
-        let log = Self::begin(begun.clone()).unwrap_or_else(|error| {
+        let log = Self::begin(begun.clone(), Opening::Again).unwrap_or_else(|error| {
             let console = ConsoleAppender::builder().target(Target::Stderr).encoder(Box::new(SeonLayout)).build();
             let appender = Appender::builder().build("default", Box::new(console));
             let root = Root::builder().appender("default").build(LevelFilter::Trace);

@@ -29,7 +29,7 @@ use serde::Deserialize;
 
 use super::Threshold;
 use super::alerts_only::FilterDeserializer;
-use super::appender::AppenderDeserializer;
+use super::appender::{AppenderDeserializer, FileAgainDeserializer, Opening};
 use super::eve::EveDeserializer;
 use super::layout::LayoutDeserializer;
 use super::seon_json::JsonDeserializer;
@@ -99,7 +99,13 @@ pub(super) struct Read {
 /// Reads the file's text. Opens the files it names.
 ///
 /// `directory` is that of the binary, `default_path` the log file of an appender without `path`.
-pub(super) fn read(path: &Path, text: &str, directory: &Path, default_path: &Path) -> Result<Read, LogrcError> {
+pub(super) fn read(
+    path: &Path,
+    text: &str,
+    directory: &Path,
+    default_path: &Path,
+    opening: Opening,
+) -> Result<Read, LogrcError> {
     let at = |(line, column), message| LogrcError { path: path.to_owned(), line, column, message };
     let logrc: Logrc = serde_yaml::from_str(text).map_err(|error| {
         let place = error.location().map_or((1, 1), |place| (place.line(), place.column()));
@@ -114,7 +120,10 @@ pub(super) fn read(path: &Path, text: &str, directory: &Path, default_path: &Pat
     let (directory, default_path) = (directory.to_owned(), default_path.to_owned());
     let directories = Arc::new(Mutex::new(Vec::new()));
     let opened = Arc::clone(&directories);
-    kinds.insert("seon_appender", AppenderDeserializer { directory, default_path, opened });
+    kinds.insert("seon_appender", AppenderDeserializer { directory, default_path, opened, opening });
+    if opening == Opening::Again {
+        kinds.insert("file", FileAgainDeserializer);
+    }
 
     let mut config = Config::builder();
     for (name, section) in logrc.appenders {
@@ -229,7 +238,13 @@ loggers:
 
     fn read_text(text: &str) -> Result<Read, LogrcError> {
         let folder = tempfile::tempdir().unwrap();
-        read(Path::new("/opt/seon/seon.logrc"), text, folder.path(), &folder.path().join("seon.log"))
+        read(
+            Path::new("/opt/seon/seon.logrc"),
+            text,
+            folder.path(),
+            &folder.path().join("seon.log"),
+            Opening::AtTheStart,
+        )
     }
 
     #[test]

@@ -29,6 +29,7 @@ pub const TESTS: &[Test] = tests![
     a_lent_level_goes_back_by_itself_also_in_children_forked_meanwhile,
     a_lent_level_survives_an_exec,
     the_logrc_of_the_start_survives_an_exec,
+    files_are_gone_on_with_after_an_exec,
     without_logrc_there_is_a_default_and_a_note,
     a_broken_logrc_names_line_and_column,
     the_directory_is_that_of_the_binary,
@@ -411,6 +412,32 @@ fn the_logrc_of_the_start_survives_an_exec() {
     let lines: Vec<String> = gate.lines().iter().map(|line| untimed(line)).collect();
     let own = std::process::id();
     assert_eq!(lines, ["before", "after"].map(|text| format!("INFO  gate[{own}] - - {text}")));
+}
+
+fn files_are_gone_on_with_after_an_exec() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = |name: &str| folder.path().join(name);
+    let file =
+        format!("appenders:\n  day:\n    kind: file\n    append: false\n    path: {}\n", place("all.log").display());
+    let logrc = LOGRC.replace("appenders:\n", &file.replace("  day:", "  all:")).replace("[day]", "[day, all]");
+    std::fs::write(place("seon_test.logrc"), logrc.replace("day.log", "days/day.log")).unwrap();
+    std::fs::create_dir(place("days")).unwrap();
+    let log = GateLog::start("seon_test", folder.path(), false).unwrap();
+    log::info!("before");
+    // Its directory cannot be had for a moment.
+    std::fs::rename(place("days"), place("away")).unwrap();
+    let _resumed = GateLog::resume(log.begun());
+    log::info!("meanwhile");
+    std::fs::rename(place("away"), place("days")).unwrap();
+    log::info!("after");
+    let texts =
+        |text: &str| -> Vec<String> { text.lines().map(|line| line.rsplit_once(" - ").unwrap().1.into()).collect() };
+    let all = std::fs::read_to_string(place("all.log")).unwrap();
+    assert!(["before", "meanwhile", "after"].iter().all(|text| all.contains(text)), "{all}");
+    let day: String = files(&place("days"), "day").iter().map(|path| std::fs::read_to_string(path).unwrap()).collect();
+    let [before, lost, after] = <[String; 3]>::try_from(texts(&day)).unwrap();
+    assert_eq!((before.as_str(), after.as_str()), ("before", "after"));
+    assert!(lost.contains("1 lines were lost"), "{lost}");
 }
 
 fn without_logrc_there_is_a_default_and_a_note() {

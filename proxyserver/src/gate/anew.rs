@@ -7,15 +7,15 @@
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use proxydaemon::Pid;
 use proxydaemon::anew::{self, Heritage};
 use proxydaemon::descriptors::{Channel, Listener};
 use proxydaemon::exit::ExitCode;
-use proxydaemon::gate::{Crashes, Overdue, Renewal, RoleRestart};
+use proxydaemon::gate::{Crashes, Overdue, Renewal, RoleRestart, could_begin, ended_at};
 use proxydaemon::heap;
-use proxydaemon::large_pages::Copies;
+use proxydaemon::large_pages::{self, Copies};
 use proxydaemon::logging::{Begun, GateLog, LogSocket};
 use proxydaemon::pid_file::PidFile;
 use proxydaemon::signals::Signals;
@@ -40,12 +40,12 @@ struct State {
     link: usize,
     /// Ports for partners, as they were asked for.
     partner_ports: Vec<SocketAddr>,
+    /// Those that could not be had.
+    missing: Vec<SocketAddr>,
     /// Whether a snapshot is in force.
     snapshot: bool,
-    /// The process of the switchboard, if it runs.
-    switchboard: i32,
-    /// How long it has been running.
-    lived: Duration,
+    /// The process of the switchboard, if it runs, and for how long it has.
+    switchboard: Option<(i32, Duration)>,
     restart: (Duration, bool),
     expired: bool,
     children: Vec<(i32, Child)>,
@@ -55,7 +55,9 @@ struct State {
     tally: Vec<tally::Kept>,
     crashes: Vec<Duration>,
     /// Copies of code in large pages.
-    copies: usize,
+    copies: large_pages::Kept,
+    /// When the gate before this one ended, by the clock on the wall: to execute itself takes time, too.
+    executed: SystemTime,
     why: Renewal,
 }
 
@@ -64,7 +66,9 @@ struct State {
 /// # Errors
 /// The heritage is not what that program left.
 pub fn resume(heritage: Heritage) -> std::io::Result<ExitCode> {
-    let mut gate = take_over(heritage)?;
+    let mut gate = take_over(heritage).inspect_err(|error| {
+        log::error!("the gate has executed itself anew and cannot begin, so the daemon ends: {error}");
+    })?;
     // What was only needed for that would have to be looked at in each fork.
     heap::give_back_unused();
     gate.serve();
@@ -91,15 +95,17 @@ fn take_over(heritage: Heritage) -> std::io::Result<Gate> {
     if let Err(error) = proxydaemon::gate::confine(&start.log, &start.pid_file, &[], true) {
         log::error!("{error}");
     }
-    let copies = Copies::take_over((0..state.copies).map(|_| next()).collect::<Result<_, _>>()?);
+    let copies = Copies::take_over(state.copies, state.children.len(), &mut next)?;
     let mut gate = Gate::new(start, log_socket, Some(copies))?;
     gate.expired = state.expired;
     let ports = state.partner_ports.into_iter().map(|address| Ok((address, Listener::from(next()?))));
-    gate.partner_port.take_over(ports.collect::<std::io::Result<_>>()?);
+    gate.partner_port.take_over(ports.collect::<std::io::Result<_>>()?, state.missing);
     let snapshot = state.snapshot.then(&mut next).transpose()?;
-    let now = Instant::now();
-    let switchboard = Switchboard::new(Pid::from_raw(state.switchboard), Channel::from(next()?));
-    gate.switchboard = Some(Switchboard { since: now.checked_sub(state.lived).unwrap_or(now), ..switchboard });
+    let now = ended_at(state.executed);
+    if let Some((pid, lived)) = state.switchboard {
+        let switchboard = Switchboard::new(Pid::from_raw(pid), Channel::from(next()?));
+        gate.switchboard = Some(Switchboard { since: now.checked_sub(lived).unwrap_or(now), ..switchboard });
+    }
     gate.restart = RoleRestart::take_over(state.restart);
     for (pid, child) in state.children {
         gate.children.add_child(Pid::from_raw(pid), child);
@@ -125,27 +131,42 @@ impl Gate {
         if self.ending.is_some() || !self.backlog.is_empty() {
             return;
         }
-        // Without a switchboard that is heard, the next one comes first.
-        let Some((state, descriptors)) = self.heritage(why) else { return };
-        let error = match postcard::to_allocvec(&state) {
-            Ok(state) => anew::execute(crate::PROGRAM, &state, &descriptors),
-            Err(error) => std::io::Error::other(error),
+        // One that is dying is seen off first. After crashes the next one is not forked with this layout.
+        let wait = match &self.switchboard {
+            Some(switchboard) => switchboard.channel.is_none(),
+            None => why == Renewal::Generation,
         };
-        log::error!("the gate cannot execute itself anew and goes on as it is: {error}");
-        self.children.generation().go_on();
+        if wait {
+            return;
+        }
+        let (state, descriptors) = self.heritage(why);
+        let error = match (could_begin(&self.signals), postcard::to_allocvec(&state)) {
+            (Ok(()), Ok(state)) => anew::execute(crate::PROGRAM, &state, &descriptors),
+            (Err(error), _) => error,
+            (_, Err(error)) => std::io::Error::other(error),
+        };
+        drop(state);
+        heap::give_back_unused();
+        log::error!(
+            "the gate cannot execute itself anew and goes on as it is; a restart helps, if it is told again: {error}"
+        );
+        self.children.generation_mut().go_on(Instant::now());
         if std::mem::take(&mut self.renewal_due) {
             self.crashes.forget();
         }
     }
 
-    fn heritage(&self, why: Renewal) -> Option<(State, Vec<BorrowedFd<'_>>)> {
-        let (switchboard, now) = (self.switchboard.as_ref()?, Instant::now());
+    fn heritage(&self, why: Renewal) -> (State, Vec<BorrowedFd<'_>>) {
+        let now = Instant::now();
         let mut descriptors = Vec::from(self.log_socket.ends());
         descriptors.extend(self.link.iter().map(AsFd::as_fd));
         descriptors.extend(self.copies.descriptors());
         descriptors.extend(self.partner_port.descriptors());
         descriptors.extend(self.snapshot.iter().map(|snapshot| snapshot.file.as_fd()));
-        descriptors.push(switchboard.channel.as_ref()?.as_fd());
+        let switchboard = self.switchboard.as_ref().and_then(|switchboard| {
+            descriptors.push(switchboard.channel.as_ref()?.as_fd());
+            Some((switchboard.pid.as_raw(), switchboard.since.elapsed()))
+        });
         let state = State {
             log: self.log.begun(),
             pid_file: self.pid_file.path().to_owned(),
@@ -153,9 +174,9 @@ impl Gate {
             licence: self.licence.clone(),
             link: self.link.len(),
             partner_ports: self.partner_port.listeners().map(|(address, _)| address).collect(),
+            missing: self.partner_port.missing().to_vec(),
             snapshot: self.snapshot.is_some(),
-            switchboard: switchboard.pid.as_raw(),
-            lived: switchboard.since.elapsed(),
+            switchboard,
             restart: self.restart.kept(),
             expired: self.expired,
             children: self.children.all().map(|(pid, child)| (pid.as_raw(), child.clone())).collect(),
@@ -163,10 +184,11 @@ impl Gate {
             offenders: self.offenders.kept(now),
             tally: self.tally.kept(now),
             crashes: if why == Renewal::AfterCrashes { Vec::new() } else { self.crashes.ages(now) },
-            copies: self.copies.descriptors().count(),
+            copies: self.copies.kept(),
+            executed: SystemTime::now(),
             why,
         };
-        Some((state, descriptors))
+        (state, descriptors)
     }
 
     /// The first steps of the new program.
@@ -183,6 +205,9 @@ impl Gate {
                 self.unlinked();
                 self.kill_switchboard();
             }
+        }
+        if self.switchboard.is_none() {
+            self.start_switchboard();
         }
     }
 }

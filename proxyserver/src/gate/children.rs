@@ -149,7 +149,12 @@ impl Children {
     }
 
     /// Those that were added, not taken over.
-    pub const fn generation(&mut self) -> &mut Generation {
+    pub const fn generation(&self) -> &Generation {
+        &self.generation
+    }
+
+    /// As [`Children::generation`].
+    pub const fn generation_mut(&mut self) -> &mut Generation {
         &mut self.generation
     }
 

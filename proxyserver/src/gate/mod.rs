@@ -231,6 +231,7 @@ impl Gate {
             self.watchdog.next(),
             self.offenders.next_due(),
             self.reaper.next(Instant::now()),
+            self.children.generation().next(Instant::now()),
         ];
         others.into_iter().chain([ending, stuck]).flatten().min()
     }

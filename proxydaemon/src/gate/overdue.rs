@@ -97,7 +97,7 @@ mod tests {
         }
         let left = before.remaining(after(10));
         assert_eq!(left, [("past", 0), ("soon", 1), ("late", 10)].map(|(who, left)| (who, Duration::from_secs(left))));
-        // Another program, whose clock may tell anything.
+        // Whatever the time was there.
         let mut taken = Overdue::take_over(left, after(1000));
         let due =
             |overdue: &mut Overdue<&'static str>, at| std::iter::from_fn(|| overdue.due(after(at))).collect::<Vec<_>>();

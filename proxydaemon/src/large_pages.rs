@@ -40,7 +40,7 @@ const LIBRARY: usize = LARGE / 2;
 /// later ones may use.
 ///
 /// The children of all gates would share the pages of one copy; a copy for each gate would be memory that any session which lives
-/// long keeps. So there is a copy for each 512 sessions at the same time, and never more than [`Copies::MOST`].
+/// long keeps. So there is a copy for each 512 sessions at the same time, and never more than eight.
 #[derive(Debug, Default)]
 pub struct Copies {
     all: Vec<Vec<File>>,

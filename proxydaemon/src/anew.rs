@@ -1,7 +1,8 @@
 //! Executing the own program anew: a fresh address layout, while descriptors, children and signals stay.
 //!
 //! A gate whose sessions crash again and again does so, as whoever makes them crash learns a little of the layout that
-//! all children of one gate share, and one that has forked many which live, as they share its pages. Connections that wait in a listener's queue are accepted afterwards.
+//! all children of one gate share; and one that has forked many which live, as they share its pages. Connections that wait
+//! in a listener's queue are accepted afterwards.
 
 use std::ffi::{CStr, CString, OsString};
 use std::hint::black_box;

@@ -8,11 +8,11 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
 
 use proxydaemon::Pid;
-use proxydaemon::anew::{self, Heritage};
+use proxydaemon::anew::Heritage;
 use proxydaemon::credentials::{Kept, Secret};
 use proxydaemon::descriptors::Channel;
 use proxydaemon::exit::ExitCode;
-use proxydaemon::gate::{Crashes, Overdue, Renewal, RoleRestart, could_begin, ended_at};
+use proxydaemon::gate::{Crashes, Overdue, Renewal, RoleRestart, ended_at};
 use proxydaemon::heap;
 use proxydaemon::large_pages::{self, Copies};
 use proxydaemon::logging::{Begun, GateLog, LogSocket};
@@ -127,36 +127,16 @@ fn take_over(heritage: Heritage) -> std::io::Result<Gate> {
 impl Gate {
     /// Executes the program anew, if that is due and nothing is on its way. Returns when it is not, or failed.
     pub(super) fn renew(&mut self) {
-        let why = if self.renewal_due {
-            Renewal::AfterCrashes
-        } else if self.sessions.generation().is_full(Instant::now()) {
-            Renewal::Generation
-        } else {
-            return;
-        };
+        let Some(why) = Renewal::due(self.renewal_due, self.sessions.generation(), Instant::now()) else { return };
         // Whoever waits for the daemon to be ready would wait in vain.
         if self.ending.is_some() || self.starter.is_some() || !self.backlog.is_empty() {
             return;
         }
-        // One that is dying is seen off first. After crashes the next one is not forked with this layout.
-        let wait = match &self.agent {
-            Some(agent) => agent.channel.is_none(),
-            None => why == Renewal::Generation,
-        };
-        if wait {
+        if why.waits(self.agent.as_ref().map(|agent| agent.channel.as_ref())) {
             return;
         }
         let (state, descriptors) = self.heritage(why);
-        let error = match (could_begin(&self.signals), postcard::to_allocvec(&state)) {
-            (Ok(()), Ok(state)) => anew::execute(crate::PROGRAM, &state, &descriptors),
-            (Err(error), _) => error,
-            (_, Err(error)) => std::io::Error::other(error),
-        };
-        drop(state);
-        heap::give_back_unused();
-        log::error!(
-            "the gate cannot execute itself anew and goes on as it is; a restart helps, if it is told again: {error}"
-        );
+        Renewal::execute(crate::PROGRAM, &self.signals, state, &descriptors);
         self.sessions.generation_mut().go_on(Instant::now());
         if std::mem::take(&mut self.renewal_due) {
             self.crashes.forget();

@@ -5,16 +5,25 @@
 //! session waits meanwhile. A gate that executes itself anew has pages of its own again, and a layout that none of those before knows.
 
 use std::collections::HashSet;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
+
+use crate::confine::Bounds;
+use crate::descriptors::Channel;
+use crate::signals::Signals;
+use crate::{anew, heap};
 
 /// Executing itself takes a gate some hundredths of a second: it does so no sooner, however many come.
 const SHORTEST: Duration = Duration::from_millis(500);
 /// Before it is tried again, when the system did not let it.
 const FIRST_PAUSE: Duration = Duration::from_secs(60);
 const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
+/// Descriptors that a program needs at its start for a moment, and files of the log.
+const SPARE: usize = 16;
 
 /// The sessions that were forked since the gate executed itself, and that live.
 #[derive(Debug)]
@@ -73,6 +82,33 @@ pub enum Renewal {
 }
 
 impl Renewal {
+    /// What makes it due, if anything does.
+    pub fn due(after_crashes: bool, generation: &Generation, now: Instant) -> Option<Self> {
+        let full = || generation.is_full(now).then_some(Self::Generation);
+        after_crashes.then_some(Self::AfterCrashes).or_else(full)
+    }
+
+    /// Whether it is put off, of a gate whose role has this channel; the outer `None`: there is no role. One that is dying is seen off
+    /// first. After crashes the next one is not forked with the old layout.
+    pub fn waits(self, role: Option<Option<&Channel>>) -> bool {
+        role.map_or(self == Self::Generation, |channel| channel.is_none())
+    }
+
+    /// Executes the program anew, with this state for it. Returns only when that failed, which is told, and everything is as before.
+    pub fn execute(program: &str, signals: &Signals, state: impl Serialize, descriptors: &[BorrowedFd<'_>]) {
+        let error = match (could_begin(signals), postcard::to_allocvec(&state)) {
+            (Ok(()), Ok(state)) => anew::execute(program, &state, descriptors),
+            (Err(error), _) => error,
+            (_, Err(error)) => io::Error::other(error),
+        };
+        drop(state);
+        // What was made for it would have to be looked at in each fork.
+        heap::give_back_unused();
+        log::error!(
+            "the gate cannot execute itself anew and goes on as it is; a restart helps, if it is told again: {error}"
+        );
+    }
+
     /// Tells, in the new program, that it is done, and how many sessions go on.
     pub fn tell_done(self, sessions: usize) {
         match self {
@@ -86,6 +122,18 @@ impl Renewal {
             }
         }
     }
+}
+
+/// Whether a gate that executes itself now would have what it begins with. Where the system has no descriptor or memory to spare, it
+/// had better go on as it is.
+///
+/// # Errors
+/// As the system says.
+fn could_begin(signals: &Signals) -> io::Result<()> {
+    let descriptor = signals.descriptor()?;
+    let _bounds = Bounds::prepare().map_err(io::Error::other)?;
+    let some: io::Result<Vec<OwnedFd>> = (0..SPARE).map(|_| descriptor.as_fd().try_clone_to_owned()).collect();
+    some.map(drop)
 }
 
 #[cfg(test)]
@@ -126,5 +174,20 @@ mod tests {
             now = next;
         }
         assert_eq!(pauses, [60, 120, 240, 480, 960, 1920, 3600, 3600]);
+    }
+
+    #[test]
+    fn crashes_come_first_and_a_dying_role_is_waited_for() {
+        let mut generation = Generation::default();
+        let now = generation.not_before;
+        assert_eq!(Renewal::due(false, &generation, now), None);
+        (0..Generation::MOST).for_each(|number| generation.born(Pid::from_raw(i32::try_from(number).unwrap())));
+        assert_eq!(Renewal::due(false, &generation, now), Some(Renewal::Generation));
+        assert_eq!(Renewal::due(true, &generation, now), Some(Renewal::AfterCrashes));
+        let (channel, _other) = Channel::pair().unwrap();
+        for (renewal, without_role) in [(Renewal::Generation, true), (Renewal::AfterCrashes, false)] {
+            assert!(!renewal.waits(Some(Some(&channel))) && renewal.waits(Some(None)));
+            assert_eq!(renewal.waits(None), without_role);
+        }
     }
 }

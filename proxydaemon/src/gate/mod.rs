@@ -14,16 +14,14 @@ mod reaper;
 mod restart;
 mod waiting;
 
-use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::confine::{Bounds, ConfineError, RoleNeeds, confine_role};
+use crate::confine::{ConfineError, RoleNeeds, confine_role};
 use crate::descriptors::Directory;
 use crate::large_pages::Copies;
 use crate::logging::GateLog;
 use crate::pid_file::PidFile;
-use crate::signals::Signals;
 use crate::{heap, large_pages, memory};
 
 pub use backlog::{Backlog, Keep, Put};
@@ -41,8 +39,6 @@ pub use waiting::{Wanted, wait};
 pub const HEARD_AT_ONCE: usize = 64;
 /// Log records that are written before anything else gets its turn.
 pub const LOGGED_AT_ONCE: usize = 256;
-/// Descriptors that a program needs at its start for a moment, and files of the log.
-const SPARE: usize = 16;
 /// More than a program takes to begin.
 const LONGEST_EXECUTION: Duration = Duration::from_secs(30);
 
@@ -71,18 +67,6 @@ pub fn prepare_for_children(earlier: Option<Copies>) -> Copies {
 pub fn ended_at(executed: SystemTime) -> Instant {
     let (now, took) = (Instant::now(), executed.elapsed().unwrap_or_default());
     if took > LONGEST_EXECUTION { now } else { now.checked_sub(took).unwrap_or(now) }
-}
-
-/// Whether a gate that executes itself now would have what it begins with. Where the system has no descriptor or memory to spare, it
-/// had better go on as it is.
-///
-/// # Errors
-/// As the system says.
-pub fn could_begin(signals: &Signals) -> std::io::Result<()> {
-    let descriptor = signals.descriptor()?;
-    let _bounds = Bounds::prepare().map_err(std::io::Error::other)?;
-    let some: std::io::Result<Vec<OwnedFd>> = (0..SPARE).map(|_| descriptor.as_fd().try_clone_to_owned()).collect();
-    some.map(drop)
 }
 
 /// Confines a gate before it forks the first child: it writes beneath the directories of its log files, its PID file and

@@ -10,10 +10,10 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
 
 use proxydaemon::Pid;
-use proxydaemon::anew::{self, Heritage};
+use proxydaemon::anew::Heritage;
 use proxydaemon::descriptors::{Channel, Listener};
 use proxydaemon::exit::ExitCode;
-use proxydaemon::gate::{Crashes, Overdue, Renewal, RoleRestart, could_begin, ended_at};
+use proxydaemon::gate::{Crashes, Overdue, Renewal, RoleRestart, ended_at};
 use proxydaemon::heap;
 use proxydaemon::large_pages::{self, Copies};
 use proxydaemon::logging::{Begun, GateLog, LogSocket};
@@ -121,35 +121,15 @@ fn take_over(heritage: Heritage) -> std::io::Result<Gate> {
 impl Gate {
     /// Executes the program anew, if that is due and nothing is on its way. Returns when it is not, or failed.
     pub(super) fn renew(&mut self) {
-        let why = if self.renewal_due {
-            Renewal::AfterCrashes
-        } else if self.children.generation().is_full(Instant::now()) {
-            Renewal::Generation
-        } else {
-            return;
-        };
+        let Some(why) = Renewal::due(self.renewal_due, self.children.generation(), Instant::now()) else { return };
         if self.ending.is_some() || !self.backlog.is_empty() {
             return;
         }
-        // One that is dying is seen off first. After crashes the next one is not forked with this layout.
-        let wait = match &self.switchboard {
-            Some(switchboard) => switchboard.channel.is_none(),
-            None => why == Renewal::Generation,
-        };
-        if wait {
+        if why.waits(self.switchboard.as_ref().map(|switchboard| switchboard.channel.as_ref())) {
             return;
         }
         let (state, descriptors) = self.heritage(why);
-        let error = match (could_begin(&self.signals), postcard::to_allocvec(&state)) {
-            (Ok(()), Ok(state)) => anew::execute(crate::PROGRAM, &state, &descriptors),
-            (Err(error), _) => error,
-            (_, Err(error)) => std::io::Error::other(error),
-        };
-        drop(state);
-        heap::give_back_unused();
-        log::error!(
-            "the gate cannot execute itself anew and goes on as it is; a restart helps, if it is told again: {error}"
-        );
+        Renewal::execute(crate::PROGRAM, &self.signals, state, &descriptors);
         self.children.generation_mut().go_on(Instant::now());
         if std::mem::take(&mut self.renewal_due) {
             self.crashes.forget();

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::chain::{LARGE, of, thousands};
 use super::figures::milliseconds;
 use super::load::{self, Bulk};
-use super::options::Options;
+use super::options::{Measure, Options};
 use super::partner::Caller;
 use super::proxy;
 use super::table::Table;
@@ -18,6 +18,9 @@ use super::world::World;
 use crate::harness::{Trouble, table as processes, until};
 use crate::pki::{Authority, KeyKind};
 use crate::station::sha256;
+
+/// The parts of this table.
+pub const MEASURES: [Measure; 3] = [Measure::AtOnce, Measure::Configurations, Measure::BesideIdle];
 
 /// Rows of growth and how far each may be from the row it is compared with.
 const BOUNDS: [(&str, &str, f64); 9] = [
@@ -57,14 +60,17 @@ pub fn verdicts(table: &Table) -> String {
         let growth = |peer| Some(table.median(row, peer)? / table.median(beside, peer)?);
         let ratio = growth(Peer::Proxy)?;
         let verdict = if ratio <= *most { "met" } else { "NOT met" };
-        let other = growth(Peer::Haproxy).map_or_else(|| "–".to_owned(), |ratio| format!("{ratio:.2}"));
-        Some(format!("| {row} ÷ {beside} | {ratio:.2} | {other} | ≤ {most} | {verdict} |\n"))
+        let [other, floor] = [Peer::Haproxy, Peer::Copies]
+            .map(|peer| growth(peer).map_or_else(|| "–".to_owned(), |ratio| format!("{ratio:.2}")));
+        Some(format!("| {row} ÷ {beside} | {ratio:.2} | {other} | {floor} | ≤ {most} | {verdict} |\n"))
     };
     let lines: String = BOUNDS.iter().filter_map(line).collect();
     if lines.is_empty() {
         lines
     } else {
-        format!("| Growth | proxy | HAProxy | To be met | |\n| --- | ---: | ---: | ---: | --- |\n{lines}")
+        format!(
+            "| Growth | proxy | HAProxy | copies alone | To be met | |\n| --- | ---: | ---: | ---: | ---: | --- |\n{lines}"
+        )
     }
 }
 
@@ -100,17 +106,19 @@ fn rounds(options: &Options) -> u32 {
 }
 
 /// Transfers of 1 to 512 sessions at once. Each moves so much that what it needs for its first octets does not count.
-pub fn sessions_at_once(
+pub fn sessions_at_once<'a>(
     caller: &Caller,
-    topologies: &[Topology],
+    topologies: impl Iterator<Item = &'a Topology> + Clone,
     options: &Options,
     table: &mut Table,
 ) -> Result<(), Trouble> {
+    let plain = caller.plain();
     for _ in 0..rounds(options) {
         for sessions in options.amount(vec![1, 8, 64, 256, 512], vec![1, 16]) {
             let mib = options.amount(2048.max(MIB_OF_ONE * sessions as u64), 64);
-            for topology in topologies {
+            for topology in topologies.clone() {
                 let (peer, address, roots) = (topology.peer, topology.address, &topology.roots);
+                let caller = if peer == Peer::Copies { &plain } else { caller };
                 load::settle(roots); // what those before have left to be done
                 let plan = Bulk { sessions, shape: LARGE, mib };
                 let moved = load::bulk(caller, address, roots, plan).map_err(of(peer))?;

@@ -6,6 +6,7 @@
 
 mod against;
 mod chain;
+mod copies;
 mod fairness;
 mod figures;
 mod growth;
@@ -38,6 +39,9 @@ use world::World;
 /// Measures what `options` ask for, prints it, and writes it down.
 pub fn run(options: &Options) -> Result<(), Trouble> {
     raise_descriptors();
+    if let [at, to] = options.copy[..] {
+        return copies::serve(at, to);
+    }
     match &options.against {
         Some(revision) => against::run(options, revision),
         None => network::within(|| measure(options)),
@@ -86,18 +90,26 @@ fn fairness_and_growth(options: &Options, ecdsa: &World, present: &[Peer]) -> Re
         let complete = options.peers.is_empty();
         report::show("fairness", &[table.markdown(), table.verdicts(&fairness::TARGETS)], options, complete)?;
     }
-    if options.wants(Measure::Growth) {
+    if growth::MEASURES.iter().any(|measure| options.wants(*measure)) {
         // The proxy last: sessions of anybody cost more for minutes after its idle processes.
         let beside: Vec<Peer> =
             [Peer::Haproxy, Peer::Proxy].into_iter().filter(|peer| present.contains(peer)).collect();
         let (caller, topologies) = (ecdsa.caller()?, start(&beside, ecdsa)?);
         let mut table = Table::default();
-        growth::sessions_at_once(&caller, &topologies, options, &mut table)?;
-        growth::configurations(ecdsa, &caller, options, &mut table)?;
-        for topology in &topologies {
-            growth::beside_idle(&caller, topology, options, &mut table)?;
+        if options.wants(Measure::AtOnce) {
+            let copies = Peer::Copies.start(ecdsa, None)?;
+            growth::sessions_at_once(&caller, topologies.iter().chain([&copies]), options, &mut table)?;
         }
-        report::show("growth", &[table.markdown(), growth::verdicts(&table)], options, options.peers.is_empty())?;
+        if options.wants(Measure::Configurations) {
+            growth::configurations(ecdsa, &caller, options, &mut table)?;
+        }
+        if options.wants(Measure::BesideIdle) {
+            for topology in &topologies {
+                growth::beside_idle(&caller, topology, options, &mut table)?;
+            }
+        }
+        let complete = growth::MEASURES.iter().all(|measure| options.wants(*measure)) && options.peers.is_empty();
+        report::show("growth", &[table.markdown(), growth::verdicts(&table)], options, complete)?;
     }
     Ok(())
 }

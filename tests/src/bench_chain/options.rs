@@ -1,5 +1,7 @@
 //! What is to be measured.
 
+use std::net::SocketAddr;
+
 use clap::{Parser, ValueEnum};
 
 use super::topology::Peer;
@@ -26,6 +28,9 @@ pub struct Options {
     /// Compare codec and chain with those of an earlier commit, which is built for it, and nothing else
     #[arg(long, value_name = "REVISION")]
     pub against: Option<String>,
+    /// What it starts itself: connects whoever comes to the first address to the second one
+    #[arg(long, hide = true, num_args = 2)]
+    pub copy: Vec<SocketAddr>,
 }
 
 /// A part of what is measured.
@@ -41,8 +46,12 @@ pub enum Measure {
     Latency,
     /// Memory of an idle session
     Idle,
-    /// How cost grows with sessions, idle sessions, partners, anchors and CRLs
-    Growth,
+    /// How cost grows with sessions that move data at once
+    AtOnce,
+    /// How cost grows with partners, anchors and CRLs
+    Configurations,
+    /// How cost grows with idle sessions
+    BesideIdle,
     /// Others while 8 sessions move data
     Fairness,
 }
@@ -72,7 +81,7 @@ mod tests {
     fn the_definition_is_sound() {
         <Options as clap::CommandFactory>::command().debug_assert();
         let options = Options::parse_from(["bench-chain", "--measure", "small,idle", "--peers", "haproxy"]);
-        assert!(options.wants(Measure::Idle) && !options.wants(Measure::Growth));
+        assert!(options.wants(Measure::Idle) && !options.wants(Measure::AtOnce));
         assert!(options.wants_peer(Peer::Proxy) && !options.wants_peer(Peer::Nginx));
     }
 }

@@ -1,4 +1,4 @@
-//! A partner of the load: one OFTP2 session over mutual TLS, with blocking calls.
+//! A partner of the load: one OFTP2 session over mutual TLS (or plain TCP, for those that only copy), with blocking calls.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -22,7 +22,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Makes partners: certificate, trust, and SSIDCODE.
 #[derive(Clone)]
 pub struct Caller {
-    config: Arc<ClientConfig>,
+    /// None: no TLS.
+    config: Option<Arc<ClientConfig>>,
     /// Its SSIDCODE.
     pub code: String,
 }
@@ -30,7 +31,7 @@ pub struct Caller {
 /// One session.
 pub struct Partner {
     socket: TcpStream,
-    tls: ClientConnection,
+    tls: Option<ClientConnection>,
     code: String,
     shape: Shape,
 }
@@ -54,7 +55,12 @@ impl Caller {
             .and_then(|builder| builder.with_root_certificates(roots).with_client_auth_cert(chain, key))
             .map_err(|error| failed(&error))?;
         config.resumption = Resumption::disabled();
-        Ok(Self { config: Arc::new(config), code: code.to_owned() })
+        Ok(Self { config: Some(Arc::new(config)), code: code.to_owned() })
+    }
+
+    /// The same without TLS.
+    pub fn plain(&self) -> Self {
+        Self { config: None, code: self.code.clone() }
     }
 
     /// Connects, shakes hands, and exchanges SSRM and SSIDs.
@@ -70,9 +76,15 @@ impl Caller {
         socket.set_nodelay(true)?;
         socket.set_read_timeout(Some(PATIENCE))?;
         socket.set_write_timeout(Some(PATIENCE))?;
-        let name = ServerName::try_from("localhost").map_err(io::Error::other)?;
-        let mut tls = ClientConnection::new(self.config.clone(), name).map_err(io::Error::other)?;
-        tls.set_buffer_limit(None);
+        let tls = match &self.config {
+            Some(config) => {
+                let name = ServerName::try_from("localhost").map_err(io::Error::other)?;
+                let mut tls = ClientConnection::new(config.clone(), name).map_err(io::Error::other)?;
+                tls.set_buffer_limit(None);
+                Some(tls)
+            }
+            None => None,
+        };
         let mut partner = Partner { socket, tls, code: self.code.clone(), shape };
         partner.expect::<{ oftp2::SSRM.len() }>().and_then(|ready| is(&ready, &oftp2::SSRM))?;
         Ok(partner)
@@ -125,24 +137,30 @@ impl Partner {
     pub fn end(mut self) -> io::Result<()> {
         self.send(&oftp2::CD)?;
         is(&self.expect::<{ oftp2::ESID.len() }>()?, &oftp2::ESID)?;
-        self.tls.send_close_notify();
-        // The other side may have gone already.
-        let _ = self.tls.write_tls(&mut self.socket);
+        if let Some(tls) = &mut self.tls {
+            tls.send_close_notify();
+            // The other side may have gone already.
+            let _ = tls.write_tls(&mut self.socket);
+        }
         Ok(())
     }
 
     /// One write of its own for each Exchange Buffer, as stations do.
     pub fn send(&mut self, stb: &[u8]) -> io::Result<()> {
-        self.tls.writer().write_all(stb)?;
-        while self.tls.wants_write() {
-            self.tls.write_tls(&mut self.socket)?;
+        let Some(tls) = &mut self.tls else { return self.socket.write_all(stb) };
+        tls.writer().write_all(stb)?;
+        while tls.wants_write() {
+            tls.write_tls(&mut self.socket)?;
         }
         Ok(())
     }
 
     fn expect<const LENGTH: usize>(&mut self) -> io::Result<[u8; LENGTH]> {
         let mut octets = [0; LENGTH];
-        rustls::Stream::new(&mut self.tls, &mut self.socket).read_exact(&mut octets)?;
+        match &mut self.tls {
+            Some(tls) => rustls::Stream::new(tls, &mut self.socket).read_exact(&mut octets)?,
+            None => self.socket.read_exact(&mut octets)?,
+        }
         Ok(octets)
     }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use super::world::World;
-use super::{haproxy, nginx, proxy, stunnel};
+use super::{copies, haproxy, nginx, proxy, stunnel};
 use crate::harness::{Chain, PATIENCE, Process, Trouble, until};
 
 /// Whose programs.
@@ -24,6 +24,9 @@ pub enum Peer {
     Stunnel,
     /// nginx with its stream module, twice.
     Nginx,
+    /// Octets copied twice, without TLS or anything else; where it is to be seen how cost grows.
+    #[value(skip)]
+    Copies,
 }
 
 /// One of them, running.
@@ -48,8 +51,8 @@ pub enum Running {
 
 impl Peer {
     /// All of them, in the order of the table.
-    pub const ALL: [Self; 6] =
-        [Self::Proxy, Self::Earlier, Self::Haproxy, Self::HaproxyLarge, Self::Stunnel, Self::Nginx];
+    pub const ALL: [Self; 7] =
+        [Self::Proxy, Self::Earlier, Self::Haproxy, Self::HaproxyLarge, Self::Stunnel, Self::Nginx, Self::Copies];
     /// Those that the proxy is measured beside, and itself.
     pub const USUAL: [Self; 5] = [Self::Proxy, Self::Haproxy, Self::HaproxyLarge, Self::Stunnel, Self::Nginx];
 
@@ -62,13 +65,14 @@ impl Peer {
             Self::HaproxyLarge => "HAProxy 64 KiB",
             Self::Stunnel => "stunnel",
             Self::Nginx => "nginx",
+            Self::Copies => "copies alone",
         }
     }
 
     /// What it says of its version; an error when it is not installed.
     pub fn version(self) -> Result<String, Trouble> {
         match self {
-            Self::Proxy | Self::Earlier => Ok(format!("proxy {}", env!("CARGO_PKG_VERSION"))),
+            Self::Proxy | Self::Earlier | Self::Copies => Ok(format!("proxy {}", env!("CARGO_PKG_VERSION"))),
             Self::Haproxy | Self::HaproxyLarge => haproxy::version(),
             Self::Stunnel => stunnel::version(),
             Self::Nginx => nginx::version(),
@@ -84,6 +88,7 @@ impl Peer {
             Self::HaproxyLarge => haproxy::start(world, self, Some(65_536))?,
             Self::Stunnel => stunnel::start(world)?,
             Self::Nginx => nginx::start(world)?,
+            Self::Copies => copies::start(world)?,
         };
         let open = until(PATIENCE, || TcpStream::connect(topology.address).ok());
         open.map(|_| topology).ok_or_else(|| Trouble(format!("{} does not listen", self.name())))

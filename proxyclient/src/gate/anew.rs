@@ -73,51 +73,62 @@ pub fn resume(heritage: Heritage) -> std::io::Result<ExitCode> {
 
 fn take_over(heritage: Heritage) -> std::io::Result<Gate> {
     let unsound = || std::io::Error::new(std::io::ErrorKind::InvalidData, "the heritage of the gate is not complete");
-    let state: State = postcard::from_bytes(&heritage.state).map_err(std::io::Error::other)?;
+    // All fields by name, so that the compiler tells of one that is handed over and not taken.
+    let State {
+        log,
+        pid_file,
+        url,
+        token,
+        ca_file,
+        server: (host, port),
+        state_dir,
+        poll_interval,
+        stations,
+        agent,
+        restart,
+        was_well,
+        drain,
+        sessions,
+        kept,
+        withdrawn,
+        crashes,
+        copies,
+        executed,
+        why,
+    } = postcard::from_bytes(&heritage.state).map_err(std::io::Error::other)?;
     let mut descriptors = heritage.descriptors.into_iter();
     let mut next = || descriptors.next().ok_or_else(unsound);
 
     let log_socket = LogSocket::from_ends([next()?, next()?]);
-    let (host, port) = state.server;
-    let sources = Sources {
-        url: Secret::take_over(state.url, next()?),
-        token: Secret::take_over(state.token, next()?),
-        ca_file: state.ca_file,
-        server: ServerAddress { host, port },
-        state_dir: state.state_dir,
-        poll_interval: state.poll_interval,
-    };
-    let start = Start {
-        signals: Signals::block()?,
-        log: GateLog::resume(state.log),
-        pid_file: PidFile::take_over(state.pid_file),
-        sources,
-        starter: None,
-    };
+    let (url, token) = (Secret::take_over(url, next()?), Secret::take_over(token, next()?));
+    let server = ServerAddress { host, port };
+    let sources = Sources { url, token, ca_file, server, state_dir, poll_interval };
+    let (log, pid_file) = (GateLog::resume(log), PidFile::take_over(pid_file));
+    let start = Start { signals: Signals::block()?, log, pid_file, sources, starter: None };
     // What confines it has outlived the exec but for some marks on the process.
     let further = [start.sources.state_dir.as_path()];
     if let Err(error) = proxydaemon::gate::confine(&start.log, &start.pid_file, &further, true) {
         log::error!("{error}");
     }
-    let copies = Copies::take_over(state.copies, state.sessions.len(), &mut next)?;
+    let copies = Copies::take_over(copies, sessions.len(), &mut next)?;
     let mut gate = Gate::new(start, log_socket, Some(copies))?;
-    (gate.was_well, gate.drain) = (state.was_well, state.drain);
-    let now = ended_at(state.executed);
-    gate.stations.take_over(state.stations, &mut next, now)?;
-    if let Some((pid, lived)) = state.agent {
+    (gate.was_well, gate.drain) = (was_well, drain);
+    let now = ended_at(executed);
+    gate.stations.take_over(stations, &mut next, now)?;
+    if let Some((pid, lived)) = agent {
         let agent = Agent::new(Pid::from_raw(pid), Channel::from(next()?));
         gate.agent = Some(Agent { since: now.checked_sub(lived).unwrap_or(now), ..agent });
     }
-    gate.restart = RoleRestart::take_over(state.restart);
-    gate.withdrawn = Overdue::take_over(state.withdrawn, now);
-    gate.crashes = Crashes::take_over(state.crashes, now);
-    for (pid, session) in state.sessions {
+    gate.restart = RoleRestart::take_over(restart);
+    gate.withdrawn = Overdue::take_over(withdrawn, now);
+    gate.crashes = Crashes::take_over(crashes, now);
+    for (pid, session) in sessions {
         gate.sessions.take_over(Pid::from_raw(pid), session);
     }
-    for (session, kept) in state.kept {
+    for (session, kept) in kept {
         gate.sessions.keep(session, kept);
     }
-    state.why.tell_done(gate.sessions.count());
+    why.tell_done(gate.sessions.count());
     if gate.agent.is_none() {
         gate.start_agent();
     }

@@ -110,16 +110,16 @@ impl StationPorts {
         mut next: impl FnMut() -> io::Result<OwnedFd>,
         now: Instant,
     ) -> io::Result<()> {
-        let listeners = heritage.ports.into_iter().map(|address| Ok((address, Listener::from(next()?))));
-        self.ports.take_over(listeners.collect::<io::Result<_>>()?, heritage.missing);
+        let StationHeritage { wanted, ports, missing, silent: silent_ones, tally } = heritage;
+        let listeners = ports.into_iter().map(|address| Ok((address, Listener::from(next()?))));
+        self.ports.take_over(listeners.collect::<io::Result<_>>()?, missing);
         let silent = |session, station, age| {
             let since = now.checked_sub(age).unwrap_or(now);
             Silent { session, station, since }
         };
-        self.wanted = heritage.wanted;
-        self.silent =
-            heritage.silent.into_iter().map(|(session, station, age)| silent(session, station, age)).collect();
-        self.tally = Tally::take_over(heritage.tally, now);
+        self.wanted = wanted;
+        self.silent = silent_ones.into_iter().map(|(session, station, age)| silent(session, station, age)).collect();
+        self.tally = Tally::take_over(tally, now);
         self.told = self.open();
         // What could not be opened is tried again.
         self.bind_again = self.wanted.is_some().then(Instant::now);

@@ -77,44 +77,59 @@ pub fn resume(heritage: Heritage) -> std::io::Result<ExitCode> {
 
 fn take_over(heritage: Heritage) -> std::io::Result<Gate> {
     let unsound = || std::io::Error::new(std::io::ErrorKind::InvalidData, "the heritage of the gate is not complete");
-    let state: State = postcard::from_bytes(&heritage.state).map_err(std::io::Error::other)?;
+    // All fields by name, so that the compiler tells of one that is handed over and not taken.
+    let State {
+        log,
+        pid_file,
+        state_dir,
+        licence,
+        link,
+        partner_ports,
+        missing,
+        snapshot,
+        switchboard,
+        restart,
+        expired,
+        children,
+        in_set_up,
+        offenders,
+        tally,
+        crashes,
+        copies,
+        executed,
+        why,
+    } = postcard::from_bytes(&heritage.state).map_err(std::io::Error::other)?;
     let mut descriptors = heritage.descriptors.into_iter();
     let mut next = || descriptors.next().ok_or_else(unsound);
 
     let log_socket = LogSocket::from_ends([next()?, next()?]);
-    let link = (0..state.link).map(|_| next().map(Listener::from)).collect::<Result<_, _>>()?;
-    let start = Start {
-        signals: Signals::block()?,
-        log: GateLog::resume(state.log),
-        pid_file: PidFile::take_over(state.pid_file),
-        link,
-        state_dir: state.state_dir,
-        licence: state.licence,
-    };
+    let link = (0..link).map(|_| next().map(Listener::from)).collect::<Result<_, _>>()?;
+    let (log, pid_file) = (GateLog::resume(log), PidFile::take_over(pid_file));
+    let start = Start { signals: Signals::block()?, log, pid_file, link, state_dir, licence };
     // What confines it has outlived the exec but for some marks on the process.
     if let Err(error) = proxydaemon::gate::confine(&start.log, &start.pid_file, &[], true) {
         log::error!("{error}");
     }
-    let copies = Copies::take_over(state.copies, state.children.len(), &mut next)?;
+    let copies = Copies::take_over(copies, children.len(), &mut next)?;
     let mut gate = Gate::new(start, log_socket, Some(copies))?;
-    gate.expired = state.expired;
-    let ports = state.partner_ports.into_iter().map(|address| Ok((address, Listener::from(next()?))));
-    gate.partner_port.take_over(ports.collect::<std::io::Result<_>>()?, state.missing);
-    let snapshot = state.snapshot.then(&mut next).transpose()?;
-    let now = ended_at(state.executed);
-    if let Some((pid, lived)) = state.switchboard {
+    gate.expired = expired;
+    let ports = partner_ports.into_iter().map(|address| Ok((address, Listener::from(next()?))));
+    gate.partner_port.take_over(ports.collect::<std::io::Result<_>>()?, missing);
+    let snapshot = snapshot.then(&mut next).transpose()?;
+    let now = ended_at(executed);
+    if let Some((pid, lived)) = switchboard {
         let switchboard = Switchboard::new(Pid::from_raw(pid), Channel::from(next()?));
         gate.switchboard = Some(Switchboard { since: now.checked_sub(lived).unwrap_or(now), ..switchboard });
     }
-    gate.restart = RoleRestart::take_over(state.restart);
-    for (pid, child) in state.children {
+    gate.restart = RoleRestart::take_over(restart);
+    for (pid, child) in children {
         gate.children.add_child(Pid::from_raw(pid), child);
     }
-    gate.in_set_up = Overdue::take_over(state.in_set_up, now);
-    gate.offenders = Offenders::take_over(state.offenders, now);
-    gate.tally = Tally::take_over(state.tally, now);
-    gate.crashes = Crashes::take_over(state.crashes, now);
-    gate.go_on(snapshot, state.why);
+    gate.in_set_up = Overdue::take_over(in_set_up, now);
+    gate.offenders = Offenders::take_over(offenders, now);
+    gate.tally = Tally::take_over(tally, now);
+    gate.crashes = Crashes::take_over(crashes, now);
+    gate.go_on(snapshot, why);
     Ok(gate)
 }
 

@@ -145,13 +145,11 @@ impl Offenders {
 
     /// What a gate before this one has seen.
     pub fn take_over(kept: Vec<Kept>, now: Instant) -> Self {
-        let offender = |kept: Kept| Offender {
-            address: kept.address,
-            faults: kept.faults,
-            refusals: kept.refusals,
-            last: now.checked_sub(kept.age).unwrap_or(now),
-            refused_until: kept.refused_for.and_then(|time| now.checked_add(time)),
-            refused: kept.refused,
+        let offender = |kept: Kept| {
+            let Kept { address, faults, refusals, age, refused_for, refused } = kept;
+            let last = now.checked_sub(age).unwrap_or(now);
+            let refused_until = refused_for.and_then(|time| now.checked_add(time));
+            Offender { address, faults, refusals, last, refused_until, refused }
         };
         let mut offenders = Self::default();
         for kept in kept {

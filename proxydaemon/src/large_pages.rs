@@ -70,8 +70,9 @@ impl Copies {
     /// # Errors
     /// There are fewer descriptors than were told.
     pub fn take_over(kept: Kept, sessions: usize, mut next: impl FnMut() -> io::Result<OwnedFd>) -> io::Result<Self> {
+        let Kept { files, here, fresh } = kept;
         let mut all = Vec::new();
-        for count in kept.files {
+        for count in files {
             let files: Vec<OwnedFd> = (0..count).map(|_| next()).collect::<io::Result<_>>()?;
             all.push(files.into_iter().filter(is_sealed).map(File::from).collect());
         }
@@ -82,7 +83,7 @@ impl Copies {
             Self { all, here, fresh: true }
         } else {
             // Two gates in a row use a new one, and after that each the next.
-            let here = if kept.fresh { kept.here } else { kept.here + 1 } % all.len();
+            let here = if fresh { here } else { here + 1 } % all.len();
             Self { all, here, fresh: false }
         })
     }

@@ -1,7 +1,6 @@
 //! Two hops that copy octets and do nothing else: what moving data twice costs by itself, and how that grows. Nobody
-//! encrypts or judges there, so this is no proxy to compare with, but a floor for all of them.
+//! encrypts or judges there, so this is no proxy to compare with, but what all of them do beside everything else.
 
-use std::env;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
@@ -13,6 +12,8 @@ use super::topology::{Peer, Topology};
 use super::world::World;
 use crate::harness::{PATIENCE, Process, Trouble, free_port, until};
 
+/// Also when its file has been replaced meanwhile.
+const THIS_PROGRAM: &str = "/proc/self/exe";
 /// As much as a session of the proxy reads in one go.
 const READ_AT_ONCE: usize = 256 * 1024;
 /// Each connection takes two threads, which need little.
@@ -20,12 +21,11 @@ const STACK: usize = 64 * 1024;
 
 /// Starts both hops, which are processes of this program.
 pub fn start(world: &World) -> Result<Topology, Trouble> {
-    let program = env::current_exe().map_err(Trouble::io("this program"))?;
     let mut hops = Vec::new();
     let mut to = world.sink.address;
     for name in ["inner copies", "outer copies"] {
         let at = SocketAddr::from(([127, 0, 0, 1], free_port()?));
-        let mut command = Command::new(&program);
+        let mut command = Command::new(THIS_PROGRAM);
         hops.push(Process::start(name, command.arg("--copy").args([at.to_string(), to.to_string()]))?);
         // The outer one connects to it from its first connection on.
         let open = until(PATIENCE, || TcpStream::connect(at).ok());
@@ -38,11 +38,11 @@ pub fn start(world: &World) -> Result<Topology, Trouble> {
 /// Is one of the hops: until it is ended, whatever connects to `at` is connected to `to`.
 pub fn serve(at: SocketAddr, to: SocketAddr) -> Result<(), Trouble> {
     let listener = TcpListener::bind(at).map_err(Trouble::io(at))?;
-    // Hundreds come at once, and wait for the hop to speak first: one that finds no place would wait for ever.
+    // Hundreds come at once, and wait for the hop to speak first: one that finds no place may wait in vain.
     listen(&listener, Backlog::MAXCONN).map_err(|error| Trouble(format!("{at}: {error}")))?;
-    for near in listener.incoming().flatten() {
+    for near in listener.incoming() {
         // A connection that has gone already needs no other.
-        let _ = join(near, to);
+        let _ = join(near.map_err(Trouble::io(at))?, to);
     }
     Ok(())
 }
@@ -54,7 +54,7 @@ fn join(near: TcpStream, to: SocketAddr) -> io::Result<()> {
     }
     for (from, to) in [(near.try_clone()?, far.try_clone()?), (far, near)] {
         thread::Builder::new().stack_size(STACK).spawn(move || {
-            // However it ends, it is over for both.
+            // However it ends, nothing more comes in this direction.
             let _ = copy(&from, &to);
             let _ = to.shutdown(Shutdown::Write);
         })?;

@@ -113,13 +113,14 @@ pub fn sessions_at_once<'a>(
     table: &mut Table,
 ) -> Result<(), Trouble> {
     let plain = caller.plain();
+    let everybody: Vec<i32> = topologies.clone().flat_map(|topology| topology.roots.iter().copied()).collect();
     for _ in 0..rounds(options) {
         for sessions in options.amount(vec![1, 8, 64, 256, 512], vec![1, 16]) {
             let mib = options.amount(2048.max(MIB_OF_ONE * sessions as u64), 64);
             for topology in topologies.clone() {
                 let (peer, address, roots) = (topology.peer, topology.address, &topology.roots);
                 let caller = if peer == Peer::Copies { &plain } else { caller };
-                load::settle(roots); // what those before have left to be done
+                load::settle(&everybody); // what those before have left to be done
                 let plan = Bulk { sessions, shape: LARGE, mib };
                 let moved = load::bulk(caller, address, roots, plan).map_err(of(peer))?;
                 table.add(&format!("sessions at once: {sessions}, CPU s/GiB"), peer, moved.cpu_per_gib);

@@ -97,7 +97,7 @@ fn fairness_and_growth(options: &Options, ecdsa: &World, present: &[Peer]) -> Re
         let (caller, topologies) = (ecdsa.caller()?, start(&beside, ecdsa)?);
         let mut table = Table::default();
         if options.wants(Measure::AtOnce) {
-            let copies = Peer::Copies.start(ecdsa, None)?;
+            let copies = Peer::Copies.start(ecdsa, None).map_err(chain::of(Peer::Copies))?;
             growth::sessions_at_once(&caller, topologies.iter().chain([&copies]), options, &mut table)?;
         }
         if options.wants(Measure::Configurations) {

@@ -29,7 +29,7 @@ pub struct Options {
     #[arg(long, value_name = "REVISION")]
     pub against: Option<String>,
     /// What it starts itself: connects whoever comes to the first address to the second one
-    #[arg(long, hide = true, num_args = 2)]
+    #[arg(long, hide = true, num_args = 2, action = clap::ArgAction::Set)]
     pub copy: Vec<SocketAddr>,
 }
 
@@ -83,5 +83,9 @@ mod tests {
         let options = Options::parse_from(["bench-chain", "--measure", "small,idle", "--peers", "haproxy"]);
         assert!(options.wants(Measure::Idle) && !options.wants(Measure::AtOnce));
         assert!(options.wants_peer(Peer::Proxy) && !options.wants_peer(Peer::Nginx));
+        let copy = ["bench-chain", "--copy", "127.0.0.1:1", "127.0.0.1:2"];
+        assert_eq!(Options::parse_from(copy).copy.len(), 2);
+        assert!(Options::try_parse_from(copy.iter().chain(&copy[1..])).is_err());
+        assert!(Options::try_parse_from(&copy[..3]).is_err());
     }
 }

@@ -10,9 +10,9 @@ use tests::harness;
 
 fn main() -> ExitCode {
     let options = Options::parse();
-    // What was started is ended in order by Ctrl-C, TERM and HUP, too: at the end of the round.
+    // What was started is ended in order by Ctrl-C, TERM and HUP, too: at the end of the round. A hop just ends.
     let signals = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]);
-    if signals.thread_block().is_ok() {
+    if options.copy.is_empty() && signals.thread_block().is_ok() {
         thread::spawn(move || {
             while signals.wait().is_ok() {
                 harness::interrupt();

@@ -92,8 +92,10 @@ fn fairness_and_growth(options: &Options, ecdsa: &World, present: &[Peer]) -> Re
     }
     if growth::MEASURES.iter().any(|measure| options.wants(*measure)) {
         // The proxy last: sessions of anybody cost more for minutes after its idle processes.
+        // Configurations have chains of their own.
+        let wanted = options.wants(Measure::AtOnce) || options.wants(Measure::BesideIdle);
         let beside: Vec<Peer> =
-            [Peer::Haproxy, Peer::Proxy].into_iter().filter(|peer| present.contains(peer)).collect();
+            [Peer::Haproxy, Peer::Proxy].into_iter().filter(|peer| wanted && present.contains(peer)).collect();
         let (caller, topologies) = (ecdsa.caller()?, start(&beside, ecdsa)?);
         let mut table = Table::default();
         if options.wants(Measure::AtOnce) {

@@ -121,6 +121,9 @@ pub enum SetupError {
     Token,
 }
 
+/// The member of the configuration that holds a private key.
+const SECRET: &str = "identity";
+
 /// A problem document, RFC 9457.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Problem {
@@ -185,7 +188,12 @@ impl ConfigError {
     pub(crate) fn of(error: serde_path_to_error::Error<serde_json::Error>) -> Self {
         let path = error.path().to_string();
         let error = error.into_inner();
-        Self { path, line: error.line(), column: error.column(), reason: reason(&error) }
+        let mut reason = reason(&error);
+        // serde repeats the value that it did not expect; here that could be a private key.
+        if path.starts_with(SECRET) && !reason.starts_with("missing field") {
+            "it is of another type or form than it must be; its value is not repeated here".clone_into(&mut reason);
+        }
+        Self { path, line: error.line(), column: error.column(), reason }
     }
 }
 

@@ -186,24 +186,20 @@ impl<'a> Extensions<'a> {
 
     /// The URIs of all CRL distribution points, as they stand there.
     pub(crate) fn crl_uris(&self) -> Vec<&'a str> {
-        self.distribution_point_names().into_iter().flat_map(|names| general_names(names, der::context(6))).collect()
+        self.distribution_point_names().flat_map(|names| general_names(names, der::context(6))).collect()
     }
 
     /// The full names (GeneralNames) of the CRL distribution points. Points with reasons or another issuer are left out:
     /// what they name is not the issuer's complete CRL.
-    pub(crate) fn distribution_point_names(&self) -> Vec<&'a [u8]> {
+    pub(crate) fn distribution_point_names(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
         let mut points = Reader::new(self.distribution_points.unwrap_or_default());
-        let mut names = Vec::new();
-        while let Ok(point) = points.expect(der::SEQUENCE, "a distribution point") {
+        let points = std::iter::from_fn(move || points.expect(der::SEQUENCE, "a distribution point").ok());
+        points.filter_map(|point| {
             let mut point = Reader::new(point);
-            let name = point.optional(der::constructed(0), "a distribution point's name").ok().flatten();
-            if let Some(full) = name.and_then(|name| Reader::new(name).expect(der::constructed(0), "a full name").ok())
-                && point.is_empty()
-            {
-                names.push(full);
-            }
-        }
-        names
+            let name = point.optional(der::constructed(0), "a distribution point's name").ok().flatten()?;
+            let full = Reader::new(name).expect(der::constructed(0), "a full name").ok()?;
+            point.is_empty().then_some(full)
+        })
     }
 }
 

@@ -1,4 +1,4 @@
-//! Signatures of certificates that were verified before.
+//! Signatures of certificates and CRLs that were verified before.
 //!
 //! Whether a signature is right depends on nothing but its octets, the key's and what it signs, so it need not be found out again: not at
 //! the next session of the same partner, and not of each running session when a configuration is replaced. Everything else (who may
@@ -13,7 +13,8 @@ use rustls_pki_types::{AlgorithmIdentifier, InvalidSignature, SignatureVerificat
 /// Signatures of one half; there are two.
 const MOST: usize = 8192;
 
-/// Signatures that were right: the last 8,192 at least, at most twice as many, in 32 octets each.
+/// Signatures that were right, and those of CRLs that were wrong: the last 8,192 at least, at most twice as many, in 32
+/// octets each.
 #[derive(Debug, Default)]
 pub struct KnownSignatures(Mutex<Halves>);
 
@@ -40,6 +41,19 @@ impl KnownSignatures {
 
     fn insert(&self, signature: [u8; 32]) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(signature);
+    }
+
+    /// Whether a signature is right, which is found out once as long as it is remembered. `parts` are everything that this
+    /// depends on. What is wrong is remembered, too: of the CRLs that carry an issuer's name each one is tried.
+    pub(crate) fn or_find_out(&self, parts: &[&[u8]], verifies: impl FnOnce() -> bool) -> bool {
+        let told = |verdict: &[u8]| digest_of(&[&[verdict], parts].concat());
+        let (right, wrong) = (told(b"CRL, right"), told(b"CRL, wrong"));
+        if self.contains(&right) || self.contains(&wrong) {
+            return self.contains(&right);
+        }
+        let verified = verifies();
+        self.insert(if verified { right } else { wrong });
+        verified
     }
 
     /// The same algorithms, which look here first.
@@ -154,6 +168,16 @@ mod tests {
         let with_another_key =
             algorithm.verify_signature(stranger.public_key().as_ref(), b"certificate", right.as_ref());
         assert!(with_another_key.is_err());
+    }
+
+    #[test]
+    fn a_signature_of_a_crl_is_found_out_once_be_it_right_or_wrong() {
+        let known = KnownSignatures::default();
+        for (part, verdict) in [(&b"one"[..], true), (b"other", false)] {
+            assert_eq!(known.or_find_out(&[part], || verdict), verdict);
+            assert_eq!(known.or_find_out(&[part], || unreachable!("it is remembered")), verdict);
+        }
+        assert!(known.or_find_out(&[b"o", b"ne"], || true), "other parts are another signature");
     }
 
     #[test]

@@ -39,8 +39,8 @@ pub use key::KeyKind;
 pub use known::KnownSignatures;
 pub use name::NotAName;
 pub use policy::{
-    Compiled, Conformance, Der, ExtendedKeyUsage, ImageError, LeftOutCrl, PartnerSource, PartnerView, Policy,
-    PolicyError, PolicyFault, PolicySource, Revocation, UnknownPartners, compile, compile_with_crls,
+    Compiled, Conformance, Der, ExtendedKeyUsage, ImageError, LARGEST_IMAGE, LeftOutCrl, PartnerSource, PartnerView,
+    Policy, PolicyError, PolicyFault, PolicySource, Revocation, UnknownPartners, compile, compile_with_crls,
 };
 pub use refusal::{ChainRule, Part, Refusal, Shown};
 pub use revocation::{CrlFault, RevocationReason};

@@ -2,14 +2,14 @@
 //! flat image ([`compile`]), and read in place by every process ([`Policy`]).
 
 mod compile;
-mod crls;
+pub(crate) mod crls;
 mod image;
 mod source;
 mod view;
 
 pub use compile::{Compiled, LeftOutCrl, PolicyError, PolicyFault, compile, compile_with_crls};
-pub use image::ImageError;
 pub(crate) use image::{Fields, Record, Reference, Section, Table, Writer};
+pub use image::{ImageError, LARGEST_IMAGE};
 pub use source::{Conformance, Der, ExtendedKeyUsage, PartnerSource, PolicySource, Revocation, UnknownPartners};
 pub(crate) use view::{AnchorView, DNS_KEY, SUBJECT_KEY, name_key, time as seconds};
 pub use view::{PartnerView, Policy};

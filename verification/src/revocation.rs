@@ -9,16 +9,18 @@ use std::fmt;
 use rustls_pki_types::UnixTime;
 
 use crate::fingerprint::Fingerprint;
+use crate::policy::crls::LARGEST_KEPT;
 use crate::time::rfc3339;
 
-/// Why a CRL is left out. It disturbs nobody; the issuer's other CRLs count as if it were not there.
+/// Why a CRL is left out, or in doubt. It disturbs nobody; the issuer's other CRLs count as if it were not there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CrlFault {
     /// Not DER, or not a CRL.
     Unreadable(&'static str),
     /// Signed with SHA-1 or worse, or in a way that is not supported.
     SignatureAlgorithm(String),
-    /// It carries the name of an anchor, and another's signature.
+    /// It carries the name of an anchor, and another's signature. Not left out altogether: it counts for certificates that
+    /// the very key made which signed it, as after a CA has changed its key (RFC 4210, 4.4).
     SignatureWrong {
         /// The name.
         issuer: String,
@@ -43,6 +45,20 @@ pub enum CrlFault {
         /// The newer one.
         by: Fingerprint,
     },
+    /// Signed by none of the anchors with Ed25519, which signs the message itself: all of it would have to be kept, and
+    /// read for each certificate of its issuer's name.
+    TooLargeToProve {
+        /// Octets of it.
+        octets: usize,
+    },
+    /// All CRLs together are larger than a policy may be. The smallest ones have found room, those that an anchor proves
+    /// before the others.
+    NoRoom {
+        /// Octets that it would take.
+        octets: usize,
+        /// Octets that all together may have.
+        room: usize,
+    },
 }
 
 impl CrlFault {
@@ -58,7 +74,10 @@ impl fmt::Display for CrlFault {
             Self::Unreadable(what) => write!(f, "it cannot be read as a CRL: {what}"),
             Self::SignatureAlgorithm(algorithm) => write!(f, "it is signed by {algorithm}; SHA-256 is the least"),
             Self::SignatureWrong { issuer } => {
-                write!(f, "the key of \"{issuer}\", whose name it carries, did not sign it")
+                write!(
+                    f,
+                    "the key of \"{issuer}\", whose name it carries, did not sign it; it counts only for certificates made with the key that did"
+                )
             }
             Self::SignerNotAllowed { issuer } => write!(f, "keyUsage of its issuer \"{issuer}\" lacks cRLSign"),
             Self::Delta => f.write_str("it is a delta CRL; complete ones are needed"),
@@ -69,6 +88,13 @@ impl fmt::Display for CrlFault {
             }
             Self::NotYetValid(this_update) => write!(f, "its thisUpdate {} lies ahead", rfc3339(*this_update)),
             Self::Superseded { by } => write!(f, "a newer one of the same issuer counts, {by}"),
+            Self::TooLargeToProve { octets } => write!(
+                f,
+                "it is signed with Ed25519 by none of the anchors, and has {octets} octets; {LARGEST_KEPT} are the most, or its issuer must be an anchor"
+            ),
+            Self::NoRoom { octets, room } => {
+                write!(f, "it would take {octets} octets, and all CRLs together may take {room}")
+            }
         }
     }
 }

@@ -1,22 +1,25 @@
 //! Fetches the configuration: at start as soon as it can be had, then every 60 s; each CRL once. What is wrong is told
 //! when it begins and when it ends.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use proxylink::situation::Situation;
 use seonapi_client::{ApiError, ConfigAnswer, Etag, Fingerprint, ProxyConfig, SeonApi};
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
 
 use super::Event;
-use super::in_force::{Crls, InForce, Unusable};
+use super::crls::CrlStore;
+use super::in_force::{InForce, Unusable};
 
 /// Between two questions while there is no configuration at all.
 const AT_START: Duration = Duration::from_secs(5);
-/// CRLs that are asked for at the same time.
-const CRLS_AT_ONCE: usize = 4;
+/// How long a configuration waits for its CRLs. One that disables a partner must not wait for a slow one; what has not come
+/// by then is worked with when it is there.
+const FETCHING: Duration = Duration::from_secs(30);
+/// The same while there is no configuration at all, and nobody comes in.
+const FETCHING_AT_START: Duration = Duration::from_secs(120);
 
 /// What came of a question.
 pub enum Polled {
@@ -64,10 +67,8 @@ struct Poller {
     api: Arc<SeonApi>,
     /// The last configuration that was good, with its name.
     known: Option<(Option<Etag>, Box<ProxyConfig>)>,
-    crls: HashMap<Fingerprint, Arc<Vec<u8>>>,
-    /// CRLs that could not be had, to be asked for with the next question.
-    missing: HashSet<Fingerprint>,
-    /// CRLs that are left out, as they were told.
+    crls: CrlStore,
+    /// CRLs that are left out when all is compiled, as they were told.
     left_out: HashSet<String>,
     /// What was told last of what is wrong, so that it is not told every minute.
     told: Option<(Situation, String)>,
@@ -76,15 +77,7 @@ struct Poller {
 
 impl Poller {
     fn new(api: Arc<SeonApi>) -> Self {
-        Self {
-            api,
-            known: None,
-            crls: HashMap::new(),
-            missing: HashSet::new(),
-            left_out: HashSet::new(),
-            told: None,
-            in_force: false,
-        }
+        Self { api, known: None, crls: CrlStore::new(), left_out: HashSet::new(), told: None, in_force: false }
     }
 
     async fn ask(&mut self) -> Vec<Polled> {
@@ -93,14 +86,23 @@ impl Poller {
         match self.api.config(etag).await {
             Ok(ConfigAnswer::NotModified) => {
                 self.well(&mut polled);
-                if !self.missing.is_empty()
+                if let Some((_, config)) = &self.known {
+                    // One that was refused in between may have named others.
+                    self.crls.name(&config.trust.crls);
+                }
+                if self.crls.waits()
                     && let Some((etag, config)) = self.known.clone()
-                    && self.fetch_crls(&config, &mut polled).await
+                    && self.fetch_crls(&mut polled).await
                 {
                     self.take(etag, config, &mut polled).await;
                 }
             }
-            Ok(ConfigAnswer::Config { etag, config, .. }) => self.take(etag, config, &mut polled).await,
+            Ok(ConfigAnswer::Config { etag, config, .. }) => {
+                let told = self.crls.name(&config.trust.crls);
+                polled.extend(told.map(|text| Polled::Tell(Situation::CrlLeftOut, text)));
+                self.fetch_crls(&mut polled).await;
+                self.take(etag, config, &mut polled).await;
+            }
             Err(error) if error.refuses_token() && !self.in_force => {
                 polled.push(Polled::TokenRefused(error.to_string()));
             }
@@ -118,9 +120,7 @@ impl Poller {
     }
 
     async fn take(&mut self, etag: Option<Etag>, config: Box<ProxyConfig>, polled: &mut Vec<Polled>) {
-        self.fetch_crls(&config, polled).await;
-        let named = |hash: &Fingerprint| Some((*hash.as_octets(), Arc::clone(self.crls.get(hash)?)));
-        let crls: Crls = config.trust.crls.iter().filter_map(named).collect();
+        let crls = self.crls.at_hand();
         let name = etag.as_ref().map(|etag| etag.as_str().to_owned());
         let built = {
             let config = config.clone();
@@ -146,36 +146,15 @@ impl Poller {
         }
     }
 
-    /// Fetches the CRLs that the configuration names and that are new, a few at a time. Whether there are more than before.
-    async fn fetch_crls(&mut self, config: &ProxyConfig, polled: &mut Vec<Polled>) -> bool {
-        self.crls.retain(|hash, _| config.trust.crls.contains(hash));
-        self.missing.retain(|hash| config.trust.crls.contains(hash));
-        let before = self.crls.len();
-        let new: HashSet<_> = config.trust.crls.iter().filter(|hash| !self.crls.contains_key(hash)).copied().collect();
-        let (mut new, mut asked) = (new.into_iter(), JoinSet::new());
-        loop {
-            while asked.len() < CRLS_AT_ONCE
-                && let Some(hash) = new.next()
-            {
-                let api = Arc::clone(&self.api);
-                asked.spawn(async move { (hash, api.crl(&hash).await) });
-            }
-            let Some(answered) = asked.join_next().await else { break };
-            let Ok((hash, answer)) = answered else { continue };
-            match answer {
-                Ok(crl) => {
-                    self.crls.insert(hash, Arc::new(crl));
-                    self.missing.remove(&hash);
-                }
-                Err(error) => {
-                    if self.missing.insert(hash) {
-                        let text = format!("{hash}: {error}; it is asked for again");
-                        polled.push(Polled::Tell(Situation::CrlLeftOut, text));
-                    }
-                }
-            }
-        }
-        self.crls.len() > before
+    /// Fetches the CRLs that are lacking. Whether there are more than before.
+    async fn fetch_crls(&mut self, polled: &mut Vec<Polled>) -> bool {
+        let api = &self.api;
+        let ask = |hash: Fingerprint| {
+            let api = Arc::clone(api);
+            async move { api.crl(&hash).await }
+        };
+        let within = if self.in_force { FETCHING } else { FETCHING_AT_START };
+        self.crls.fetch(within, ask, |text| polled.push(Polled::Tell(Situation::CrlLeftOut, text))).await
     }
 
     /// Each once, as long as it is left out.
@@ -198,8 +177,12 @@ impl Poller {
     }
 
     fn well(&mut self, polled: &mut Vec<Polled>) {
-        if let Some((Situation::BackendDown | Situation::TokenRefused, _)) = self.told.take() {
-            polled.push(Polled::Tell(Situation::BackendUp, format!("{} answers again", self.api.base())));
+        match self.told.take() {
+            Some((Situation::BackendDown | Situation::TokenRefused, _)) => {
+                polled.push(Polled::Tell(Situation::BackendUp, format!("{} answers again", self.api.base())));
+            }
+            Some((situation, _)) => log::info!("{situation} has ended: the backend's configuration is good again"),
+            None => {}
         }
     }
 }

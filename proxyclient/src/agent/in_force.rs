@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use license::ProxyId;
 use proxylink::pairing::Chain;
-use proxylink::snapshot::{LARGEST_CRLS, Limits, MOST_CRLS, MOST_LISTENED, MinimumTls, Snapshot};
+use proxylink::snapshot::{Limits, MOST_LISTENED, MinimumTls, Snapshot};
 use rustls::SignatureScheme;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
@@ -91,8 +91,8 @@ pub struct InForce {
 }
 
 impl InForce {
-    /// Checks everything and brings it into the form that is worked with. `crls` are those that the configuration names,
-    /// as far as they are at hand.
+    /// Checks everything and brings it into the form that is worked with. `crls` are those at hand, no more than the DMZ
+    /// takes.
     ///
     /// # Errors
     /// [`Unusable`] with the exact place.
@@ -101,7 +101,7 @@ impl InForce {
         for (index, client) in config.clients.iter().enumerate() {
             networks(&format!("clients[{index}]"), &client.allow_from)?;
         }
-        refuse_what_is_too_much(config, &crls)?;
+        refuse_what_is_too_much(config)?;
         let invalid = |place: &str, text: &dyn fmt::Display| Unusable::Invalid(format!("{place}: {text}"));
         let proxy_id = config.proxy_id.parse().map_err(|error| invalid("proxy_id", &error))?;
         let chain = certificates("identity.certificate_chain_pem", &config.identity.certificate_chain_pem)?;
@@ -174,13 +174,7 @@ fn refuse_what_is_not_built(config: &ProxyConfig) -> Result<(), Unusable> {
 }
 
 /// The DMZ takes no more; it would end the link as if it were attacked.
-fn refuse_what_is_too_much(config: &ProxyConfig, crls: &Crls) -> Result<(), Unusable> {
-    let (named, octets) = (config.trust.crls.len(), crls.values().map(|crl| crl.len()).sum::<usize>());
-    if named > MOST_CRLS || octets > LARGEST_CRLS {
-        return Err(Unusable::Invalid(format!(
-            "trust.crls: {named} CRLs of {octets} octets in all; {MOST_CRLS} of {LARGEST_CRLS} octets are the most"
-        )));
-    }
+fn refuse_what_is_too_much(config: &ProxyConfig) -> Result<(), Unusable> {
     let listened = config.listen.addresses.len();
     if listened > MOST_LISTENED {
         let text = format!("listen.addresses: there are {listened}; {MOST_LISTENED} are the most");
@@ -388,7 +382,8 @@ mod tests {
         let in_force = made(vec![b"nonsense".to_vec(), crl(&one), crl(&other)], &one);
         let left_out: Vec<_> = in_force.left_out.iter().map(ToString::to_string).collect();
         assert_eq!(left_out.len(), 2, "not readable; signed by a namesake: {left_out:?}");
-        assert_eq!(in_force.expiries.iter().filter(|expiry| expiry.what == Expiring::Crl).count(), 1);
+        let watched = in_force.expiries.iter().filter(|expiry| expiry.what == Expiring::Crl).count();
+        assert_eq!(watched, 2, "that of the namesake counts for what its own key made");
     }
 
     #[test]
@@ -397,19 +392,15 @@ mod tests {
             let text = serde_json::json!({
                 "version": 1, "proxy_id": PROXY_ID, "listen": { "tls_port": 6619 },
                 "identity": { "certificate_chain_pem": "", "private_key_pem": "" },
-                "trust": { "crls": vec!["0".repeat(64); MOST_CRLS + 1] },
                 "receive_daemon": { "host": "localhost" }, "limits": limits
             });
             ProxyConfig::from_json(text.to_string().as_bytes()).unwrap()
         };
         let refused = |config: &ProxyConfig| InForce::new(config, Crls::new()).err().unwrap().to_string();
-        assert!(refused(&config(serde_json::json!({}))).starts_with("trust.crls: 1025 CRLs"));
         let mut everywhere = config(serde_json::json!({}));
-        everywhere.trust.crls.clear();
         everywhere.listen.addresses = vec!["127.0.0.1".parse().unwrap(); MOST_LISTENED + 1];
         assert!(refused(&everywhere).starts_with("listen.addresses: there are 65"));
-        let mut silent = config(serde_json::json!({ "inactivity_timeout_s": 0 }));
-        silent.trust.crls.clear();
+        let silent = config(serde_json::json!({ "inactivity_timeout_s": 0 }));
         assert!(refused(&silent).starts_with("limits.inactivity_timeout_s: 0"));
     }
 

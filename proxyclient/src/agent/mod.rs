@@ -7,6 +7,7 @@ mod appending;
 mod calling;
 mod configuration;
 mod control;
+mod crls;
 mod expiry;
 mod from_dmz;
 mod in_force;

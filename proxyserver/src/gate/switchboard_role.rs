@@ -16,6 +16,7 @@ use proxydaemon::gate::{HEARD_AT_ONCE, Keep, Put};
 use proxydaemon::logging::ChildLog;
 use proxylink::situation::Situation;
 use proxylink::snapshot::{LARGEST as LARGEST_SNAPSHOT, MOST_LISTENED};
+use verification::LARGEST_IMAGE;
 
 use super::{Gate, InForce};
 use crate::between::{FromSwitchboard, LARGEST, ToSwitchboard};
@@ -26,8 +27,8 @@ use crate::switchboard;
 pub(super) const TAKES_WITHIN: Duration = Duration::from_secs(10);
 /// TCP port of name servers, for what is too long for UDP.
 const NAME_SERVICE: u16 = 53;
-/// A prepared snapshot is larger than one on the link.
-pub(super) const LARGEST_PREPARED: usize = LARGEST_SNAPSHOT * 4;
+/// A prepared snapshot: the policy's image, and of the snapshot what is not in it.
+pub(super) const LARGEST_PREPARED: usize = LARGEST_IMAGE + LARGEST_SNAPSHOT;
 
 /// The running switchboard.
 pub(super) struct Switchboard {

@@ -182,6 +182,20 @@ fn what_is_written_is_read_back_the_same() {
 }
 
 #[test]
+fn a_private_key_in_the_wrong_place_is_not_told() {
+    for (path, value) in [
+        ("/identity", json!("very secret")),
+        ("/identity/private_key_pem", json!(["very secret"])),
+        ("/identity/private_key_pem", json!({ "very secret": 1 })),
+        ("/identity/certificate_chain_pem", json!({ "very secret": 1 })),
+    ] {
+        let json = with(path, value).to_string();
+        let told = ProxyConfig::from_json(json.as_bytes()).unwrap_err().to_string();
+        assert!(told.contains("identity") && !told.contains("secret"), "{told}");
+    }
+}
+
+#[test]
 fn the_private_key_is_not_in_the_debug_form() {
     let json = with("/identity/private_key_pem", json!("very secret"));
     assert!(!format!("{:?}", read(&json)).contains("secret"));

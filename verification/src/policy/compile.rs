@@ -6,7 +6,7 @@ use std::fmt;
 
 use rustls_pki_types::UnixTime;
 
-use super::image::{Packer, Record, Reference, Section, Writer};
+use super::image::{LARGEST_IMAGE, Packer, Record, Reference, Section, Writer};
 use super::source::{Conformance, ExtendedKeyUsage, PartnerSource, PolicySource, UnknownPartners};
 use super::view::{self, DNS_KEY, SUBJECT_KEY, name_key};
 use crate::address::{Cidr, Position};
@@ -25,15 +25,15 @@ const SSID_CODE: usize = 25;
 pub struct Compiled {
     /// What [`Policy::open`](super::Policy::open) reads.
     pub image: Vec<u8>,
-    /// CRLs that do not count, by their index in the source.
+    /// CRLs that do not count, or only in part, by their index in the source.
     pub left_out: Vec<LeftOutCrl>,
-    /// CRLs whose issuer is none of the anchors: they count for chains that show the issuer's key. By index.
+    /// CRLs that no anchor proves: they count for chains that show the key which signed them. By index.
     pub unproven: Vec<usize>,
     /// When anchors, pins and CRLs end.
     pub expiries: Vec<Expiry>,
 }
 
-/// A CRL that does not count.
+/// A CRL that does not count, or only in part.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LeftOutCrl {
     /// Its place in the source.
@@ -46,7 +46,10 @@ pub struct LeftOutCrl {
 
 impl fmt::Display for LeftOutCrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "CRL {} is left out: {}", self.fingerprint, self.fault)
+        match &self.fault {
+            fault @ CrlFault::SignatureWrong { .. } => write!(f, "CRL {} is in doubt: {fault}", self.fingerprint),
+            fault => write!(f, "CRL {} is left out: {fault}", self.fingerprint),
+        }
     }
 }
 
@@ -118,7 +121,8 @@ pub(crate) fn at(place: impl fmt::Display) -> impl FnOnce(PolicyFault) -> Policy
 /// Compiles a policy with the CRLs that it holds. `now` decides which of several CRLs counts.
 ///
 /// # Errors
-/// The first thing that is wrong, with its place. A bad CRL is no error: it is left out alone.
+/// The first thing that is wrong, with its place. A bad CRL is no error, nor is one for which there is no room: it is left
+/// out alone.
 pub fn compile(source: &PolicySource, now: UnixTime) -> Result<Compiled, PolicyError> {
     let crls: Vec<&[u8]> = source.crls.iter().map(AsRef::as_ref).collect();
     compile_with_crls(source, &crls, now)
@@ -135,11 +139,15 @@ pub fn compile_with_crls(source: &PolicySource, crls: &[&[u8]], now: UnixTime) -
     pins(source, &mut writer, &mut expiries)?;
     partners(source, &anchors, &mut writer)?;
     settings(source, &mut writer);
-    let (left_out, unproven) = super::crls::revoked(crls, &anchors, now, &mut writer, &mut expiries)?;
+    let room = LARGEST_IMAGE.saturating_sub(writer.size());
+    let (left_out, unproven) = super::crls::revoked(crls, &anchors, now, room, &mut writer, &mut expiries)?;
     for section in
         [Section::Pins, Section::Fingerprints, Section::Names, Section::Anchors, Section::PartnerNames, Section::Crls]
     {
         writer.sort(section);
+    }
+    if writer.size() > LARGEST_IMAGE {
+        return Err(at("the policy")(PolicyFault::TooLarge));
     }
     Ok(Compiled { image: writer.finish(), left_out, unproven, expiries })
 }

@@ -3,7 +3,7 @@
 use rustls_pki_types::UnixTime;
 
 use super::CrlFault;
-use super::index::{Entry, serial_key};
+use super::index::{Entry, names, serial_key};
 use crate::certificate;
 use crate::der::{self, Malformed, Reader};
 use crate::signature;
@@ -16,6 +16,9 @@ const INVALIDITY_DATE: u8 = 24;
 const DELTA_CRL_INDICATOR: u8 = 27;
 const ISSUING_DISTRIBUTION_POINT: u8 = 28;
 const CERTIFICATE_ISSUER: u8 = 29;
+
+/// Names of distribution points that are compared: of a CRL's own, and of all of a certificate's. CAs have a handful.
+pub(crate) const MOST_POINT_NAMES: usize = 64;
 
 /// A CRL's fields. Nothing is verified yet.
 #[derive(Debug, Clone)]
@@ -181,7 +184,11 @@ impl<'a> Scope<'a> {
             match field.tag {
                 0xa0 => {
                     let mut name = Reader::new(field.content);
-                    scope.point = Some(name.optional(der::constructed(0), WHAT)?.ok_or(CrlFault::Partial)?);
+                    let full = name.optional(der::constructed(0), WHAT)?.ok_or(CrlFault::Partial)?;
+                    if names(full).nth(MOST_POINT_NAMES).is_some() {
+                        return Err(CrlFault::Unreadable("issuingDistributionPoint, of more than 64 names"));
+                    }
+                    scope.point = Some(full);
                     name.end(WHAT)?;
                 }
                 0x81 => scope.only_users = flag()?,

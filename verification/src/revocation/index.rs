@@ -8,7 +8,7 @@ use std::cmp::Ordering;
 use rustls_pki_types::UnixTime;
 
 use super::RevocationReason;
-use super::crl::{Crl, Scope};
+use super::crl::{Crl, MOST_POINT_NAMES, Scope};
 use crate::certificate::Certificate;
 use crate::der::{self, Reader};
 use crate::fingerprint::sha256;
@@ -24,8 +24,9 @@ const ENTRY: usize = SERIAL + 4 + 1;
 const KEY: usize = 32;
 const CRL_ROW: usize = KEY + 8 + NUMBER + 32 + 1 + 8 + 5 * 12;
 
-/// Signatures of unproven CRLs that one certificate may cost.
-const MOST_PROOFS: usize = 16;
+/// Signatures of unproven CRLs that one certificate may cost. As many as there can be CRLs (`proxylink::snapshot::MOST_CRLS`): whoever
+/// makes CRLs under another issuer's name costs it time, but cannot hide its own CRL.
+const MOST_PROOFS: usize = 1024;
 
 const ONLY_USERS: u8 = 1;
 const ONLY_CAS: u8 = 2;
@@ -59,6 +60,12 @@ fn padded<const N: usize>(magnitude: &[u8]) -> Option<[u8; N]> {
 /// Key of an issuer: names are compared by RFC 5280, 7.1.
 pub(crate) fn issuer_key(name: &[u8]) -> Option<[u8; KEY]> {
     Some(sha256(&Name::read(name).ok()?.canonical()))
+}
+
+/// Octets that [`write()`] adds to an image, or a few more.
+pub(crate) fn size(crl: &Crl<'_>, digested: &[u8], entries: usize) -> usize {
+    let point = crl.scope.point.map_or(0, <[u8]>::len);
+    CRL_ROW + point + crl.algorithm.len() + digested.len() + crl.signature.len() + entries.saturating_mul(ENTRY)
 }
 
 /// Writes a CRL into the image. `proven_by` is the key (SubjectPublicKeyInfo) that made its signature, if that is known.
@@ -147,22 +154,20 @@ pub(crate) fn standing(
         return Some(Standing::Missing { signer_not_allowed: false });
     };
     let issuer_hash = issuer.map(|issuer| sha256(issuer.spki));
+    let points = named_points(certificate);
     let mut proofs = 0;
     let mut signer_not_allowed = false;
     for row in policy.crls(CRL_ROW).with_key(&key) {
         let (this_update, listed) = Listed::read(policy, row)?;
-        if this_update > clock.now || !listed.covers(certificate) {
+        let of_another = listed.proven_by != NOT_PROVEN && issuer_hash.is_some_and(|issuer| issuer != listed.proven_by);
+        if this_update > clock.now || of_another || !listed.covers(certificate, &points) {
             continue;
         }
-        match (issuer, issuer_hash) {
-            _ if listed.proven_by != NOT_PROVEN => {
-                if issuer_hash.is_some_and(|issuer| issuer != listed.proven_by) {
-                    continue;
-                }
-            }
-            (Some(issuer), _) if proofs < MOST_PROOFS => {
+        match issuer {
+            _ if listed.proven_by != NOT_PROVEN => {}
+            Some(issuer) if proofs < MOST_PROOFS => {
                 proofs += 1;
-                if !signature::verifies(issuer.spki, listed.algorithm, listed.digested, listed.signature) {
+                if !listed.is_proven_by(issuer.spki, policy) {
                     continue;
                 }
                 if !issuer.may_sign_crls {
@@ -175,6 +180,11 @@ pub(crate) fn standing(
         return listed.standing(certificate, clock);
     }
     Some(Standing::Missing { signer_not_allowed })
+}
+
+/// Names of the certificate's distribution points, as many as are compared.
+fn named_points<'a>(certificate: &Certificate<'a>) -> Vec<&'a [u8]> {
+    certificate.extensions.distribution_point_names().flat_map(names).take(MOST_POINT_NAMES).collect()
 }
 
 impl<'a> Listed<'a> {
@@ -197,15 +207,23 @@ impl<'a> Listed<'a> {
         ))
     }
 
-    /// RFC 5280, 6.3.3 (b).
-    fn covers(&self, certificate: &Certificate<'_>) -> bool {
+    /// Whether this key made it. What is remembered is not verified again, be it right or wrong.
+    fn is_proven_by(&self, spki: &[u8], policy: &Policy<'_>) -> bool {
+        let verifies = || signature::verifies(spki, self.algorithm, self.digested, self.signature);
+        match policy.known() {
+            Some(known) => known.or_find_out(&[spki, self.algorithm, self.digested, self.signature], verifies),
+            None => verifies(),
+        }
+    }
+
+    /// RFC 5280, 6.3.3 (b). `points` are those of the certificate.
+    fn covers(&self, certificate: &Certificate<'_>, points: &[&[u8]]) -> bool {
         let is_ca = certificate.is_ca();
         if (self.scope.only_users && is_ca) || (self.scope.only_cas && !is_ca) {
             return false;
         }
         let Some(point) = self.scope.point else { return true };
-        let named = certificate.extensions.distribution_point_names();
-        names(point).any(|name| named.iter().any(|point| names(point).any(|other| other == name)))
+        names(point).any(|name| points.contains(&name))
     }
 
     fn standing(&self, certificate: &Certificate<'_>, clock: Clock) -> Option<Standing> {
@@ -224,7 +242,8 @@ impl<'a> Listed<'a> {
     }
 }
 
-fn names(list: &[u8]) -> impl Iterator<Item = &[u8]> {
+/// The names of GeneralNames, each with tag and length.
+pub(super) fn names(list: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut list = Reader::new(list);
     std::iter::from_fn(move || list.any("a general name").ok().map(|name| name.whole))
 }

@@ -228,7 +228,8 @@ fn forged_superseded_early_and_unproven_crls_are_told_apart() {
             (8, CrlFault::SignerNotAllowed { issuer: "CN=No CRL Root,O=Test,C=DE".to_owned() }),
         ]
     );
-    assert_eq!(compiled.unproven, [6, 7]);
+    // What another key than the anchor's signed may be proven by a chain that shows that key.
+    assert_eq!(compiled.unproven, [4, 5, 6, 7]);
     assert!(
         compiled
             .left_out
@@ -502,6 +503,95 @@ fn a_large_crl_revokes_what_it_lists_and_nothing_else() {
         let revoked = matches!(verdict, Err(Refusal::CertificateRevoked { .. }));
         assert_eq!((revoked, verdict.is_ok()), (number % 2 == 0, number % 2 == 1), "{number}: {verdict:?}");
     }
+}
+
+/// A CRL as CAs make it in May 2026, with these entries and names of its distribution point.
+fn crl_of(issuer: &rcgen::Issuer<'_, rcgen::KeyPair>, number: u64, serials: &[Vec<u8>], names: usize) -> Vec<u8> {
+    let entry = |serial: &Vec<u8>| rcgen::RevokedCertParams {
+        serial_number: rcgen::SerialNumber::from_slice(serial),
+        revocation_time: rcgen::date_time_ymd(2026, 5, 1),
+        reason_code: None,
+        invalidity_date: None,
+    };
+    let uris = (0..names).map(|name| format!("http://crl.example/{name}")).collect();
+    let distribution_point = rcgen::CrlDistributionPoint { uris };
+    let params = rcgen::CertificateRevocationListParams {
+        this_update: rcgen::date_time_ymd(2026, 5, 1),
+        next_update: rcgen::date_time_ymd(2026, 7, 1),
+        crl_number: rcgen::SerialNumber::from(number),
+        issuing_distribution_point: (names > 0)
+            .then_some(rcgen::CrlIssuingDistributionPoint { distribution_point, scope: None }),
+        revoked_certs: serials.iter().map(entry).collect(),
+        key_identifier_method: rcgen::KeyIdMethod::Sha256,
+    };
+    params.signed_by(issuer).unwrap().der().to_vec()
+}
+
+#[test]
+fn crls_that_others_make_under_an_issuers_name_do_not_hide_its_own() {
+    let ca = |name: &str, algorithm: &'static rcgen::SignatureAlgorithm| {
+        let mut params = rcgen::CertificateParams::default();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        params.distinguished_name.push(rcgen::DnType::CommonName, name);
+        (params, rcgen::KeyPair::generate_for(algorithm).unwrap())
+    };
+    let p256 = &rcgen::PKCS_ECDSA_P256_SHA256;
+    let (root_params, root_key) = ca("Root", p256);
+    let root_der = root_params.self_signed(&root_key).unwrap().der().to_vec();
+    let root = rcgen::Issuer::new(root_params, root_key);
+    let (params, key) = ca("Issuing", p256);
+    let issuing_der = params.signed_by(&key, &root).unwrap().der().to_vec();
+    let issuing = rcgen::Issuer::new(params, key);
+    let (params, key) = ca("Issuing", p256);
+    let stranger = rcgen::Issuer::new(params, key);
+
+    let serial = vec![0x12, 0x34];
+    let own = crl_of(&issuing, 1, std::slice::from_ref(&serial), 0);
+    let others = (0..40).map(|number| crl_of(&stranger, 100 + number, &[], 0));
+    let source = PolicySource {
+        anchors: vec![Der(root_der)],
+        crls: others.chain([own]).map(Der).collect(),
+        revocation: Revocation::Prefer,
+        unknown_partners: UnknownPartners::Accept,
+        ..PolicySource::default()
+    };
+    let compiled = compile(&source, time("2026-06-01")).unwrap();
+    assert_eq!(compiled.left_out, []);
+    let leaf_key = rcgen::KeyPair::generate_for(p256).unwrap();
+    let mut leaf = rcgen::CertificateParams::default();
+    leaf.serial_number = Some(rcgen::SerialNumber::from_slice(&serial));
+    let leaf = leaf.signed_by(&leaf_key, &issuing).unwrap().der().to_vec();
+    let chain = [CertificateDer::from(leaf), CertificateDer::from(issuing_der)];
+    let known = verification::KnownSignatures::default();
+    let policy = Policy::open(&compiled.image).unwrap();
+    // As sessions judge, and as the agent does, who remembers: the first time and again.
+    for policy in [policy, policy.remembering(&known), policy.remembering(&known)] {
+        let presented = Presented { chain: &chain, peer: Peer::Caller };
+        let verdict = judge(presented, &policy, time("2026-06-01"), "192.0.2.1".parse().unwrap());
+        assert!(matches!(verdict, Err(Refusal::CertificateRevoked { .. })), "{verdict:?}");
+    }
+}
+
+#[test]
+fn what_would_cost_each_judgement_too_much_is_left_out() {
+    let (params, key) = (rcgen::CertificateParams::default(), rcgen::KeyPair::generate().unwrap());
+    let p256 = rcgen::Issuer::new(params, key);
+    let (params, key) =
+        (rcgen::CertificateParams::default(), rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap());
+    let ed25519 = rcgen::Issuer::new(params, key);
+    let serials: Vec<_> = (1_u32..=60_000).map(|serial| serial.to_be_bytes().to_vec()).collect();
+    let left_out = |crl: Vec<u8>| {
+        let source = PolicySource { crls: vec![Der(crl)], ..PolicySource::default() };
+        let compiled = compile(&source, time("2026-06-01")).unwrap();
+        compiled.left_out.first().map(|left_out| left_out.fault.to_string())
+    };
+    assert_eq!(left_out(crl_of(&p256, 1, &[], 64)), None);
+    let names = "it cannot be read as a CRL: issuingDistributionPoint, of more than 64 names";
+    assert_eq!(left_out(crl_of(&p256, 1, &[], 65)).as_deref(), Some(names));
+    assert_eq!(left_out(crl_of(&p256, 1, &serials, 0)), None, "a digest of it is kept");
+    assert_eq!(left_out(crl_of(&ed25519, 1, &serials[..10_000], 0)), None);
+    let told = left_out(crl_of(&ed25519, 1, &serials, 0)).unwrap();
+    assert!(told.starts_with("it is signed with Ed25519 by none of the anchors"), "{told}");
 }
 
 #[test]

@@ -67,6 +67,9 @@ pub enum Leftover {
         /// The program that has it.
         program: String,
     },
+    /// The number belongs to a process of another user, who hides what it is (`hidepid`, `ProtectProc=`). A daemon in this
+    /// place would be this user's, or visible.
+    Foreign(Pid),
     /// There is no number in it.
     NoNumber,
 }
@@ -76,6 +79,12 @@ impl fmt::Display for Leftover {
         match self {
             Self::Gone(pid) => write!(f, "there is no process {pid}"),
             Self::Other { pid, program } => write!(f, "process {pid} is another program ({program})"),
+            Self::Foreign(pid) => {
+                write!(
+                    f,
+                    "process {pid} is another user's, and what it is cannot be seen here; it is none of this user's daemons"
+                )
+            }
             Self::NoNumber => f.write_str("there is no process number in it"),
         }
     }
@@ -189,6 +198,7 @@ fn write_new(path: &Path) -> io::Result<()> {
     file.write_all(format!("{}\n", Pid::this()).as_bytes())
 }
 
+#[derive(Debug, PartialEq, Eq)]
 enum Existing {
     Ours,
     Running(Pid),
@@ -202,13 +212,18 @@ fn judge(path: &Path, program: &str) -> io::Result<Existing> {
     if pid == Pid::this() {
         return Ok(Existing::Ours);
     }
-    if nix::sys::signal::kill(pid, None) == Err(Errno::ESRCH) {
-        return Ok(Existing::Stale(Leftover::Gone(pid)));
-    }
-    match title::program_of(pid) {
-        Ok(other) if other != program => Ok(Existing::Stale(Leftover::Other { pid, program: other })),
+    Ok(of_process(pid, program, nix::sys::signal::kill(pid, None), title::program_of(pid)))
+}
+
+/// What a file that names this process is, by what the system answers: whether it can be sent a signal, and what it runs.
+fn of_process(pid: Pid, program: &str, signal: Result<(), Errno>, runs: io::Result<String>) -> Existing {
+    match (signal, runs) {
+        (Err(Errno::ESRCH), _) => Existing::Stale(Leftover::Gone(pid)),
+        (_, Ok(other)) if other != program => Existing::Stale(Leftover::Other { pid, program: other }),
+        // After a restart of the machine the number commonly belongs to one of the system's own.
+        (Err(Errno::EPERM), Err(_)) => Existing::Stale(Leftover::Foreign(pid)),
         // Who hides its name may be one of ours: better refuse than run twice.
-        _ => Ok(Existing::Running(pid)),
+        _ => Existing::Running(pid),
     }
 }
 
@@ -284,6 +299,23 @@ mod tests {
         std::fs::write(&path, std::os::unix::process::parent_id().to_string()).unwrap();
         let error = PidFile::create(&path, "seon", Stale::Refuse).unwrap_err();
         assert!(matches!(error, PidFileError::Stale { why: Leftover::Other { .. }, .. }), "{error}");
+    }
+
+    #[test]
+    fn a_process_that_is_hidden_is_none_of_ours_where_it_is_another_users() {
+        let pid = Pid::from_raw(93);
+        let hidden = || Err(io::Error::from(io::ErrorKind::NotFound));
+        let cases = [
+            (Ok(()), Ok("seon"), Existing::Running(pid)),
+            (Err(Errno::EPERM), Ok("seon"), Existing::Running(pid)),
+            (Ok(()), hidden(), Existing::Running(pid)),
+            (Err(Errno::EPERM), hidden(), Existing::Stale(Leftover::Foreign(pid))),
+            (Err(Errno::ESRCH), hidden(), Existing::Stale(Leftover::Gone(pid))),
+            (Err(Errno::EPERM), Ok("sshd"), Existing::Stale(Leftover::Other { pid, program: "sshd".to_owned() })),
+        ];
+        for (signal, runs, expected) in cases {
+            assert_eq!(of_process(pid, "seon", signal, runs.map(str::to_owned)), expected, "{signal:?}");
+        }
     }
 
     #[test]

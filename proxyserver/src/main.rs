@@ -20,10 +20,10 @@ use std::process::ExitCode as ProcessExit;
 use std::time::{Duration, SystemTime};
 
 use license::{IdentityKey, IssuerKey, Licence, ValidLicence};
-use nix::errno::Errno;
 use proxydaemon::anew::{self, Heritage};
 use proxydaemon::descriptors::Listener;
 use proxydaemon::exit::ExitCode;
+use proxydaemon::gate::lacks_family;
 use proxydaemon::launch::{Entered, Launch, Launched, NotLaunched};
 use proxydaemon::level_command::LevelCommand;
 use proxydaemon::logging::{self, Alert};
@@ -196,12 +196,6 @@ fn bind(addresses: &[SocketAddr]) -> Result<Vec<Listener>, NotLaunched> {
     if bound.is_empty() { Err(NotLaunched::new(ExitCode::CannotBind, without.join("; "))) } else { Ok(bound) }
 }
 
-/// Whether the host lacks the family of this wildcard: none in the kernel, or no address of it (IPv6 switched off).
-fn lacks_family(address: SocketAddr, error: &std::io::Error) -> bool {
-    let number = error.raw_os_error();
-    number == Some(Errno::EAFNOSUPPORT as i32) || (address.is_ipv6() && number == Some(Errno::EADDRNOTAVAIL as i32))
-}
-
 fn identity(options: &Options) -> Result<IdentityKey, NotLaunched> {
     IdentityKey::load_or_create(&options.state_dir).map_err(|error| NotLaunched::new(ExitCode::Identity, error))
 }
@@ -219,24 +213,6 @@ fn licence(options: &Options, identity: &IdentityKey) -> Result<ValidLicence, No
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Error;
-
-    fn error(number: Errno) -> Error {
-        Error::from_raw_os_error(number as i32)
-    }
-
-    #[test]
-    fn a_host_without_a_family_lacks_its_wildcard_and_nothing_else() {
-        let (four, six): (SocketAddr, SocketAddr) = ("0.0.0.0:1".parse().unwrap(), "[::]:1".parse().unwrap());
-        for wildcard in [four, six] {
-            assert!(lacks_family(wildcard, &error(Errno::EAFNOSUPPORT)));
-            for fault in [Errno::EADDRINUSE, Errno::EACCES, Errno::EMFILE] {
-                assert!(!lacks_family(wildcard, &error(fault)), "{fault}");
-            }
-        }
-        assert!(lacks_family(six, &error(Errno::EADDRNOTAVAIL)));
-        assert!(!lacks_family(four, &error(Errno::EADDRNOTAVAIL)));
-    }
 
     #[test]
     fn a_port_that_is_taken_in_one_family_fails_the_start_with_its_address() {

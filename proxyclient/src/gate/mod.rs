@@ -218,7 +218,7 @@ impl Gate {
         let stuck = self.backlog.stuck_until(TAKES_WITHIN);
         let begins = self.starter.as_ref().map(|(_, until)| *until);
         let reaping = self.reaper.next(Instant::now());
-        let full = self.sessions.generation().next(Instant::now());
+        let full = self.sessions.generation().next(self.renewal_due, Instant::now());
         let others =
             [begins, full, reaping, self.last_until, self.withdrawn.next(), self.watchdog.next(), self.stations.next()];
         [self.restart.next(), ending, stopping, stuck].into_iter().chain(others).flatten().min()

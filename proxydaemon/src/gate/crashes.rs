@@ -28,11 +28,6 @@ impl Crashes {
     pub fn take_over(ages: Vec<Duration>, now: Instant) -> Self {
         Self(ages.into_iter().filter_map(|age| now.checked_sub(age)).collect())
     }
-
-    /// Counts from the beginning again.
-    pub fn forget(&mut self) {
-        self.0.clear();
-    }
 }
 
 #[cfg(test)]
@@ -46,8 +41,6 @@ mod tests {
         let told: Vec<bool> = [0, 20, 40, 59, 60, 61].map(|at| crashes.count(minutes(at))).into();
         // The one at 0 is an hour old at 60.
         assert_eq!(told, [false, false, false, false, false, true]);
-        crashes.forget();
-        assert!(!crashes.count(minutes(62)));
     }
 
     #[test]

@@ -66,9 +66,9 @@ impl Generation {
         self.pause = (self.pause * 2).min(LONGEST_PAUSE);
     }
 
-    /// When that is to be looked at again, after `now`.
-    pub fn next(&self, now: Instant) -> Option<Instant> {
-        (self.living.len() >= Self::MOST && self.not_before > now).then_some(self.not_before)
+    /// When a renewal is to be looked at again, after `now`; `wanted`: for another reason than that this one is full.
+    pub fn next(&self, wanted: bool, now: Instant) -> Option<Instant> {
+        ((wanted || self.living.len() >= Self::MOST) && self.not_before > now).then_some(self.not_before)
     }
 }
 
@@ -82,8 +82,9 @@ pub enum Renewal {
 }
 
 impl Renewal {
-    /// What makes it due, if anything does.
+    /// What makes it due, if anything does, and it may be tried.
     pub fn due(after_crashes: bool, generation: &Generation, now: Instant) -> Option<Self> {
+        let after_crashes = after_crashes && now >= generation.not_before;
         let full = || generation.is_full(now).then_some(Self::Generation);
         after_crashes.then_some(Self::AfterCrashes).or_else(full)
     }
@@ -153,11 +154,11 @@ mod tests {
             generation.born(Pid::from_raw(number));
         }
         let (begun, later) = (generation.not_before - SHORTEST, generation.not_before);
-        assert_eq!(generation.next(begun), None);
+        assert_eq!((generation.next(false, begun), generation.next(true, begun)), (None, Some(later)));
         assert!(!generation.is_full(later));
         generation.born(Pid::from_raw(most));
         assert!(generation.is_full(later) && !generation.is_full(later - Duration::from_millis(1)));
-        assert_eq!((generation.next(begun), generation.next(later)), (Some(later), None));
+        assert_eq!((generation.next(false, begun), generation.next(true, later)), (Some(later), None));
     }
 
     #[test]
@@ -168,8 +169,12 @@ mod tests {
         let mut pauses = Vec::new();
         for _ in 0..8 {
             generation.go_on(now);
-            let next = generation.next(now).unwrap();
+            let next = generation.next(false, now).unwrap();
             assert!(generation.is_full(next));
+            for after_crashes in [false, true] {
+                assert_eq!(Renewal::due(after_crashes, &generation, now), None, "not before its time");
+            }
+            assert_eq!(Renewal::due(true, &generation, next), Some(Renewal::AfterCrashes));
             pauses.push((next - now).as_secs());
             now = next;
         }

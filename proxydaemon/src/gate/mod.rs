@@ -30,7 +30,7 @@ pub use ending::{EndingPlan, Step};
 pub use generation::{Generation, Renewal};
 pub use overdue::Overdue;
 pub use peak::Peak;
-pub use ports::{Ports, Unavailable};
+pub use ports::{Ports, Unavailable, lacks_family};
 pub use reaper::Reaper;
 pub use restart::RoleRestart;
 pub use waiting::{Wanted, wait};

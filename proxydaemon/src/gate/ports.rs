@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 
+use nix::errno::Errno;
+
 use crate::descriptors::{Accepted, Listener};
 
 /// Connections that may wait for the gate.
@@ -13,6 +15,8 @@ const BACKLOG: u16 = 512;
 pub struct Ports {
     listeners: Vec<(SocketAddr, Listener)>,
     missing: Vec<SocketAddr>,
+    /// Wildcards whose family the host does not have, where the other family's is asked for, too.
+    without: Vec<SocketAddr>,
 }
 
 /// An address that cannot be listened on.
@@ -26,10 +30,12 @@ pub struct Unavailable {
 
 impl Ports {
     /// Listens on exactly these addresses; those that are open already stay open. What cannot be opened is given back the
-    /// first time, and tried again by each further call.
+    /// first time, and tried again by each further call. Of the two wildcards of a port one is enough where the host is
+    /// without the other family.
     pub fn listen(&mut self, addresses: &[SocketAddr]) -> Vec<Unavailable> {
         self.listeners.retain(|(address, _)| addresses.contains(address));
         let missed = std::mem::take(&mut self.missing);
+        let lacked = std::mem::take(&mut self.without);
         let mut unavailable = Vec::new();
         for &address in addresses {
             if self.listeners.iter().any(|(open, _)| *open == address) {
@@ -37,6 +43,12 @@ impl Ports {
             }
             match Listener::bind(address, BACKLOG) {
                 Ok(listener) => self.listeners.push((address, listener)),
+                Err(error) if lacks_family(address, &error) && has_twin(address, addresses) => {
+                    if !lacked.contains(&address) {
+                        log::info!("nobody listens on {address}: this host is without that family ({error})");
+                    }
+                    self.without.push(address);
+                }
                 Err(error) => {
                     self.missing.push(address);
                     if !missed.contains(&address) {
@@ -66,6 +78,7 @@ impl Ports {
     /// Takes over addresses that an earlier gate has opened, and those that it could not open.
     pub fn take_over(&mut self, listeners: Vec<(SocketAddr, Listener)>, missing: Vec<SocketAddr>) {
         (self.listeners, self.missing) = (listeners, missing);
+        self.without.clear();
     }
 
     /// Closes all; whether any was open.
@@ -73,6 +86,7 @@ impl Ports {
         let open = !self.listeners.is_empty();
         self.listeners.clear();
         self.missing.clear();
+        self.without.clear();
         open
     }
 
@@ -99,9 +113,42 @@ impl Ports {
     }
 }
 
+/// Whether the host lacks the family of this wildcard: none in the kernel, or no address of it (IPv6 switched off).
+pub fn lacks_family(address: SocketAddr, error: &std::io::Error) -> bool {
+    let number = error.raw_os_error();
+    address.ip().is_unspecified()
+        && (number == Some(Errno::EAFNOSUPPORT as i32)
+            || (address.is_ipv6() && number == Some(Errno::EADDRNOTAVAIL as i32)))
+}
+
+/// Whether the other family's wildcard with the same port is there, too.
+fn has_twin(wildcard: SocketAddr, addresses: &[SocketAddr]) -> bool {
+    addresses.iter().any(|other| {
+        other.ip().is_unspecified() && other.port() == wildcard.port() && other.is_ipv4() != wildcard.is_ipv4()
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_host_without_a_family_lacks_its_wildcard_and_nothing_else() {
+        let error = |number: Errno| std::io::Error::from_raw_os_error(number as i32);
+        let [four, six, own]: [SocketAddr; 3] =
+            ["0.0.0.0:1", "[::]:1", "[::1]:1"].map(|address| address.parse().unwrap());
+        for wildcard in [four, six] {
+            assert!(lacks_family(wildcard, &error(Errno::EAFNOSUPPORT)));
+            for fault in [Errno::EADDRINUSE, Errno::EACCES, Errno::EMFILE] {
+                assert!(!lacks_family(wildcard, &error(fault)), "{fault}");
+            }
+        }
+        assert!(lacks_family(six, &error(Errno::EADDRNOTAVAIL)));
+        assert!(!lacks_family(four, &error(Errno::EADDRNOTAVAIL)));
+        assert!(!lacks_family(own, &error(Errno::EAFNOSUPPORT)), "that one was meant");
+        assert!(has_twin(four, &[four, six]) && has_twin(six, &[six, own, four]));
+        assert!(!has_twin(four, &[four, own]) && !has_twin(six, &[six, "0.0.0.0:2".parse().unwrap()]));
+    }
 
     #[test]
     fn an_address_that_is_taken_is_told_once_and_opened_when_it_is_free() {

@@ -33,6 +33,8 @@ pub(super) enum Opening {
     AtTheStart,
     /// By a gate that has executed itself anew: nothing stops it, and nothing that was written is lost.
     Again,
+    /// For `--check`, beside a daemon that may be running: a mistake is told, and nothing that was written is lost.
+    ToLook,
 }
 
 #[derive(Debug)]
@@ -46,7 +48,7 @@ impl SeonAppender {
     pub(super) fn open(path: PathBuf, encoder: Box<dyn Encode>, opening: Opening) -> io::Result<Self> {
         let mut file = DailyFile { path, today: None, lost: 0, torn: false };
         match (file.of(Local::now()).map(drop), opening) {
-            (Err(error), Opening::AtTheStart) => Err(error),
+            (Err(error), Opening::AtTheStart | Opening::ToLook) => Err(error),
             _ => Ok(Self { encoder, file: Mutex::new(file) }),
         }
     }
@@ -203,14 +205,17 @@ impl Deserialize for AppenderDeserializer {
     }
 }
 
-/// `kind: file` of log4rs, for a gate that has executed itself anew: with `append: false` it would begin its file anew, and what was
+/// `kind: file` of log4rs, for whoever does not start the daemon: with `append: false` it would begin its file anew, and what was
 /// written since the daemon's start would be gone.
 pub(super) struct FileAgainDeserializer;
 
 #[derive(Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct FileConfig {
     path: String,
     encoder: Option<EncoderConfig>,
+    #[serde(rename = "append")]
+    _append: Option<bool>,
 }
 
 impl Deserialize for FileAgainDeserializer {
@@ -222,7 +227,8 @@ impl Deserialize for FileAgainDeserializer {
         if let Some(encoder) = config.encoder {
             builder = builder.encoder(all.deserialize::<dyn Encode>(&encoder.kind, encoder.config)?);
         }
-        Ok(Box::new(builder.build(config.path)?))
+        let failed = |error| anyhow::Error::msg(format!("{} cannot be opened: {error}", config.path));
+        Ok(Box::new(builder.build(&config.path).map_err(failed)?))
     }
 }
 

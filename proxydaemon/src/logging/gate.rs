@@ -65,7 +65,7 @@ pub fn binary_directory() -> io::Result<PathBuf> {
 pub fn look(stem: &str, directory: &Path) -> Result<String, LogError> {
     let (path, default_path) = paths(stem, directory);
     if let Some(text) = text_of(&path)? {
-        let logrc::Read { level, .. } = logrc::read(&path, &text, directory, &default_path, Opening::AtTheStart)?;
+        let logrc::Read { level, .. } = logrc::read(&path, &text, directory, &default_path, Opening::ToLook)?;
         return Ok(format!("{} is sound; level {level}", path.display()));
     }
     match nix::unistd::access(directory, nix::unistd::AccessFlags::W_OK) {
@@ -296,5 +296,31 @@ impl Source for Origin<'_> {
             visitor.visit_pair(Key::from(field.name()), Value::from(value))?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_only_looks_empties_no_log_and_still_tells_mistakes() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join("plain.log");
+        std::fs::write(&log, "what a running daemon has written\n").unwrap();
+        let logrc = |details: &str| {
+            let text = format!(
+                "appenders:\n  plain:\n    kind: file\n    path: {}\n    {details}\nroot:\n  appenders: [plain]\n",
+                log.display()
+            );
+            std::fs::write(folder.path().join("seon.logrc"), text).unwrap();
+            look("seon", folder.path()).map_err(|error| error.to_string())
+        };
+        assert!(logrc("append: false").unwrap().contains("is sound"));
+        assert_eq!(std::fs::read_to_string(&log).unwrap(), "what a running daemon has written\n");
+        assert!(logrc("apend: false").unwrap_err().contains("apend"));
+        std::fs::remove_file(&log).unwrap();
+        std::fs::create_dir(&log).unwrap();
+        assert!(logrc("append: false").unwrap_err().contains("plain.log"));
     }
 }

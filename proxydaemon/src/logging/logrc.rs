@@ -121,7 +121,7 @@ pub(super) fn read(
     let directories = Arc::new(Mutex::new(Vec::new()));
     let opened = Arc::clone(&directories);
     kinds.insert("seon_appender", AppenderDeserializer { directory, default_path, opened, opening });
-    if opening == Opening::Again {
+    if opening != Opening::AtTheStart {
         kinds.insert("file", FileAgainDeserializer);
     }
 

@@ -146,9 +146,6 @@ impl Gate {
         let (state, descriptors) = self.heritage(why);
         Renewal::execute(crate::PROGRAM, &self.signals, state, &descriptors);
         self.children.generation_mut().go_on(Instant::now());
-        if std::mem::take(&mut self.renewal_due) {
-            self.crashes.forget();
-        }
     }
 
     fn heritage(&self, why: Renewal) -> (State, Vec<BorrowedFd<'_>>) {

@@ -231,7 +231,7 @@ impl Gate {
             self.watchdog.next(),
             self.offenders.next_due(),
             self.reaper.next(Instant::now()),
-            self.children.generation().next(Instant::now()),
+            self.children.generation().next(self.renewal_due, Instant::now()),
         ];
         others.into_iter().chain([ending, stuck]).flatten().min()
     }
@@ -259,6 +259,10 @@ impl Gate {
         }
         for offence in self.offenders.due(now) {
             self.tell_offence(offence);
+        }
+        if self.in_set_up.next().is_some_and(|at| at <= now) {
+            // Whoever was stopped for a while (Ctrl-Z, a virtual machine) has not yet heard who was verified meanwhile.
+            self.read_switchboard();
         }
         while let Some(session) = self.in_set_up.due(now) {
             self.end_overdue(session);

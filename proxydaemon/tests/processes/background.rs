@@ -40,6 +40,9 @@ pub fn daemon() {
         std::fs::File::open("/dev/tty").is_err(),
     ];
     std::fs::write(folder.join("facts"), format!("{facts:?}")).unwrap();
+    let open = std::fs::read_dir("/proc/self/fd").unwrap();
+    let open = open.filter_map(|fd| std::fs::read_link(fd.unwrap().path()).ok()).filter(|file| file.ends_with("lock"));
+    std::fs::write(folder.join("locks"), open.count().to_string()).unwrap();
     match behave.as_str() {
         "ready" => {
             starter.note("a note for the administrator");
@@ -58,6 +61,9 @@ fn start(behave: &str) -> (Output, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let mut command = crate::program("background::daemon");
     command.env(BEHAVE, behave).env(FOLDER, folder.path()).current_dir(folder.path()).stdin(Stdio::null());
+    // As of a script that sees to it that it runs once: a descriptor that is inherited.
+    let lock = std::fs::File::create(folder.path().join("lock")).unwrap();
+    nix::fcntl::fcntl(&lock, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::empty())).unwrap();
     // Ends only when nobody holds the pipes any more: the daemon must have let them go.
     (command.output().unwrap(), folder)
 }
@@ -72,6 +78,7 @@ fn a_ready_daemon_lets_the_starter_end_well() {
     assert_eq!(String::from_utf8_lossy(&output.stderr), "a note for the administrator\n");
     assert!(output.stdout.is_empty());
     assert_eq!(facts(&folder), "[true, true, true, true]");
+    assert_eq!(std::fs::read_to_string(folder.path().join("locks")).unwrap(), "0", "of the starter's own files");
 }
 
 fn a_failure_reaches_the_terminal_and_the_exit_code() {
@@ -91,5 +98,6 @@ fn a_failure_in_the_foreground_reaches_the_terminal() {
     assert_eq!(output.status.code(), Some(ExitCode::Licence.number()));
     assert_eq!(String::from_utf8_lossy(&output.stderr), "no licence: do this\n");
     assert!(facts(&folder).starts_with("[false, false, "), "{}", facts(&folder));
+    assert_eq!(std::fs::read_to_string(folder.path().join("locks")).unwrap(), "1", "which a child has otherwise");
     assert!(!folder.path().join("pid").exists());
 }

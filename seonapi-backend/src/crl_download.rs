@@ -13,9 +13,11 @@ use std::time::Duration;
 use chrono::{DateTime, SecondsFormat, Utc};
 use tokio::task::JoinSet;
 
-pub use check::{Good, check};
+pub use check::{Good, NamedBy, check};
 pub use fetch::innermost;
 pub use schedule::Download;
+
+use check::{is_proven, may_replace};
 
 use crate::current::Current;
 use crate::journal::{Level, escaped, say};
@@ -32,8 +34,16 @@ const MOST: usize = 1000;
 pub async fn run(store: Arc<Store>, current: Arc<Current>, private: bool) {
     let mut running = JoinSet::new();
     let mut under_way = BTreeSet::new();
+    let mut proven_by = None;
     loop {
         let configuration = current.get();
+        let anchors = &configuration.proxy.trust.anchors_pem;
+        if proven_by.as_ref() != Some(anchors) {
+            match prove_anew(&store, anchors).await {
+                Ok(()) => proven_by = Some(anchors.clone()),
+                Err(error) => say(Level::Error, format_args!("downloaded CRLs cannot be looked at: {error}")),
+            }
+        }
         let every = configuration.crl_interval.as_secs();
         let private = private || configuration.allow_private_crl_addresses;
         match points(&store, &current).await {
@@ -68,25 +78,51 @@ pub async fn run(store: Arc<Store>, current: Arc<Current>, private: bool) {
 /// A distribution point.
 struct Point {
     url: String,
-    /// Issuer of the certificate that names it; none where only the configuration does.
-    issuer: Option<String>,
+    named_by: NamedBy,
     /// What came of it so far.
     last: Option<Download>,
 }
 
+/// Finds out which of the CRLs at hand these anchors prove.
+async fn prove_anew(store: &Arc<Store>, anchors: &[String]) -> Result<(), StoreError> {
+    let (store, anchors) = (store.clone(), anchors.to_vec());
+    on_disk(move || {
+        for sha256 in store.downloaded_crls()? {
+            if let Some(der) = store.downloaded_crl(sha256)? {
+                store.put_crl_proof(sha256, is_proven(&der, &anchors, now()))?;
+            }
+        }
+        Ok(())
+    })
+    .await
+}
+
+async fn on_disk<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, StoreError> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(StoreError::Interrupted(error.to_string())))
+}
+
 async fn points(store: &Arc<Store>, current: &Arc<Current>) -> Result<Vec<Point>, StoreError> {
     let (store, current) = (store.clone(), current.clone());
-    let work = move || {
-        let configured = current.get().proxy.trust.known_crl_urls.clone();
-        let mut issuers: BTreeMap<_, _> = configured.into_iter().map(|url| (url, None)).collect();
-        issuers.extend(store.crl_points()?.into_iter().map(|(url, issuer)| (url, Some(issuer))));
+    on_disk(move || {
+        let configuration = current.get();
+        let configured = &configuration.proxy.trust.known_crl_urls;
+        let told = store.crl_points()?;
+        let mut issuers: BTreeMap<_, _> = configured.iter().map(|url| (url.clone(), None)).collect();
+        issuers.extend(told.into_iter().map(|(url, issuer)| (url, Some(issuer))));
         store.forget_crl_downloads(|url| issuers.contains_key(url))?;
         let mut known: BTreeMap<_, _> =
             store.crl_downloads()?.into_iter().map(|last| (last.url.clone(), last)).collect();
         let points = issuers.into_iter().take(MOST);
-        Ok(points.map(|(url, issuer)| Point { last: known.remove(&url), url, issuer }).collect())
-    };
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(StoreError::Interrupted(error.to_string())))
+        let point = |(url, issuer)| Point {
+            last: known.remove(&url),
+            named_by: NamedBy::of(configured.contains(&url), issuer),
+            url,
+        };
+        Ok(points.map(point).collect())
+    })
+    .await
 }
 
 /// Fetches, checks and stores one CRL; gives the URL back.
@@ -105,17 +141,18 @@ async fn attempt(store: Arc<Store>, current: Arc<Current>, point: Point, private
 /// Stores what came, if it is good and not older than what is there; otherwise why not.
 fn keep(store: &Store, current: &Current, point: &Point, fetched: Result<Vec<u8>, String>) -> Result<(), StoreError> {
     let good = fetched.and_then(|der| {
-        let anchors = &current.get().proxy.trust.anchors_pem;
-        let good = check(&der, anchors, point.issuer.as_deref(), now())?;
-        match point.last.as_ref().and_then(|last| last.crl.as_ref()) {
-            // Who answers in the distribution point's place could otherwise bring back the time before a revocation.
-            Some(old) if old.issuer == good.issuer && good.this_update < old.this_update => Err(format!(
-                "it is of {}, older than the one at hand, of {}",
-                time(good.this_update),
-                time(old.this_update)
-            )),
-            _ => Ok((good, der)),
+        let configuration = current.get();
+        let anchors = &configuration.proxy.trust.anchors_pem;
+        let good = check(&der, anchors, &point.named_by, now())?;
+        if let Some(old) = point.last.as_ref().and_then(|last| last.crl.as_ref())
+            && old.sha256 != good.sha256
+        {
+            // By the anchors of now: others may have been there when it came.
+            let at_hand = store.downloaded_crl(old.sha256).map_err(|error| error.to_string())?;
+            let old_proven = at_hand.is_some_and(|der| is_proven(&der, anchors, now()));
+            may_replace(&good, old, old_proven, &point.named_by)?;
         }
+        Ok((good, der))
     });
     let url = escaped(&point.url);
     let before = point.last.as_ref();

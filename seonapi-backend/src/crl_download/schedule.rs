@@ -46,7 +46,7 @@ mod tests {
 
     fn good(this_update: u64, next_update: u64) -> Option<Good> {
         let sha256 = seonapi_client::Fingerprint::of(b"CRL");
-        Some(Good { sha256, issuer: "CN=CA".to_owned(), this_update, next_update })
+        Some(Good { sha256, issuer: "CN=CA".to_owned(), this_update, next_update, proven: true })
     }
 
     fn last(tried: u64, failures: u64, crl: Option<Good>) -> Download {

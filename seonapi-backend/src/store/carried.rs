@@ -7,7 +7,7 @@ use rusqlite::params;
 use seonapi_client::CrlUrl;
 use serde::{Deserialize, Serialize};
 
-use super::{Store, StoreError, TokenLine, now};
+use super::{Store, StoreError, TokenLine, now, signed};
 use crate::bundle::Octets;
 use crate::crl_download::Good;
 
@@ -109,12 +109,12 @@ impl Store {
                 params![url.url(), url.certificate().to_string(), url.issuer(), now()],
             )?;
         }
-        for (url, Good { sha256, issuer, this_update, next_update }, der) in crls {
+        for (url, Good { sha256, issuer, this_update, next_update, proven }, der) in crls {
             // Never tried: it is fetched anew as soon as somebody looks.
             transaction.execute(
-                "INSERT INTO crl_download (url, tried, failures, sha256, issuer, this_update, next_update, der)
-                 VALUES (?1, 0, 0, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO NOTHING",
-                params![url, sha256.to_string(), issuer, super::signed(*this_update), super::signed(*next_update), der],
+                "INSERT INTO crl_download (url, tried, failures, sha256, issuer, this_update, next_update, proven, der)
+                 VALUES (?1, 0, 0, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT DO NOTHING",
+                params![url, sha256.to_string(), issuer, signed(*this_update), signed(*next_update), proven, der],
             )?;
         }
         transaction.commit()?;

@@ -268,6 +268,40 @@ fn a_point_that_the_configuration_names_is_fetched_without_being_told() {
 }
 
 #[test]
+fn what_an_anchor_proves_is_taken_whoever_named_its_place_and_keeps_it() {
+    let ca = Ca::new("Partners");
+    let (folder, site) = (folder(&ca), Site::start(None));
+    let (serving, api) = private(&folder);
+    let (proven, foreign) = (ca.crl(HOUR, Ok(HOUR)), Ca::new("Strangers").crl(HOUR, Ok(HOUR)));
+    let (known, unknown) = (site.url("/partners.crl"), site.url("/strangers.crl"));
+    site.set_crl("/partners.crl", proven.der());
+    site.set_crl("/strangers.crl", foreign.der());
+    on_a_runtime(async {
+        tell(&api, &known, "CN=Somebody else").await;
+        wait_until_served(&api, proven.der()).await;
+        tell(&api, &unknown, "CN=Somebody else").await;
+        let line = serving.wait_for("and the certificate that names its place of");
+        assert!(line.contains("name the URL under known_crl_urls"), "{line}");
+        assert_eq!(served(&api).await, [Fingerprint::of(proven.der())]);
+        // Once the administrator has named both, the foreign one is taken, and not in the place of the proven one.
+        let named = format!("crls = \"crls\"\nknown_crl_urls = [\"{unknown}\", \"{known}\"]");
+        folder.change_config("crls = \"crls\"", &named);
+        let both = [proven.der(), foreign.der()].map(|der| Fingerprint::of(der));
+        let end = Instant::now() + DEADLINE;
+        while served(&api).await != both {
+            assert!(Instant::now() < end, "served are {:?}", served(&api).await);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        site.set_crl("/partners.crl", foreign.der());
+        serving.wait_for("and an anchor proves the one at hand");
+        assert_eq!(served(&api).await, both);
+        // Where the first one is proven by nobody, it makes way for the right one.
+        site.set_crl("/strangers.crl", ca.crl(2 * HOUR, Ok(HOUR)).der());
+        serving.wait_for(&format!("the CRL of \"CN=Partners\" from {unknown}"));
+    });
+}
+
+#[test]
 fn nothing_private_is_connected_to_without_permission() {
     let ca = Ca::new("Partners");
     let (folder, site) = (folder(&ca), Site::start(None));

@@ -27,8 +27,6 @@ use crate::store::{Store, StoreError};
 const LOOK: Duration = Duration::from_secs(5);
 /// Downloads at once.
 const AT_ONCE: usize = 4;
-/// Distribution points that are fetched from; a proxy for partners knows a few dozen CAs.
-const MOST: usize = 1000;
 
 /// Downloads for ever. `private` permits addresses of the own network, whatever the configuration says.
 pub async fn run(store: Arc<Store>, current: Arc<Current>, private: bool) {
@@ -108,13 +106,19 @@ async fn points(store: &Arc<Store>, current: &Arc<Current>) -> Result<Vec<Point>
     on_disk(move || {
         let configuration = current.get();
         let configured = &configuration.proxy.trust.known_crl_urls;
+        for url in store.forget_crls(configured, Utc::now())? {
+            let url = escaped(&url);
+            say(
+                Level::Info,
+                format_args!("{url} is forgotten: it brought no good CRL for 30 days; it may be told again"),
+            );
+        }
         let told = store.crl_points()?;
         let mut issuers: BTreeMap<_, _> = configured.iter().map(|url| (url.clone(), None)).collect();
         issuers.extend(told.into_iter().map(|(url, issuer)| (url, Some(issuer))));
-        store.forget_crl_downloads(|url| issuers.contains_key(url))?;
         let mut known: BTreeMap<_, _> =
             store.crl_downloads()?.into_iter().map(|last| (last.url.clone(), last)).collect();
-        let points = issuers.into_iter().take(MOST);
+        let points = issuers.into_iter();
         let point = |(url, issuer)| Point {
             last: known.remove(&url),
             named_by: NamedBy::of(configured.contains(&url), issuer),

@@ -7,6 +7,7 @@ use rusqlite::params;
 use seonapi_client::CrlUrl;
 use serde::{Deserialize, Serialize};
 
+use super::crls::has_room;
 use super::{Store, StoreError, TokenLine, now, signed};
 use crate::bundle::Octets;
 use crate::crl_download::Good;
@@ -38,7 +39,8 @@ impl Store {
     pub fn carried(&self) -> Result<Carried, StoreError> {
         let tokens = self.tokens()?;
         let connection = self.lock();
-        let mut rows = connection.prepare("SELECT url, certificate_sha256, issuer FROM crl_url ORDER BY url")?;
+        let mut rows =
+            connection.prepare("SELECT url, certificate_sha256, issuer FROM crl_url ORDER BY received, rowid")?;
         let points = rows
             .query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, row.get::<_, String>(2)?)))?;
         let mut crl_urls = Vec::new();
@@ -103,6 +105,9 @@ impl Store {
             )?;
         }
         for url in crl_urls {
+            if !has_room(&transaction)? {
+                break;
+            }
             transaction.execute(
                 "INSERT INTO crl_url (url, certificate_sha256, issuer, received, token) VALUES (?1, ?2, ?3, ?4, '')
                  ON CONFLICT DO NOTHING",

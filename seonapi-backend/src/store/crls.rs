@@ -2,24 +2,37 @@
 
 use std::collections::HashSet;
 
-use rusqlite::{OptionalExtension, params};
+use chrono::{DateTime, TimeDelta, Utc};
+use rusqlite::{Connection, OptionalExtension, ToSql, params};
 use seonapi_client::{CrlUrl, CrlUrlsTaken, Fingerprint};
 
-use super::{Store, StoreError, now, signed, unsigned};
+use super::{Store, StoreError, now, signed, unsigned, written};
 use crate::crl_download::{Download, Good};
 
-/// CRL URLs that are kept; partners have a few hundred CAs between them. Each stands in the configuration of the proxies.
-const CRL_URLS: i64 = 10_000;
+/// CRL URLs that are kept, fetched from and served; partners have a few hundred CAs between them. Each stands in the
+/// configuration of the proxies, which take 16 MiB of it: so many of 2 KiB are an eighth. A database of an earlier release
+/// may hold more; the first ones count.
+const CRL_URLS: i64 = 1000;
+/// A distribution point that brought nothing good for so long a time is forgotten. A certificate that still names it has
+/// it told again; without this, whoever tells enough of them would fill the table for good.
+const IN_VAIN: TimeDelta = TimeDelta::days(30);
+/// Least number of tries for that, about one a day: the backend may have been away meanwhile.
+const TRIES_IN_VAIN: i64 = 30;
+
+/// Whether one more CRL URL may be stored.
+pub(super) fn has_room(connection: &Connection) -> Result<bool, StoreError> {
+    let stored: i64 = connection.query_row("SELECT count(*) FROM crl_url", [], |row| row.get(0))?;
+    Ok(stored < CRL_URLS)
+}
+
 impl Store {
     /// Stores the CRL URLs that are new, while there is room; `known` are those of the configuration.
     pub fn add_crl_urls(&self, token: &str, urls: &[CrlUrl], known: &[String]) -> Result<CrlUrlsTaken, StoreError> {
         let mut taken = CrlUrlsTaken::default();
         let mut connection = self.lock();
         let transaction = connection.transaction()?;
-        let mut room =
-            CRL_URLS - transaction.query_row("SELECT count(*) FROM crl_url", [], |row| row.get::<_, i64>(0))?;
         for url in urls {
-            let added = if room <= 0 || known.iter().any(|known| known == url.url()) {
+            let added = if known.iter().any(|known| known == url.url()) || !has_room(&transaction)? {
                 0
             } else {
                 transaction.execute(
@@ -30,26 +43,24 @@ impl Store {
             };
             match added {
                 0 => taken.known += 1,
-                _ => (room, taken.added) = (room - 1, taken.added + 1),
+                _ => taken.added += 1,
             }
         }
         transaction.commit()?;
         Ok(taken)
     }
 
-    /// The CRL URLs that proxyclients told us, in the order of their names.
+    /// The CRL URLs that proxyclients told us, in the order in which they were received.
     pub fn crl_urls(&self) -> Result<Vec<String>, StoreError> {
-        let connection = self.lock();
-        let mut rows = connection.prepare_cached("SELECT url FROM crl_url ORDER BY url")?;
-        let urls = rows.query_map([], |row| row.get(0))?;
-        Ok(urls.collect::<Result<_, _>>()?)
+        Ok(self.crl_points()?.into_iter().map(|(url, _)| url).collect())
     }
 
     /// The same, each with the issuer of the certificate that names it.
     pub fn crl_points(&self) -> Result<Vec<(String, String)>, StoreError> {
         let connection = self.lock();
-        let mut rows = connection.prepare_cached("SELECT url, issuer FROM crl_url ORDER BY received, url")?;
-        let points = rows.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let mut rows =
+            connection.prepare_cached("SELECT url, issuer FROM crl_url ORDER BY received, rowid LIMIT ?1")?;
+        let points = rows.query_map([CRL_URLS], |row| Ok((row.get(0)?, row.get(1)?)))?;
         Ok(points.collect::<Result<_, _>>()?)
     }
 
@@ -99,15 +110,30 @@ impl Store {
         Ok(())
     }
 
-    /// Forgets what came of distribution points that nobody names any more.
-    pub fn forget_crl_downloads(&self, named: impl Fn(&str) -> bool) -> Result<(), StoreError> {
-        let connection = self.lock();
-        let mut rows = connection.prepare_cached("SELECT url FROM crl_download")?;
-        let urls: Vec<String> = rows.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
-        for url in urls.iter().filter(|url| !named(url)) {
-            connection.execute("DELETE FROM crl_download WHERE url = ?1", [url])?;
+    /// Forgets told distribution points that were tried in vain for too long, and gives their URLs; and what came of those
+    /// that nobody names any more. Those of the configuration stay.
+    pub fn forget_crls(&self, configured: &[String], now: DateTime<Utc>) -> Result<Vec<String>, StoreError> {
+        let mut connection = self.lock();
+        let transaction = connection.transaction()?;
+        let urls = |query: &str, parameters: &[&dyn ToSql]| -> Result<Vec<String>, StoreError> {
+            let mut rows = transaction.prepare_cached(query)?;
+            let urls = rows.query_map(parameters, |row| row.get(0))?.collect::<Result<Vec<String>, _>>()?;
+            Ok(urls.into_iter().filter(|url| !configured.contains(url)).collect())
+        };
+        let received = written(now - IN_VAIN);
+        let in_vain = urls(
+            "SELECT url FROM crl_url JOIN crl_download USING (url)
+             WHERE received <= ?1 AND failures >= ?2 AND sha256 IS NULL",
+            &[&received, &TRIES_IN_VAIN],
+        )?;
+        for url in &in_vain {
+            transaction.execute("DELETE FROM crl_url WHERE url = ?1", [url])?;
         }
-        Ok(())
+        for url in urls("SELECT url FROM crl_download WHERE url NOT IN (SELECT url FROM crl_url)", &[])? {
+            transaction.execute("DELETE FROM crl_download WHERE url = ?1", [url])?;
+        }
+        transaction.commit()?;
+        Ok(in_vain)
     }
 
     /// Stores whether an anchor proves a downloaded CRL.
@@ -187,10 +213,53 @@ mod tests {
     }
 
     #[test]
-    fn crl_urls_have_their_bound() {
+    fn crl_urls_have_their_bound_and_are_given_in_the_order_of_their_reception() {
         let (_folder, store) = store();
-        let all: Vec<CrlUrl> = (0..CRL_URLS + 5).map(url).collect();
+        let all: Vec<CrlUrl> = (0..CRL_URLS + 5).rev().map(url).collect();
         let taken = store.add_crl_urls("t", &all, &[]).unwrap();
-        assert_eq!((taken.added, taken.known), (10_000, 5));
+        assert_eq!((taken.added, taken.known), (1000, 5));
+        let first: Vec<_> = all.iter().take(1000).map(|url| url.url().to_owned()).collect();
+        assert_eq!(store.crl_urls().unwrap(), first);
+        // One that comes with a bundle, too.
+        store.take(&[], &[url("carried")], &[]).unwrap();
+        assert!(!store.carried().unwrap().crl_urls.contains(&url("carried")));
+    }
+
+    #[test]
+    fn of_more_crl_urls_than_that_in_an_older_database_the_first_ones_count() {
+        let (_folder, store) = store();
+        for number in (0..1200).rev() {
+            let received = format!("2026-03-01T00:{:02}:{:02}.000Z", number / 60, number % 60);
+            let insert = "INSERT INTO crl_url VALUES (?1, '', 'CN=CA', ?2, 't')";
+            store.lock().execute(insert, params![url(number).url(), received]).unwrap();
+        }
+        assert_eq!(store.add_crl_urls("t", &[url("new")], &[]).unwrap(), CrlUrlsTaken { added: 0, known: 1 });
+        let served = store.crl_urls().unwrap();
+        assert_eq!((served.len(), served[0].as_str(), served[999].as_str()), (1000, url(0).url(), url(999).url()));
+        // What was fetched from a later one stays.
+        store.put_crl(url(1100).url(), 7, &crl(b"CRL", false), b"CRL").unwrap();
+        assert!(store.forget_crls(&[], Utc::now()).unwrap().is_empty());
+        assert_eq!(store.downloaded_crls().unwrap(), [Fingerprint::of(b"CRL")]);
+    }
+
+    #[test]
+    fn what_brings_nothing_good_for_a_month_is_forgotten_and_may_be_told_again() {
+        let (_folder, store) = store();
+        let told = ["dead", "seldom-tried", "once-good", "configured"].map(url);
+        store.add_crl_urls("t", &told, &[]).unwrap();
+        store.put_crl(told[2].url(), 7, &crl(b"CRL", false), b"CRL").unwrap();
+        for (url, tries) in told.iter().zip([30, 29, 30, 30]) {
+            (0..tries).for_each(|_| store.put_crl_trouble(url.url(), 7, "not there").unwrap());
+        }
+        let forgotten = |days| {
+            let configured = [told[3].url().to_owned()];
+            store.forget_crls(&configured, Utc::now() + TimeDelta::days(days) + TimeDelta::minutes(1)).unwrap()
+        };
+        assert!(forgotten(29).is_empty());
+        assert_eq!(forgotten(30), [told[0].url()]);
+        assert_eq!(store.crl_urls().unwrap(), [1, 2, 3].map(|at| told[at].url()));
+        assert_eq!(store.crl_downloads().unwrap().len(), 3);
+        assert_eq!(store.add_crl_urls("t", &told, &[]).unwrap(), CrlUrlsTaken { added: 1, known: 3 });
+        assert!(forgotten(60).is_empty(), "it was not tried yet");
     }
 }

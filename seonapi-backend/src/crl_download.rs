@@ -5,8 +5,9 @@ mod address;
 mod check;
 mod fetch;
 mod schedule;
+mod turns;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,13 +26,11 @@ use crate::store::{Store, StoreError};
 
 /// How often the schedule is looked at, where CRLs are not fetched more often still.
 const LOOK: Duration = Duration::from_secs(5);
-/// Downloads at once.
-const AT_ONCE: usize = 4;
 
 /// Downloads for ever. `private` permits addresses of the own network, whatever the configuration says.
 pub async fn run(store: Arc<Store>, current: Arc<Current>, private: bool) {
     let mut running = JoinSet::new();
-    let mut under_way = BTreeSet::new();
+    let mut under_way = HashMap::new();
     let mut proven_by = None;
     loop {
         let configuration = current.get();
@@ -46,25 +45,23 @@ pub async fn run(store: Arc<Store>, current: Arc<Current>, private: bool) {
         let private = private || configuration.allow_private_crl_addresses;
         match points(&store, &current).await {
             Ok(points) => {
-                let now = now();
-                for point in points.into_iter().filter(|point| schedule::due(point.last.as_ref(), every) <= now) {
-                    if running.len() < AT_ONCE && under_way.insert(point.url.clone()) {
-                        running.spawn(attempt(store.clone(), current.clone(), point, private));
-                    }
+                let busy: Vec<_> = under_way.values().cloned().collect();
+                for (point, turn) in turns::next(points, &busy, every, now()) {
+                    let started = running.spawn(attempt(store.clone(), current.clone(), point, private));
+                    under_way.insert(started.id(), turn);
                 }
             }
             Err(error) => say(Level::Error, format_args!("CRLs cannot be downloaded: {error}")),
         }
         // What has ended makes room; otherwise it is time to look again.
         tokio::select! {
-            Some(ended) = running.join_next() => match ended {
-                Ok(url) => {
-                    under_way.remove(&url);
+            Some(ended) = running.join_next_with_id() => match ended {
+                Ok((id, ())) => {
+                    under_way.remove(&id);
                 }
                 Err(error) => {
-                    // Which one it was is not known any more; each may be tried again.
+                    under_way.remove(&error.id());
                     say(Level::Error, format_args!("the download of a CRL ended badly: {error}"));
-                    under_way.clear();
                     tokio::time::sleep(LOOK).await;
                 }
             },
@@ -74,6 +71,7 @@ pub async fn run(store: Arc<Store>, current: Arc<Current>, private: bool) {
 }
 
 /// A distribution point.
+#[derive(Debug)]
 struct Point {
     url: String,
     named_by: NamedBy,
@@ -101,6 +99,7 @@ async fn on_disk<T: Send + 'static>(
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(StoreError::Interrupted(error.to_string())))
 }
 
+/// All that are known: those of the configuration, then told ones in the order in which they were received.
 async fn points(store: &Arc<Store>, current: &Arc<Current>) -> Result<Vec<Point>, StoreError> {
     let (store, current) = (store.clone(), current.clone());
     on_disk(move || {
@@ -113,33 +112,31 @@ async fn points(store: &Arc<Store>, current: &Arc<Current>) -> Result<Vec<Point>
                 format_args!("{url} is forgotten: it brought no good CRL for 30 days; it may be told again"),
             );
         }
-        let told = store.crl_points()?;
-        let mut issuers: BTreeMap<_, _> = configured.iter().map(|url| (url.clone(), None)).collect();
-        issuers.extend(told.into_iter().map(|(url, issuer)| (url, Some(issuer))));
-        let mut known: BTreeMap<_, _> =
+        let mut known: HashMap<_, _> =
             store.crl_downloads()?.into_iter().map(|last| (last.url.clone(), last)).collect();
-        let points = issuers.into_iter();
-        let point = |(url, issuer)| Point {
-            last: known.remove(&url),
-            named_by: NamedBy::of(configured.contains(&url), issuer),
-            url,
+        let told = store.crl_points()?;
+        let issuers: HashMap<_, _> = told.iter().cloned().collect();
+        let mut point = |url: &String| Point {
+            url: url.clone(),
+            named_by: NamedBy::of(configured.contains(url), issuers.get(url).cloned()),
+            last: known.remove(url),
         };
-        Ok(points.map(point).collect())
+        let mut seen = HashSet::new();
+        let all = configured.iter().chain(told.iter().map(|(url, _)| url)).filter(|url| seen.insert(*url));
+        Ok(all.map(&mut point).collect())
     })
     .await
 }
 
-/// Fetches, checks and stores one CRL; gives the URL back.
-async fn attempt(store: Arc<Store>, current: Arc<Current>, point: Point, private: bool) -> String {
-    let url = point.url.clone();
-    let fetched = fetch::fetch(&url, private).await;
+/// Fetches, checks and stores one CRL.
+async fn attempt(store: Arc<Store>, current: Arc<Current>, point: Point, private: bool) {
+    let fetched = fetch::fetch(&point.url, private).await;
     let work = move || keep(&store, &current, &point, fetched.map_err(|error| error.to_string()));
     match tokio::task::spawn_blocking(work).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => say(Level::Error, format_args!("a downloaded CRL cannot be stored: {error}")),
         Err(error) => say(Level::Error, format_args!("a downloaded CRL cannot be checked: {error}")),
     }
-    url
 }
 
 /// Stores what came, if it is good and not older than what is there; otherwise why not.

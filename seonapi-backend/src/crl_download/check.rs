@@ -51,6 +51,11 @@ impl NamedBy {
             (false, Some(issuer)) => Self::Certificate { issuer },
         }
     }
+
+    /// Whether the administrator names it.
+    pub fn is_configured(&self) -> bool {
+        !matches!(self, Self::Certificate { .. })
+    }
 }
 
 /// Checks a CRL by the proxies' own code. One that the key of an anchor signed is good, whoever names its place: many

@@ -228,11 +228,13 @@ mod tests {
     #[test]
     fn of_more_crl_urls_than_that_in_an_older_database_the_first_ones_count() {
         let (_folder, store) = store();
+        store.lock().execute_batch("BEGIN").unwrap();
         for number in (0..1200).rev() {
             let received = format!("2026-03-01T00:{:02}:{:02}.000Z", number / 60, number % 60);
             let insert = "INSERT INTO crl_url VALUES (?1, '', 'CN=CA', ?2, 't')";
             store.lock().execute(insert, params![url(number).url(), received]).unwrap();
         }
+        store.lock().execute_batch("COMMIT").unwrap();
         assert_eq!(store.add_crl_urls("t", &[url("new")], &[]).unwrap(), CrlUrlsTaken { added: 0, known: 1 });
         let served = store.crl_urls().unwrap();
         assert_eq!((served.len(), served[0].as_str(), served[999].as_str()), (1000, url(0).url(), url(999).url()));

@@ -169,6 +169,20 @@ async fn wait_until_served(api: &SeonApi, der: &[u8]) {
     }
 }
 
+/// Asks for the configuration until it names these CRLs in this order.
+async fn wait_until_all_served(api: &SeonApi, crls: &[&rcgen::CertificateRevocationList]) {
+    let end = Instant::now() + DEADLINE;
+    let wanted: Vec<_> = crls.iter().map(|crl| Fingerprint::of(crl.der())).collect();
+    loop {
+        let crls = served(api).await;
+        if crls == wanted {
+            return;
+        }
+        assert!(Instant::now() < end, "served are {crls:?}, {wanted:?} expected");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
 fn on_a_runtime(test: impl Future<Output = ()>) {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(test);
 }
@@ -286,18 +300,36 @@ fn what_an_anchor_proves_is_taken_whoever_named_its_place_and_keeps_it() {
         // Once the administrator has named both, the foreign one is taken, and not in the place of the proven one.
         let named = format!("crls = \"crls\"\nknown_crl_urls = [\"{unknown}\", \"{known}\"]");
         folder.change_config("crls = \"crls\"", &named);
-        let both = [proven.der(), foreign.der()].map(|der| Fingerprint::of(der));
-        let end = Instant::now() + DEADLINE;
-        while served(&api).await != both {
-            assert!(Instant::now() < end, "served are {:?}", served(&api).await);
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        let both = [&proven, &foreign];
+        wait_until_all_served(&api, &both).await;
         site.set_crl("/partners.crl", foreign.der());
         serving.wait_for("and an anchor proves the one at hand");
-        assert_eq!(served(&api).await, both);
+        wait_until_all_served(&api, &both).await;
         // Where the first one is proven by nobody, it makes way for the right one.
         site.set_crl("/strangers.crl", ca.crl(2 * HOUR, Ok(HOUR)).der());
         serving.wait_for(&format!("the CRL of \"CN=Partners\" from {unknown}"));
+    });
+}
+
+#[test]
+fn a_crl_that_a_new_anchor_proves_is_served_before_others_though_its_server_is_lost() {
+    let (ca, one, two) = (Ca::new("Partners"), Ca::new("One"), Ca::new("Two"));
+    let (folder, site) = (folder(&ca), Site::start(None));
+    let (serving, api) = private(&folder);
+    let (of_one, of_two) = (one.crl(HOUR, Ok(HOUR)), two.crl(HOUR, Ok(HOUR)));
+    site.set_crl("/one.crl", of_one.der());
+    site.set_crl("/two.crl", of_two.der());
+    on_a_runtime(async {
+        tell(&api, &site.url("/one.crl"), "CN=One").await;
+        tell(&api, &site.url("/two.crl"), "CN=Two").await;
+        wait_until_all_served(&api, &[&of_one, &of_two]).await;
+        for path in ["/one.crl", "/two.crl"] {
+            site.set(path, http("404 Not Found", "", b""));
+        }
+        serving.wait_for("/two.crl answers 404");
+        std::fs::write(folder.path("two.pem"), two.0.pem()).unwrap();
+        folder.change_config("anchors = [\"ca.pem\"]", "anchors = [\"ca.pem\", \"two.pem\"]");
+        wait_until_all_served(&api, &[&of_two, &of_one]).await;
     });
 }
 

@@ -11,7 +11,7 @@ use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use chrono::{SecondsFormat, Utc};
+use chrono::{DateTime, SecondsFormat, Utc};
 use license::SecurityToken;
 use rusqlite::{Connection, OptionalExtension, params};
 use seonapi_client::{SessionRecord, Status};
@@ -23,7 +23,7 @@ pub use system_log::{Entry, State, Wanted};
 use crate::replacing::owned_as_its_folder;
 
 /// Version of the tables; a file with a higher one is of a later release.
-const VERSION: i64 = 3;
+const VERSION: i64 = 4;
 const TABLES: &str = "
     CREATE TABLE token (
         sha256 TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, created TEXT NOT NULL, enabled INTEGER NOT NULL
@@ -65,6 +65,9 @@ const REVIEW_TABLES: &str = "
     CREATE INDEX session_ended ON session (ended);
     CREATE INDEX review_event ON review (event);
 ";
+
+/// Since version 4: whether an anchor proves a downloaded CRL. Of older ones it is found out at the next start.
+const PROOF: &str = "ALTER TABLE crl_download ADD COLUMN proven INTEGER NOT NULL DEFAULT 0;";
 
 /// The opened SQLite file. Its calls wait for the disk: never call them on the runtime's thread.
 pub struct Store(Mutex<Connection>);
@@ -145,7 +148,8 @@ impl Store {
             return Err(StoreError::Newer(version));
         }
         // Each release adds to what the one before it left.
-        for tables in [TABLES, CRL_TABLE, REVIEW_TABLES].iter().skip(usize::try_from(version).unwrap_or_default()) {
+        let releases = [TABLES, CRL_TABLE, REVIEW_TABLES, PROOF];
+        for tables in releases.iter().skip(usize::try_from(version).unwrap_or_default()) {
             transaction.execute_batch(tables)?;
         }
         if version < VERSION {
@@ -268,7 +272,12 @@ fn unsigned(number: i64) -> u64 {
 }
 
 fn now() -> String {
-    Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true)
+    written(Utc::now())
+}
+
+/// Such texts sort as the times do.
+fn written(time: DateTime<Utc>) -> String {
+    time.to_rfc3339_opts(SecondsFormat::Millis, true)
 }
 
 #[cfg(test)]
@@ -317,7 +326,18 @@ mod tests {
         let downloads = Store::open(&path).unwrap().crl_downloads().unwrap();
         assert_eq!((downloads.len(), downloads[0].failures, downloads[0].tried), (1, 2, 7));
         assert_eq!(downloads[0].trouble.as_deref(), Some("not there"));
-        Store::open(&path).unwrap().forget_crl_downloads(|_| false).unwrap();
-        assert!(Store::open(&path).unwrap().crl_downloads().unwrap().is_empty());
+        // Whether an anchor proves a CRL of an earlier version is not known yet.
+        let hash = seonapi_client::Fingerprint::of(b"CRL");
+        let columns = "url, tried, failures, sha256, issuer, this_update, next_update, der";
+        let values = format!("'http://crl.example/2', 7, 0, '{hash}', 'CN=CA', 1, 2, x'30'");
+        let store = Store::open(&path).unwrap();
+        store.lock().execute(&format!("INSERT INTO crl_download ({columns}) VALUES ({values})"), []).unwrap();
+        let proven = |store: &Store| store.crl_downloads().unwrap()[1].crl.as_ref().is_some_and(|crl| crl.proven);
+        assert!(!proven(&store));
+        store.put_crl_proof(hash, true).unwrap();
+        assert!(proven(&Store::open(&path).unwrap()));
+        // Nobody names the second one.
+        Store::open(&path).unwrap().forget_crls(&[], Utc::now()).unwrap();
+        assert_eq!(Store::open(&path).unwrap().crl_downloads().unwrap().len(), 1);
     }
 }

@@ -12,7 +12,7 @@ use super::settle::{List, alone, commit};
 use super::{Bundle, Octets, Packed, read};
 use crate::Failure;
 use crate::configuration::{Configuration, Inputs, Named, Reader, What, is_inner, named};
-use crate::crl_download::{self, Good, check};
+use crate::crl_download::{self, Good, NamedBy, check};
 use crate::listing::print;
 use crate::replacing::{folder_of, owned_as_its_folder, sync_folder, write_new};
 use crate::store::{DownloadedCrl, Store};
@@ -195,11 +195,14 @@ impl Import<'_> {
     /// Those of the downloaded CRLs that are still good; all others are fetched again anyway.
     fn good_crls(&self, configuration: &Configuration) -> Vec<(String, Good, Vec<u8>)> {
         let database = &self.bundle.database;
-        let issuer =
-            |url: &str| database.crl_urls.iter().find(|one| one.url() == url).map(|one| one.issuer().to_owned());
+        let trust = &configuration.proxy.trust;
+        let named_by = |url: &String| {
+            let told = database.crl_urls.iter().find(|one| one.url() == url);
+            NamedBy::of(trust.known_crl_urls.contains(url), told.map(|one| one.issuer().to_owned()))
+        };
         let mut good = Vec::new();
         for DownloadedCrl { url, base64: Octets(der) } in &database.downloaded_crls {
-            match check(der, &configuration.proxy.trust.anchors_pem, issuer(url).as_deref(), crl_download::now()) {
+            match check(der, &trust.anchors_pem, &named_by(url), crl_download::now()) {
                 Ok(known) => good.push((url.clone(), known, der.clone())),
                 Err(reason) => eprintln!("seon_backend: warning: the CRL from {url} is left out: {reason}"),
             }

@@ -37,7 +37,8 @@ pub fn check(
             for left_out in compiled.left_out.iter().filter(|left_out| !left_out.fault.is_ordinary()) {
                 let file = material.crls.get(left_out.index).map(|(_, file, _)| file.display().to_string());
                 let file = file.unwrap_or_default();
-                warnings.push(format!("the proxies will leave the CRL {file} out: {}", left_out.fault));
+                let what = if compiled.unproven.contains(&left_out.index) { "doubt" } else { "leave out" };
+                warnings.push(format!("the proxies will {what} the CRL {file}: {}", left_out.fault));
             }
             let identity = material.identity.iter().filter_map(|own| Expiry::read(Expiring::Identity, &own.der).ok());
             warnings.extend(identity.chain(compiled.expiries).filter_map(|expiry| sentence(&expiry, now)));

@@ -7,7 +7,8 @@ use rusqlite::params;
 use seonapi_client::CrlUrl;
 use serde::{Deserialize, Serialize};
 
-use super::{Store, StoreError, TokenLine, now};
+use super::crls::has_room;
+use super::{Store, StoreError, TokenLine, now, signed};
 use crate::bundle::Octets;
 use crate::crl_download::Good;
 
@@ -38,7 +39,8 @@ impl Store {
     pub fn carried(&self) -> Result<Carried, StoreError> {
         let tokens = self.tokens()?;
         let connection = self.lock();
-        let mut rows = connection.prepare("SELECT url, certificate_sha256, issuer FROM crl_url ORDER BY url")?;
+        let mut rows =
+            connection.prepare("SELECT url, certificate_sha256, issuer FROM crl_url ORDER BY received, rowid")?;
         let points = rows
             .query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, row.get::<_, String>(2)?)))?;
         let mut crl_urls = Vec::new();
@@ -103,18 +105,21 @@ impl Store {
             )?;
         }
         for url in crl_urls {
+            if !has_room(&transaction)? {
+                break;
+            }
             transaction.execute(
                 "INSERT INTO crl_url (url, certificate_sha256, issuer, received, token) VALUES (?1, ?2, ?3, ?4, '')
                  ON CONFLICT DO NOTHING",
                 params![url.url(), url.certificate().to_string(), url.issuer(), now()],
             )?;
         }
-        for (url, Good { sha256, issuer, this_update, next_update }, der) in crls {
+        for (url, Good { sha256, issuer, this_update, next_update, proven }, der) in crls {
             // Never tried: it is fetched anew as soon as somebody looks.
             transaction.execute(
-                "INSERT INTO crl_download (url, tried, failures, sha256, issuer, this_update, next_update, der)
-                 VALUES (?1, 0, 0, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO NOTHING",
-                params![url, sha256.to_string(), issuer, super::signed(*this_update), super::signed(*next_update), der],
+                "INSERT INTO crl_download (url, tried, failures, sha256, issuer, this_update, next_update, proven, der)
+                 VALUES (?1, 0, 0, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT DO NOTHING",
+                params![url, sha256.to_string(), issuer, signed(*this_update), signed(*next_update), proven, der],
             )?;
         }
         transaction.commit()?;

@@ -169,6 +169,20 @@ async fn wait_until_served(api: &SeonApi, der: &[u8]) {
     }
 }
 
+/// Asks for the configuration until it names these CRLs in this order.
+async fn wait_until_all_served(api: &SeonApi, crls: &[&rcgen::CertificateRevocationList]) {
+    let end = Instant::now() + DEADLINE;
+    let wanted: Vec<_> = crls.iter().map(|crl| Fingerprint::of(crl.der())).collect();
+    loop {
+        let crls = served(api).await;
+        if crls == wanted {
+            return;
+        }
+        assert!(Instant::now() < end, "served are {crls:?}, {wanted:?} expected");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
 fn on_a_runtime(test: impl Future<Output = ()>) {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(test);
 }
@@ -193,8 +207,8 @@ fn a_crl_is_fetched_again_and_again_and_the_last_good_one_is_served() {
         let bad: [(&str, Vec<u8>); 7] = [
             ("neither DER nor PEM", http("200 OK", "", b"<html>not here</html>")),
             ("answers 404", http("404 Not Found", "", b"")),
-            ("did not sign it", http("200 OK", "", other.crl(HOUR, Ok(HOUR)).der())),
-            ("did not sign it", http("200 OK", "", &altered)),
+            ("no anchor proves it", http("200 OK", "", other.crl(HOUR, Ok(HOUR)).der())),
+            ("no anchor proves it", http("200 OK", "", &altered)),
             ("older than the one at hand", http("200 OK", "", first.der())),
             ("it has ended", http("200 OK", "", ca.crl(HOUR, Err(HOUR / 2)).der())),
             ("and the certificate that names its place", http("200 OK", "", Ca::new("X").crl(HOUR, Ok(HOUR)).der())),
@@ -265,6 +279,58 @@ fn a_point_that_the_configuration_names_is_fetched_without_being_told() {
     let api = folder.client(&serving, &folder.token("t"));
     serving.wait_for("is none of the anchors");
     on_a_runtime(wait_until_served(&api, good.der()));
+}
+
+#[test]
+fn what_an_anchor_proves_is_taken_whoever_named_its_place_and_keeps_it() {
+    let ca = Ca::new("Partners");
+    let (folder, site) = (folder(&ca), Site::start(None));
+    let (serving, api) = private(&folder);
+    let (proven, foreign) = (ca.crl(HOUR, Ok(HOUR)), Ca::new("Strangers").crl(HOUR, Ok(HOUR)));
+    let (known, unknown) = (site.url("/partners.crl"), site.url("/strangers.crl"));
+    site.set_crl("/partners.crl", proven.der());
+    site.set_crl("/strangers.crl", foreign.der());
+    on_a_runtime(async {
+        tell(&api, &known, "CN=Somebody else").await;
+        wait_until_served(&api, proven.der()).await;
+        tell(&api, &unknown, "CN=Somebody else").await;
+        let line = serving.wait_for("and the certificate that names its place of");
+        assert!(line.contains("name the URL under known_crl_urls"), "{line}");
+        assert_eq!(served(&api).await, [Fingerprint::of(proven.der())]);
+        // Once the administrator has named both, the foreign one is taken, and not in the place of the proven one.
+        let named = format!("crls = \"crls\"\nknown_crl_urls = [\"{unknown}\", \"{known}\"]");
+        folder.change_config("crls = \"crls\"", &named);
+        let both = [&proven, &foreign];
+        wait_until_all_served(&api, &both).await;
+        site.set_crl("/partners.crl", foreign.der());
+        serving.wait_for("and an anchor proves the one at hand");
+        wait_until_all_served(&api, &both).await;
+        // Where the first one is proven by nobody, it makes way for the right one.
+        site.set_crl("/strangers.crl", ca.crl(2 * HOUR, Ok(HOUR)).der());
+        serving.wait_for(&format!("the CRL of \"CN=Partners\" from {unknown}"));
+    });
+}
+
+#[test]
+fn a_crl_that_a_new_anchor_proves_is_served_before_others_though_its_server_is_lost() {
+    let (ca, one, two) = (Ca::new("Partners"), Ca::new("One"), Ca::new("Two"));
+    let (folder, site) = (folder(&ca), Site::start(None));
+    let (serving, api) = private(&folder);
+    let (of_one, of_two) = (one.crl(HOUR, Ok(HOUR)), two.crl(HOUR, Ok(HOUR)));
+    site.set_crl("/one.crl", of_one.der());
+    site.set_crl("/two.crl", of_two.der());
+    on_a_runtime(async {
+        tell(&api, &site.url("/one.crl"), "CN=One").await;
+        tell(&api, &site.url("/two.crl"), "CN=Two").await;
+        wait_until_all_served(&api, &[&of_one, &of_two]).await;
+        for path in ["/one.crl", "/two.crl"] {
+            site.set(path, http("404 Not Found", "", b""));
+        }
+        serving.wait_for("/two.crl answers 404");
+        std::fs::write(folder.path("two.pem"), two.0.pem()).unwrap();
+        folder.change_config("anchors = [\"ca.pem\"]", "anchors = [\"ca.pem\", \"two.pem\"]");
+        wait_until_all_served(&api, &[&of_two, &of_one]).await;
+    });
 }
 
 #[test]

@@ -1,6 +1,5 @@
 //! The link's port: accepts, reads exactly the preamble, authenticates control connections, hands data connections on.
 
-use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -22,14 +21,10 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::Event;
+use super::places::{Places, TOO_MANY};
 
-const MOST_UNAUTHENTICATED: usize = 32;
-const MOST_OF_ONE_ADDRESS: usize = 8;
-/// Of the address of the client that is linked.
-const MOST_OF_THE_CLIENT: usize = 512;
 const PREAMBLE_DEADLINE: Duration = Duration::from_secs(5);
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
-const TOO_MANY: &str = "too many connections without authentication (32 in all, 8 of one address)";
 /// After accept failed for lack of descriptors, so that it does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
@@ -47,8 +42,8 @@ pub struct LinkPort {
     pub events: mpsc::Sender<Event>,
     /// The client that is linked.
     pub linked: Mutex<Option<Holder>>,
-    /// Connections without authentication, by address.
-    pub open: Mutex<HashMap<IpAddr, usize>>,
+    /// Connections without authentication.
+    pub places: Mutex<Places>,
 }
 
 /// The client that is linked, as far as other connections need to know.
@@ -58,8 +53,6 @@ pub struct Holder {
     pub key: KeyHash,
     /// The run of its agent.
     pub instance: [u8; 16],
-    /// Where its data connections come from.
-    pub address: IpAddr,
 }
 
 impl LinkPort {
@@ -110,7 +103,7 @@ pub async fn accept(listener: TcpListener, port: Arc<LinkPort>) {
                 continue;
             }
         };
-        match Place::take(&port, verification::plain(from.ip())) {
+        match Place::take(&port, from.ip()) {
             Some(place) => {
                 tokio::spawn(async move {
                     let port = Arc::clone(&place.port);
@@ -132,35 +125,14 @@ struct Place {
 
 impl Place {
     fn take(port: &Arc<LinkPort>, address: IpAddr) -> Option<Self> {
-        // The linked client brings a data connection for every session, many at once after an outage.
-        let linked = port.holder().map(|holder| holder.address);
-        let mut open = port.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let of_address = open.get(&address).copied().unwrap_or(0);
-        if linked == Some(address) {
-            if of_address >= MOST_OF_THE_CLIENT {
-                return None;
-            }
-        } else {
-            let others: usize = open.iter().filter(|(from, _)| Some(**from) != linked).map(|(_, count)| count).sum();
-            if others >= MOST_UNAUTHENTICATED || of_address >= MOST_OF_ONE_ADDRESS {
-                return None;
-            }
-        }
-        open.insert(address, of_address + 1);
-        drop(open);
-        Some(Self { port: Arc::clone(port), address })
+        let taken = port.places.lock().unwrap_or_else(PoisonError::into_inner).take(address);
+        taken.then(|| Self { port: Arc::clone(port), address })
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut open = self.port.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = open.get_mut(&self.address) {
-            *count -= 1;
-            if *count == 0 {
-                open.remove(&self.address);
-            }
-        }
+        self.port.places.lock().unwrap_or_else(PoisonError::into_inner).give_back(self.address);
     }
 }
 

@@ -35,11 +35,9 @@ impl Switchboard {
             }
         })
         .abort_handle();
-        *self.port.linked.lock().unwrap_or_else(PoisonError::into_inner) = Some(link::Holder {
-            key: control.key,
-            instance: control.hello.instance,
-            address: verification::plain(control.from.ip()),
-        });
+        self.port.places.lock().unwrap_or_else(PoisonError::into_inner).client_is(control.from.ip());
+        *self.port.linked.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some(link::Holder { key: control.key, instance: control.hello.instance });
         self.linked = Some(Linked {
             number,
             key: control.key,

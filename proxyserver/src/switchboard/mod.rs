@@ -7,12 +7,12 @@ mod calls;
 mod licence;
 mod link;
 mod linked;
+mod places;
 mod reports;
 mod sessions;
 mod set_up;
 mod snapshots;
 
-use std::collections::HashMap;
 use std::future::pending;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
@@ -125,7 +125,7 @@ async fn serve(start: Start) -> std::io::Result<()> {
         },
         events: events.clone(),
         linked: Mutex::new(None),
-        open: Mutex::new(HashMap::new()),
+        places: Mutex::default(),
     });
     for listener in start.listeners {
         tokio::spawn(link::accept(tokio::net::TcpListener::from_std(listener)?, Arc::clone(&port)));

@@ -26,7 +26,10 @@ pub enum Stale {
 #[derive(Debug, thiserror::Error)]
 pub enum PidFileError {
     /// The process in it lives and is one of ours.
-    #[error("{path} names process {pid}, which is a running {program}; end that one first (kill {pid})")]
+    #[error(
+        "{path} names process {pid}, which is a running {program}; end that one first (kill {pid}), or wait for it if it has been told to end: \
+         its sessions get their time, and a second kill ends them at once"
+    )]
     Running {
         /// The file.
         path: PathBuf,

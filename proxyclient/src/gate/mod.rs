@@ -237,6 +237,9 @@ impl Gate {
             self.start_agent();
         }
         self.time_for_stations(now);
+        if let Some(text) = logging::loss::take(now) {
+            self.report(Situation::LogRecordsDropped, text);
+        }
         if self.backlog.stuck_until(TAKES_WITHIN).is_some_and(|at| at <= now) {
             self.end_stuck_agent();
         }

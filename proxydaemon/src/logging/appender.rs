@@ -25,6 +25,7 @@ use log4rs::encode::{Encode, EncoderConfig};
 
 use super::gate::Origin;
 use super::layout::SeonLayout;
+use super::loss;
 
 /// When the files of a log are opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,8 +73,9 @@ impl SeonAppender {
                 file.lost = 0;
             }
         }
-        if file.write(now, &line).is_err() {
+        if let Err(error) = file.write(now, &line) {
             file.lost += 1;
+            loss::count(&file.path, &error);
         }
         Ok(())
     }

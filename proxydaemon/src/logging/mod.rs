@@ -17,6 +17,7 @@ mod gate;
 mod json;
 mod layout;
 mod logrc;
+pub mod loss;
 mod order;
 mod quota;
 mod record;
@@ -193,7 +194,7 @@ pub(crate) fn tell_lost() {
 
 /// Libraries whose inner life is no concern of an administrator's log, whatever the threshold, and might carry what must
 /// not be in one; with the least level that is let through.
-const LIBRARIES: [(&str, Threshold); 8] = [
+const LIBRARIES: [(&str, Threshold); 9] = [
     ("rustls", Threshold::Debug),
     ("tokio_rustls", Threshold::Debug),
     ("reqwest", Threshold::Warn),
@@ -202,6 +203,8 @@ const LIBRARIES: [(&str, Threshold); 8] = [
     ("tower", Threshold::Warn),
     ("tokio", Threshold::Warn),
     ("mio", Threshold::Warn),
+    // Tells an error with each connection that fails, of which the caller tells once what it was and what to do.
+    ("rustls_platform_verifier", Threshold::Fatal),
 ];
 
 /// Where the records of this process go. A fork inherits the gate's and replaces it, which [`log`] alone cannot do.

@@ -257,6 +257,9 @@ impl Gate {
         for line in self.tally.due(now) {
             self.tell_line(line, None);
         }
+        if let Some(text) = logging::loss::take(now) {
+            self.report(Situation::LogRecordsDropped, text, None);
+        }
         for offence in self.offenders.due(now) {
             self.tell_offence(offence);
         }

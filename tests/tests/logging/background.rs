@@ -181,6 +181,13 @@ fn a_full_disk_stops_nothing_and_is_told_when_there_is_room_again() -> Result<()
     chain.start_client()?;
     let gate = Pid::from_raw(server.pid);
     chain.client_says("link-up")?;
+    // The system log tells it while the disk is full.
+    let told = |event: &serde_json::Value| {
+        event["code"] == "log-records-dropped"
+            && event["message"].as_str().is_some_and(|text| text.contains("No space"))
+    };
+    let events = || chain.scripted_backend().events();
+    assert!(until(PATIENCE, || events().iter().any(told).then_some(())).is_some(), "{:#?}", events());
     for date in &dates {
         fs::remove_file(directory.join(format!("seon_proxyserver-{date}.log"))).unwrap();
     }

@@ -3,6 +3,7 @@
 //!
 //! It is forked by the gate before it has a runtime, and forked anew when it dies; running sessions do not need it.
 
+mod absence;
 mod calls;
 mod licence;
 mod link;
@@ -32,6 +33,7 @@ use proxylink::tally::Tally;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
+use self::absence::Absence;
 use self::calls::{Calls, Directory};
 use self::licence::Watch;
 use self::link::{Control, LinkPort};
@@ -45,8 +47,6 @@ const EVENTS: usize = 256;
 const MOST_REPORTS: usize = 200;
 /// How often counts are told: refused connections to the log, sessions to the inside.
 const COUNTS: Duration = Duration::from_secs(10);
-/// How long nobody may be linked before it is told.
-const INSIDE_MISSING_AFTER: Duration = Duration::from_secs(60);
 
 /// What the switchboard begins with.
 pub struct Start {
@@ -152,11 +152,9 @@ async fn serve(start: Start) -> std::io::Result<()> {
     let licence_check = tokio::time::sleep(Duration::ZERO);
     tokio::pin!(licence_check);
     let mut lines = tokio::time::interval(COUNTS);
-    let missing = tokio::time::sleep(INSIDE_MISSING_AFTER);
-    tokio::pin!(missing);
-    let mut told_missing = false;
+    let mut absence = Absence::begin(tokio::time::Instant::now());
     loop {
-        let waits = switchboard.linked.is_none() && !told_missing;
+        let missing = absence.due(switchboard.linked.is_some(), tokio::time::Instant::now());
         tokio::select! {
             message = switchboard.gate.receive::<ToSwitchboard>() => match message? {
                 None => return Ok(()),
@@ -171,14 +169,7 @@ async fn serve(start: Start) -> std::io::Result<()> {
                 }
                 Some((message, descriptors)) => switchboard.hear_gate(message, descriptors),
             },
-            Some(event) = arriving.recv() => {
-                let was_linked = switchboard.linked.is_some();
-                switchboard.event(event);
-                if was_linked && switchboard.linked.is_none() {
-                    missing.as_mut().reset(tokio::time::Instant::now() + INSIDE_MISSING_AFTER);
-                    told_missing = false;
-                }
-            }
+            Some(event) = arriving.recv() => switchboard.event(event),
             () = levels.next() => {}
             () = licence_check.as_mut() => {
                 let next = switchboard.check_licence();
@@ -186,12 +177,10 @@ async fn serve(start: Start) -> std::io::Result<()> {
             }
             _ = licence_look.tick() => switchboard.to_gate(&FromSwitchboard::OpenLicence, &[]),
             _ = lines.tick() => switchboard.tell_counts(),
-            () = async { if waits { missing.as_mut().await } else { pending().await } } => {
-                told_missing = true;
-                let seconds = INSIDE_MISSING_AFTER.as_secs();
-                let text = format!("no proxyclient has been linked for {seconds} s; partners find the port closed");
-                Situation::InsideMissing.tell(&text);
-                switchboard.report(Situation::InsideMissing, text, None);
+            () = async { match missing { Some(at) => tokio::time::sleep_until(at).await, None => pending().await } } => {
+                absence.told();
+                Situation::InsideMissing.tell(absence::TEXT);
+                switchboard.report(Situation::InsideMissing, absence::TEXT.to_owned(), None);
             }
         }
     }

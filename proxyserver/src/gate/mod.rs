@@ -418,7 +418,9 @@ impl Gate {
         }
         let addresses = self.partner_port.addresses();
         for address in addresses.iter().filter(|address| !before.contains(address)) {
-            Situation::PartnerPortOpen.tell(format_args!("address={address}"));
+            let text = format!("address={address}");
+            Situation::PartnerPortOpen.tell(&text);
+            self.report(Situation::PartnerPortOpen, text, None);
         }
         if addresses != before {
             let _ = notify::status(&format!("linked, the partner port is open at {addresses:?}"));
@@ -432,6 +434,7 @@ impl Gate {
         self.bind_again = None;
         if self.partner_port.close() {
             Situation::PartnerPortClosed.tell(why);
+            self.report(Situation::PartnerPortClosed, why.to_owned(), None);
             self.tell_switchboard(&ToSwitchboard::Listening(Vec::new()), None);
             let _ = notify::status(&format!("the partner port is closed: {why}"));
         }

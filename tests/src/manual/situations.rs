@@ -22,7 +22,11 @@ a situation is in the log only; of
 .B error
 and
 .B fatal
-it is also an event in the system log of the backend.
+it is also an event in the system log of the backend; but for
+.B client-stopped
+and
+.BR server-stopped ,
+the last words of a daemon, which nobody is left to send.
 What the line says behind the code tells who, what was seen, and what was expected; text that came from a peer is escaped.
 .SH SITUATIONS
 "#;

@@ -27,6 +27,7 @@ fn start_and_end_are_told_and_a_session_that_has_to_end_with_them() -> Result<()
     chain.client_says("client-started")?;
     has_event(&chain, "server-started");
     has_event(&chain, "client-started");
+    has_event(&chain, "partner-port-open");
     let file = OutgoingFile::from_octets("STOPPED", made_octets(2_000_000));
     let held = Held::start(&chain.partner_address(), &chain.security(), &chain.settings(), file, 500_000)?;
     chain.server().signal(Signal::SIGTERM);
@@ -39,6 +40,7 @@ fn start_and_end_are_told_and_a_session_that_has_to_end_with_them() -> Result<()
     // The proxyclient follows its server, when its own session has ended.
     assert!(chain.client().wait_for_end()?.success());
     assert!(chain.client().wait_for_text(" client-stopped ").is_ok());
+    has_event(&chain, "partner-port-closed");
     Ok(())
 }
 

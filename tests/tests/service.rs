@@ -5,8 +5,10 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::Command;
 use std::thread;
+use std::time::Duration;
 
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
+use seonapi_client::Limits;
 use tests::harness::{Mark, Plan, Process, Scratch, ServiceManager, Trouble, binary, made_octets};
 use tests::station::OutgoingFile;
 
@@ -115,6 +117,19 @@ fn the_units_name_exit_codes_of_the_table() {
             let code = command_line::exit::ExitCode::from_number(code.parse().unwrap());
             assert!(code.is_some_and(|code| code.is_of_a_program()), "{name}: {code:?}");
         }
+    }
+}
+
+/// The kernel's killing one session leaves the others, and the time to stop is that of a drain with what follows it.
+#[test]
+fn the_units_of_the_daemons_give_a_drain_its_time_and_outlive_a_session_without_memory() {
+    // A session that is told to end has 13 s, agents 10 s for the last reports, and there is room.
+    let after_the_drain = Duration::from_secs(30);
+    for name in &UNITS[..2] {
+        assert_eq!(setting(name, "OOMPolicy"), "continue", "{name}");
+        assert_eq!(setting(name, "KillMode"), "mixed", "{name}");
+        let stop = Duration::from_secs(setting(name, "TimeoutStopSec").parse().unwrap());
+        assert!(stop >= Limits::default().drain_timeout + after_the_drain, "{name}: {stop:?}");
     }
 }
 

@@ -141,6 +141,8 @@ fn set_up() -> Site {
 fn set_up_leads_from_nothing_to_the_first_file() {
     let site = set_up();
     assert_eq!(site.proxy_id.len(), 66);
+    site.dmz.keeps_from_its_daemon("seon_proxyserver2");
+    site.inside.keeps_from_its_daemon("seon_proxyclient2");
     let sent = fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md")).unwrap();
     for place in [&site.received, &site.taken_by_partner] {
         let mut arrived = fs::read_dir(place).unwrap().map(|file| fs::read(file.unwrap().path()).unwrap());

@@ -7,7 +7,9 @@ use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
-use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
+};
 use seonapi_client::Limits;
 use tests::harness::{Mark, Plan, Process, Scratch, ServiceManager, Trouble, binary, made_octets};
 use tests::station::OutgoingFile;
@@ -172,7 +174,9 @@ fn the_daemons_and_their_sessions_live_under_the_call_filters_of_their_units() -
 fn start_under(filter: &BpfProgram, name: &str, command: &mut Command) -> Result<Process, Trouble> {
     let started = thread::scope(|scope| {
         let start = || {
-            seccompiler::apply_filter(filter).unwrap();
+            for filter in [&write_execute_filter(), filter] {
+                seccompiler::apply_filter(filter).unwrap();
+            }
             Process::start(name, command)
         };
         scope.spawn(start).join()
@@ -197,6 +201,24 @@ fn call_filter(stated: &str) -> BpfProgram {
     let architecture = std::env::consts::ARCH.try_into().unwrap();
     let filter = SeccompFilter::new(rules, SeccompAction::KillProcess, SeccompAction::Allow, architecture);
     filter.unwrap().try_into().unwrap()
+}
+
+/// What systemd makes of `MemoryDenyWriteExecute=yes`: no memory that is written and executed, none that becomes executable.
+fn write_execute_filter() -> BpfProgram {
+    let executable = u64::from(nix::libc::PROT_EXEC.cast_unsigned());
+    let both = executable | u64::from(nix::libc::PROT_WRITE.cast_unsigned());
+    let protection = |bits| {
+        let has = SeccompCondition::new(2, SeccompCmpArgLen::Dword, SeccompCmpOp::MaskedEq(bits), bits).unwrap();
+        vec![SeccompRule::new(vec![has]).unwrap()]
+    };
+    let rules = BTreeMap::from([
+        (nix::libc::SYS_mmap, protection(both)),
+        (nix::libc::SYS_mprotect, protection(executable)),
+        (nix::libc::SYS_pkey_mprotect, protection(executable)),
+    ]);
+    let refused = SeccompAction::Errno(nix::libc::EPERM.cast_unsigned());
+    let architecture = std::env::consts::ARCH.try_into().unwrap();
+    SeccompFilter::new(rules, SeccompAction::Allow, refused, architecture).unwrap().try_into().unwrap()
 }
 
 /// The calls of groups, those of the groups in them included.

@@ -54,7 +54,7 @@ exit_codes! {
     CannotBind = 8, "cannot-bind", "A listening address cannot be bound: in use, not of this host, or not permitted.";
     /// Started as root without a user to become, or the user cannot be taken on.
     Privileges = 9, "privileges", "The program was started as root without -u USER, or cannot become that user.";
-    /// The identity key of the proxyserver cannot be read or made.
+    /// The identity key of the proxyserver, or the state directory of a daemon, cannot be read or made.
     Identity = 10, "identity", "The identity key or the state directory cannot be read or written.";
     /// An address the configuration sends from is not of this host.
     OutgoingAddress = 11, "outgoing-address", "The configuration names an outgoing_ip that this host does not have.";
@@ -62,8 +62,6 @@ exit_codes! {
     Confinement = 12, "confinement", "A process could not give up its privileges as it has to before it works.";
     /// A system resource is missing at start (descriptors, processes, memory).
     Resources = 13, "resources", "The system refused descriptors, processes or memory needed to start.";
-    /// A role died again and again.
-    RoleLost = 14, "role-lost", "A process that the daemon needs died again and again.";
     /// A session ended because of its peer. Seen by the gate only.
     SessionPeer = 20, "session-peer", "A session process ended: its peer was refused or broke the rules.";
     /// A session ended because a connection was lost. Seen by the gate only.
@@ -136,6 +134,6 @@ mod tests {
     #[test]
     fn no_code_looks_like_death_by_signal_in_a_shell() {
         assert!(ExitCode::ALL.iter().all(|code| code.number() < 126));
-        assert_eq!(ExitCode::from_number(15), None);
+        assert_eq!(ExitCode::from_number(14), None);
     }
 }

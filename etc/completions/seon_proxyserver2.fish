@@ -7,7 +7,7 @@ complete -c seon_proxyserver2 -s l -l licence -r -F -d 'Licence file [default: /
 complete -c seon_proxyserver2 -s V -l validity -d 'Print until when the licence is valid, and end'
 complete -c seon_proxyserver2 -s h -l help -d 'Print help'
 complete -c seon_proxyserver2 -s d -l foreground -d 'Stay in the foreground'
-complete -c seon_proxyserver2 -s u -l user -x -d 'User to run as when started as root'
+complete -c seon_proxyserver2 -s u -l user -x -d 'User to run as when started as root, also for -L and -V'
 complete -c seon_proxyserver2 -l state-dir -r -F -d 'Directory of the identity key [default: /var/lib/seon_proxy]'
 complete -c seon_proxyserver2 -l pid-file -r -F -d 'PID file; by default seon_proxyserver2.pid beside the program'
 complete -c seon_proxyserver2 -l replace-stale-pid -d 'Take over a PID file whose process is gone'

@@ -171,7 +171,7 @@ fn serve(options: &Options, sources: Sources) -> Result<ExitCode, NotLaunched> {
             "state directory {}: {error}; it must belong to the daemon's user, --state-dir names another",
             sources.state_dir.display()
         );
-        return Err(entered.fail(ExitCode::Failure, &text));
+        return Err(entered.fail(ExitCode::Identity, &text));
     }
     let launched = entered.settle()?;
     // What the agent writes beneath its state directory, the gate must not have given up.

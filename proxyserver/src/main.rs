@@ -29,6 +29,7 @@ use proxydaemon::level_command::LevelCommand;
 use proxydaemon::logging::{self, Alert};
 use proxydaemon::pid_file::Stale;
 use proxydaemon::signals::Signals;
+use proxydaemon::user::{self, User};
 use proxydaemon::{heap, state_directory, title};
 use proxylink::situation::Situation;
 
@@ -95,10 +96,12 @@ fn act(options: &Options) -> Result<ExitCode, NotLaunched> {
         return change_level(words, options.log_level_for);
     }
     if options.proxy_id {
+        become_user(options)?;
         println!("{}", identity(options)?.proxy_id());
         return Ok(ExitCode::Ok);
     }
     if options.validity {
+        become_user(options)?;
         let licence = licence(options, &identity(options)?)?;
         println!("licensed to {} until {}", licence.grant().licensee, license::moment(licence.grant().valid_until));
         return Ok(ExitCode::Ok);
@@ -116,6 +119,28 @@ fn change_level(words: &[String], time: Option<Duration>) -> Result<ExitCode, No
         .map_err(|error| NotLaunched::new(if error.is_usage() { ExitCode::Usage } else { ExitCode::Failure }, error))?;
     println!("{told}");
     Ok(ExitCode::Ok)
+}
+
+/// Becomes the user of `-u` before the key is looked for, since what is made here is what a start as that user finds. Root
+/// without `-u` makes the key for the owner of the state directory.
+fn become_user(options: &Options) -> Result<(), NotLaunched> {
+    let privileges = |error| NotLaunched::new(ExitCode::Privileges, error);
+    if options.user.is_some()
+        && let Some(user) = user::for_start(options.user.as_deref()).map_err(privileges)?
+    {
+        prepare_state(options, Some(&user))?;
+        user.become_user().map_err(privileges)?;
+    }
+    Ok(())
+}
+
+fn prepare_state(options: &Options, user: Option<&User>) -> Result<(), NotLaunched> {
+    state_directory::prepare(&options.state_dir, user).map_err(|error| {
+        let shown = options.state_dir.display();
+        let text =
+            format!("state directory {shown}: {error}; it must belong to the daemon's user, --state-dir names another");
+        NotLaunched::new(ExitCode::Identity, text)
+    })
 }
 
 /// A daemon's start, top to bottom.
@@ -137,12 +162,8 @@ fn serve(options: &Options) -> Result<ExitCode, NotLaunched> {
         Ok(link) => link,
         Err(failure) => return Err(entered.fail(failure.code, &failure.text)),
     };
-    if let Err(error) = state_directory::prepare(&options.state_dir, entered.user()) {
-        let text = format!(
-            "state directory {}: {error}; it must belong to the daemon's user, --state-dir names another",
-            options.state_dir.display()
-        );
-        return Err(entered.fail(ExitCode::Identity, &text));
+    if let Err(failure) = prepare_state(options, entered.user()) {
+        return Err(entered.fail(failure.code, &failure.text));
     }
     let launched = settle(entered, options)?;
     if let Err(error) = proxydaemon::gate::confine(&launched.log, &launched.pid_file, &[], false) {

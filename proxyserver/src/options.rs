@@ -37,7 +37,7 @@ pub struct Options {
     #[arg(short = 'd', long, help_heading = BEYOND_THE_ORIGINAL)]
     pub foreground: bool,
 
-    /// User to run as when started as root.
+    /// User to run as when started as root, also for -L and -V.
     #[arg(short = 'u', long, value_name = "USER", help_heading = BEYOND_THE_ORIGINAL)]
     pub user: Option<String>,
 

@@ -199,6 +199,21 @@ fn each_fault_around_the_proxyserver_is_named_with_what_to_do() -> Result<(), Tr
 }
 
 #[test]
+fn a_state_directory_that_cannot_be_used_ends_a_start_as_it_ends_its_check() -> Result<(), Trouble> {
+    let chain = Plan::new().prepare()?;
+    let beneath_a_file = chain.scratch.path().join("token/state");
+    for command in [chain.server_command()?, chain.client_command()?] {
+        let wrong = || with(&command, "--state-dir", beneath_a_file.to_str().unwrap());
+        let started = wrong().output().unwrap();
+        let said = String::from_utf8_lossy(&started.stderr);
+        assert_eq!(started.status.code(), Some(10), "{said}");
+        assert!(said.contains("token/state"), "{said}");
+        assert_eq!(Checked::by(wrong()).code, started.status.code(), "{command:?}");
+    }
+    Ok(())
+}
+
+#[test]
 fn a_port_that_another_program_holds_is_not_taken_for_the_daemons() -> Result<(), Trouble> {
     let mut chain = Plan::new().prepare()?;
     chain.start_server()?;

@@ -1,12 +1,14 @@
 //! Licences with the built proxyserver: what each case is refused with, what `-L` and `-V` print, and what happens to a
 //! licence while the daemon runs. Time passes by licences that end within seconds.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use license::{Grant, IssuerSecret};
+use nix::unistd::Uid;
 use serde_json::Value;
 use tests::harness::{Chain, Held, Mark, PATIENCE, Plan, Trouble, made_octets, until};
 use tests::station::OutgoingFile;
@@ -52,6 +54,17 @@ fn server(chain: &Chain, option: &str) -> Command {
     let mut command = chain.server_command().unwrap();
     command.arg(option);
     command
+}
+
+/// The same command line with another value behind `option`.
+fn with(command: &Command, option: &str, value: &Path) -> Command {
+    let mut changed = Command::new(command.get_program());
+    let mut is_next = false;
+    for argument in command.get_args() {
+        changed.arg(if is_next { value.as_os_str() } else { argument });
+        is_next = argument == option;
+    }
+    changed
 }
 
 /// As an administrator installs it: the new file in the place of the old one.
@@ -146,16 +159,7 @@ fn the_proxy_id_stays_and_moves_with_the_state_directory_alone() -> Result<(), T
     assert!(key(&chain.scratch.path().join("state/proxyserver")).is_file());
 
     // Another licence file, even one that is not there, is no other identity; another state directory is.
-    let moved = |option: &str, value: PathBuf| {
-        let sound = server(&chain, "-L");
-        let mut changed = Command::new(sound.get_program());
-        let mut is_next = false;
-        for argument in sound.get_args() {
-            changed.arg(if is_next { value.as_os_str() } else { argument });
-            is_next = argument == option;
-        }
-        run(changed)
-    };
+    let moved = |option: &str, value: PathBuf| run(with(&server(&chain, "-L"), option, &value));
     assert_eq!(moved("-l", "/nowhere/x.lic".into()).1.trim(), chain.proxy_id);
     let other = chain.scratch.directory("state/other")?;
     let (code, printed, complaint) = moved("--state-dir", other.clone());
@@ -164,6 +168,27 @@ fn the_proxy_id_stays_and_moves_with_the_state_directory_alone() -> Result<(), T
     let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(key(&other)).unwrap().permissions());
     assert_eq!(mode & 0o777, 0o600);
     assert_eq!(moved("--state-dir", other).1, printed, "the second time it is found");
+    Ok(())
+}
+
+/// The key that root has made for a user is found by the daemon that runs as that user.
+#[test]
+fn the_proxy_id_is_made_for_the_user_who_is_named() -> Result<(), Trouble> {
+    if !Uid::effective().is_root() {
+        println!("skipped: only root can make a key for somebody else");
+        return Ok(());
+    }
+    let chain = Plan::new().prepare()?;
+    for option in ["-L", "-V"] {
+        let state = chain.scratch.path().join("state").join(option);
+        let (_, _, complaint) = run(with(&server(&chain, option), "--state-dir", &state));
+        let (owner, key) = (std::fs::metadata(&state), std::fs::metadata(state.join("seon_proxyserver.key")));
+        let owners = (owner.unwrap().uid(), key.unwrap().uid());
+        assert!(owners.0 != 0 && owners.0 == owners.1, "{option}: {owners:?} {complaint}");
+        // Started with it, what is missing is a licence for this Proxy ID, and no key.
+        let (code, _, complaint) = run(with(&chain.server_command()?, "--state-dir", &state));
+        assert_eq!(code, Some(4), "{option}: {complaint}");
+    }
     Ok(())
 }
 

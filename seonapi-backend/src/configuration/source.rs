@@ -270,3 +270,109 @@ fn read_proxy_id<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ProxyId, 
 fn write_proxy_id<S: Serializer>(proxy_id: &ProxyId, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(proxy_id)
 }
+
+/// The example that ships, held against the structures: each member stands there, and what it shows can be read.
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::path::Path;
+
+    use serde::de::Visitor;
+    use serde::forward_to_deserialize_any;
+
+    use super::*;
+    use crate::place::Document;
+
+    const EXAMPLE: &str = include_str!("../../../etc/seon_backend.toml");
+
+    /// What the proxyclient refuses by name, and nobody is told to set.
+    const NOT_IN_USE: [&str; 3] = ["tunnels", "proxy_protocol", "proxy_protocol_from"];
+
+    /// Reads nothing, but keeps which members a structure asks for.
+    struct Asked<'a>(&'a mut &'static [&'static str]);
+
+    impl<'de> Deserializer<'de> for Asked<'_> {
+        type Error = serde::de::value::Error;
+
+        fn deserialize_struct<V: Visitor<'de>>(
+            self,
+            _name: &'static str,
+            members: &'static [&'static str],
+            _visitor: V,
+        ) -> Result<V::Value, Self::Error> {
+            *self.0 = members;
+            Err(Self::Error::custom("asked"))
+        }
+
+        fn deserialize_any<V: Visitor<'de>>(self, _visitor: V) -> Result<V::Value, Self::Error> {
+            Err(Self::Error::custom("no structure"))
+        }
+
+        forward_to_deserialize_any! {
+            bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit unit_struct
+            newtype_struct seq tuple tuple_struct map enum identifier ignored_any
+        }
+    }
+
+    fn members<T: for<'de> Deserialize<'de>>() -> impl Iterator<Item = &'static str> {
+        let mut members: &[&str] = &[];
+        assert!(T::deserialize(Asked(&mut members)).is_err() && !members.is_empty());
+        members.iter().copied().filter(|member| !NOT_IN_USE.contains(member))
+    }
+
+    /// The headers and members of the example, those that are commented out included.
+    fn lines() -> impl Iterator<Item = &'static str> {
+        let is_member = |line: &str| {
+            line.split_once(" = ")
+                .is_some_and(|(name, _)| name.bytes().all(|c| c.is_ascii_lowercase() || b"_0123456789".contains(&c)))
+        };
+        EXAMPLE
+            .lines()
+            .map(|line| line.strip_prefix("# ").unwrap_or(line))
+            .filter(move |line| (line.starts_with('[') && line.ends_with(']')) || is_member(line))
+    }
+
+    #[test]
+    fn the_example_has_every_member_in_its_section() {
+        let mut found = BTreeSet::new();
+        let mut section = "";
+        for line in lines() {
+            match line.split_once(" = ") {
+                Some((member, _)) => assert!(found.insert((section, member)), "{section}.{member} stands twice"),
+                None => section = line.trim_matches(['[', ']']),
+            }
+            found.insert((section, ""));
+        }
+        let mut expected: BTreeSet<_> = members::<Source>().map(|section| (section, "")).collect();
+        let mut add = |section, members: &mut dyn Iterator<Item = &'static str>| {
+            expected.extend(members.map(|member| (section, member)));
+        };
+        let sections = ["web_hook", "ignore"];
+        add("backend", &mut members::<Backend>().filter(|member| !sections.contains(member)));
+        add("backend.web_hook", &mut members::<WebHook>().chain([""]));
+        add("backend.ignore", &mut members::<Ignore>().chain([""]));
+        add("proxy", &mut members::<Proxy>());
+        add("identity", &mut members::<KeyFiles>());
+        add("listen", &mut members::<Listen>());
+        add("receive_daemon", &mut members::<ReceiveDaemon>());
+        add("trust", &mut members::<Trust>());
+        add("limits", &mut members::<Limits>());
+        add("clients", &mut members::<Client>());
+        add("partners", &mut members::<Partner>());
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn what_the_example_has_commented_out_can_be_read_and_names_the_defaults() {
+        let text: String = lines().map(|line| format!("{line}\n")).collect();
+        let document = Document::parse(Path::new("example"), &text).unwrap();
+        let source: Source = document.read().unwrap();
+        let unknown = document.unknown_members(&serde_json::to_value(&source).unwrap());
+        assert!(unknown.is_empty(), "{unknown:?}");
+        assert_eq!(source.limits, Limits::default());
+        let least: Partner = serde_json::from_str(r#"{ "name": "ACME" }"#).unwrap();
+        let shown = &source.partners[0];
+        assert_eq!((shown.enabled, shown.conformance), (least.enabled, least.conformance));
+        assert_eq!(shown.extended_key_usage, least.extended_key_usage);
+    }
+}

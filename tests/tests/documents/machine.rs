@@ -6,10 +6,13 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt, symlink};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::{Duration, SystemTime};
 
+use nix::unistd::User;
 use tests::harness::{Process, Scratch, ServiceManager, binary};
 
 use crate::page::commands;
@@ -38,6 +41,8 @@ pub struct Machine {
     root: PathBuf,
     ports: Ports,
     user: Vec<String>,
+    /// Whom the units' `User=` is here; nobody else than now, where the test is not root's.
+    runs_as: Option<User>,
     /// For the sockets of service managers.
     scratch: Scratch,
     services: RefCell<HashMap<String, (ServiceManager, Process)>>,
@@ -60,6 +65,7 @@ impl Machine {
         Self {
             root,
             ports,
+            runs_as: scratch.user_options().get(1).and_then(|name| User::from_name(name).unwrap()),
             user: scratch.user_options(),
             scratch: Scratch::new().unwrap(),
             services: RefCell::default(),
@@ -94,6 +100,10 @@ impl Machine {
         if here.starts_with("useradd ") || (here.starts_with("chown ") && self.user.is_empty()) {
             return String::new();
         }
+        if here.contains("/proc/") && self.runs_as.is_none() {
+            println!("skipped: only root sees what the daemons have open");
+            return String::new();
+        }
         if here.starts_with("systemd-analyze ") && Command::new("systemd-analyze").arg("--version").output().is_err() {
             println!("skipped: there is no systemd-analyze here");
             return String::new();
@@ -116,7 +126,10 @@ impl Machine {
     fn here(&self, command: &str) -> String {
         let mut text = self.paths(command);
         let user = self.user.get(1).map_or("", String::as_str);
+        let group = self.runs_as.as_ref().map_or_else(String::new, |user| format!(" -g {}", user.gid));
         for name in ["seon_proxyserver", "seon_proxyclient", "seon_backend"] {
+            let shared = if user.is_empty() { String::new() } else { format!(" -o root{group}") };
+            text = text.replace(&format!(" -o root -g {name}"), &shared);
             if user.is_empty() {
                 text = text.replace(&format!(" -o {name} -g {name}"), "").replace(&format!(" -u {name} "), " ");
                 text = text.strip_suffix(&format!(" -u {name}")).map_or(text.clone(), str::to_owned);
@@ -215,12 +228,53 @@ impl Machine {
             ["stop" | "restart", unit] => {
                 // It is ended in order, and waited for, when it is dropped.
                 drop(self.services.borrow_mut().remove(*unit));
+                let pid_files = self.beside(unit).filter(|path| path.extension().is_some_and(|word| word == "pid"));
+                assert_eq!(pid_files.count(), 0, "{unit} has left its PID file");
                 if words[0] == "restart" {
                     self.start(unit);
                 }
             }
             other => panic!("systemctl {other:?} is not known here"),
         }
+    }
+
+    /// What is in the folder of the program.
+    pub fn beside(&self, name: &str) -> impl Iterator<Item = PathBuf> {
+        let folder = self.root.join("opt/seon").join(name.trim_start_matches("seon_").trim_end_matches('2'));
+        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path())
+    }
+
+    /// A log file of that day, as old as it says, beside the program.
+    pub fn old_log(&self, name: &str, days: u64) -> PathBuf {
+        let log = self.beside(name).find(|path| path.extension().is_some_and(|word| word == "log")).unwrap();
+        let stem = log.file_name().unwrap().to_string_lossy();
+        let stem = stem.split_once('-').unwrap().0;
+        let written = SystemTime::now() - Duration::from_secs(days * 86_400);
+        let date = chrono::DateTime::<chrono::Local>::from(written).format("%Y-%m-%d");
+        let old = log.with_file_name(format!("{stem}-{date}.log"));
+        fs::File::create(&old).unwrap().set_modified(written).unwrap();
+        old
+    }
+
+    /// The daemon's user cannot put something else in the place of what root will execute, or of what it reads.
+    pub fn keeps_from_its_daemon(&self, name: &str) {
+        let Some(user) = &self.runs_as else {
+            println!("skipped: only root can try to replace {name} as its user");
+            return;
+        };
+        let files = |path: &PathBuf| path.ends_with(name) || path.extension().is_some_and(|word| word == "logrc");
+        for path in self.beside(name).filter(files) {
+            let before = fs::metadata(&path).unwrap();
+            for attempt in ["rm -f \"$0\"", "mv -f \"$0\" \"$0.old\"", "echo >> \"$0\"", "chmod a+w \"$0\""] {
+                let mut sh = Command::new("sh");
+                sh.args(["-c", attempt]).arg(&path).uid(user.uid.as_raw()).gid(user.gid.as_raw());
+                assert!(!sh.output().unwrap().status.success(), "{attempt}: {}", path.display());
+            }
+            let after = fs::metadata(&path).unwrap();
+            assert_eq!((before.ino(), before.mode(), before.len()), (after.ino(), after.mode(), after.len()));
+        }
+        // While the daemon's own log is there.
+        assert!(self.beside(name).any(|path| path.extension().is_some_and(|word| word == "log")), "{name} has no log");
     }
 
     /// Starts what the installed unit says, with its environment and credentials, and waits until it is ready.
@@ -247,8 +301,8 @@ impl Machine {
         let mut words = start.split_whitespace();
         let mut command = Command::new(words.next().unwrap());
         command.args(words);
-        if name != "seon_backend" {
-            command.args(&self.user);
+        if let Some(user) = &self.runs_as {
+            command.uid(user.uid.as_raw()).gid(user.gid.as_raw());
         }
         let credentials = self.scratch.directory(&format!("{name}.credentials")).unwrap();
         for credential in all("LoadCredential=") {

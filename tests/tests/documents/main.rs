@@ -3,6 +3,7 @@
 mod machine;
 mod page;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -141,6 +142,8 @@ fn set_up() -> Site {
 fn set_up_leads_from_nothing_to_the_first_file() {
     let site = set_up();
     assert_eq!(site.proxy_id.len(), 66);
+    site.dmz.keeps_from_its_daemon("seon_proxyserver2");
+    site.inside.keeps_from_its_daemon("seon_proxyclient2");
     let sent = fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md")).unwrap();
     for place in [&site.received, &site.taken_by_partner] {
         let mut arrived = fs::read_dir(place).unwrap().map(|file| fs::read(file.unwrap().path()).unwrap());
@@ -158,11 +161,21 @@ fn set_up_leads_from_nothing_to_the_first_file() {
 #[test]
 fn the_other_pages_can_be_followed_on_what_was_set_up() {
     let mut site = set_up();
+    let logs = |days| [site.dmz.old_log("seon_proxyserver2", days), site.inside.old_log("seon_proxyclient2", days)];
+    let (old, kept) = (logs(92), logs(89));
+    let beside = |site: &Site| {
+        let of = [site.dmz.beside("seon_proxyserver2"), site.inside.beside("seon_proxyclient2")];
+        of.into_iter().flatten().filter(|path| !old.contains(path)).collect::<BTreeSet<_>>()
+    };
+    let before = beside(&site);
     for page in ["troubleshooting.md", "security.md", "migration.md"] {
         for block in document(page) {
             site.follow(&block);
         }
     }
+    // Of what is beside the programs, the logs that are too old have gone, and nothing else.
+    assert!(old.iter().all(|path| !path.exists()) && kept.iter().all(|path| before.contains(path)), "{old:?} {kept:?}");
+    assert!(beside(&site).is_superset(&before), "{before:?}");
 }
 
 /// Codes in the pages are those of the table, so that they can be found.

@@ -89,7 +89,7 @@ impl Launch<'_> {
             background::enter(signals).map_err(|error| NotLaunched::new(ExitCode::Resources, error))?
         };
         title::set_title(&format!("{}: gate", self.program));
-        match PidFile::create(&pid_file, self.program, self.stale) {
+        match PidFile::create_for(&pid_file, self.program, self.stale, user.as_ref()) {
             Ok(pid_file) => {
                 Ok(Entered { stem: self.stem, foreground: self.foreground, user, directory, starter, pid_file })
             }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -12,6 +12,7 @@ use nix::unistd::Pid;
 
 use crate::descriptors;
 use crate::title;
+use crate::user::User;
 
 /// What an existing file whose process is gone is worth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,10 +121,18 @@ impl PidFile {
     /// # Errors
     /// It names a running process of the same program, it is stale (unless it shall be replaced), or it cannot be made.
     pub fn create(path: &Path, program: &str, stale: Stale) -> Result<Self, PidFileError> {
+        Self::create_for(path, program, stale, None)
+    }
+
+    /// The same for a daemon that is going to be this user, who can then remove it from a sticky folder, too.
+    ///
+    /// # Errors
+    /// As [`PidFile::create`].
+    pub fn create_for(path: &Path, program: &str, stale: Stale, user: Option<&User>) -> Result<Self, PidFileError> {
         let impossible = |action| move |source| PidFileError::Impossible { path: path.to_owned(), action, source };
         // Twice at most: a second stale file in the place of the one just removed is somebody else's doing.
         for last in [false, true] {
-            match write_new(path) {
+            match write_new(path, user) {
                 Ok(()) => return Ok(Self { path: path.to_owned(), owner: Pid::this() }),
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(impossible("created")(error)),
@@ -195,9 +204,12 @@ impl Drop for PidFile {
     }
 }
 
-fn write_new(path: &Path) -> io::Result<()> {
+fn write_new(path: &Path, user: Option<&User>) -> io::Result<()> {
     let mut options = OpenOptions::new();
     let mut file = options.write(true).create_new(true).mode(0o644).custom_flags(libc::O_NOFOLLOW).open(path)?;
+    if let Some(user) = user {
+        fchown(&file, Some(user.uid.as_raw()), Some(user.gid.as_raw()))?;
+    }
     file.write_all(format!("{}\n", Pid::this()).as_bytes())
 }
 

@@ -1,7 +1,7 @@
 //! The start of a whole daemon as its starter's terminal sees it, with everything beside the binary.
 
 use std::os::fd::{FromRawFd, OwnedFd};
-use std::os::unix::fs::{MetadataExt, chown};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
@@ -61,7 +61,9 @@ impl Place {
         let folder = tempfile::tempdir().unwrap();
         std::fs::copy(std::env::current_exe().unwrap(), folder.path().join(PROGRAM)).unwrap();
         if Uid::effective().is_root() {
-            chown(folder.path(), Some(65534), Some(65534)).unwrap();
+            // As the set-up page has it.
+            chown(folder.path(), Some(0), Some(65534)).unwrap();
+            std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o1770)).unwrap();
         }
         Self(folder)
     }
@@ -98,6 +100,7 @@ impl Place {
         let process = unsafe { OwnedFd::from_raw_fd(i32::try_from(number).unwrap()) };
         proxydaemon::signals::order_terminate(pid).unwrap();
         assert!(wait_ready(&process, PollFlags::POLLIN, Some(soon())).unwrap());
+        assert!(!self.path("seon_test2.pid").exists(), "it may remove what root has made for it");
     }
 }
 

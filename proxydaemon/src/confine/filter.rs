@@ -6,6 +6,7 @@ mod tree;
 
 use std::collections::BTreeMap;
 use std::env::consts::ARCH;
+use std::os::fd::{AsRawFd, BorrowedFd};
 
 use nix::libc;
 use nix::unistd::Pid;
@@ -29,13 +30,16 @@ pub enum FilterError {
     /// It has more instructions than a jump can pass over, which the tests exclude.
     #[error("the system call filter cannot be made: it is too long")]
     TooLong,
-    /// The place for the PID is not there exactly once.
-    #[error("the system call filter cannot be made: no place for the process number")]
-    NoPlaceForPid,
+    /// The place for the PID, or for the number of a descriptor, is not there exactly once.
+    #[error("the system call filter cannot be made: no place for the number of a process or a descriptor")]
+    NoPlace,
 }
 
 /// Stands in a compiled filter for the PID of the process that will install it.
 const PID_TO_COME: u32 = 0x5eed_91d5;
+
+/// Stands in a compiled filter for the number of the log's descriptor in that process.
+const LOG_TO_COME: u32 = 0x5eed_106f;
 
 type Rules = BTreeMap<i64, Vec<Rule>>;
 
@@ -43,14 +47,19 @@ fn compile(rules: Rules, otherwise: SeccompAction, matching: SeccompAction) -> R
     Ok(SeccompFilter::new(rules, otherwise, matching, ARCH.try_into()?)?.try_into()?)
 }
 
-fn places_for_pid(program: &BpfProgram) -> impl Iterator<Item = usize> {
-    program.iter().enumerate().filter(|(_, instruction)| instruction.k == PID_TO_COME).map(|(place, _)| place)
+fn places_for(number: u32, program: &BpfProgram) -> usize {
+    program.iter().filter(|instruction| instruction.k == number).count()
 }
 
-fn install(mut program: BpfProgram) -> Result<(), FilterError> {
-    let own = u32::try_from(Pid::this().as_raw()).map_err(|_| FilterError::NoPlaceForPid)?;
-    for instruction in program.iter_mut().filter(|instruction| instruction.k == PID_TO_COME) {
-        instruction.k = own;
+fn install(mut program: BpfProgram, log: Option<BorrowedFd<'_>>) -> Result<(), FilterError> {
+    let own = u32::try_from(Pid::this().as_raw()).map_err(|_| FilterError::NoPlace)?;
+    let log = log.and_then(|log| u32::try_from(log.as_raw_fd()).ok());
+    for instruction in &mut program {
+        match (instruction.k, log) {
+            (PID_TO_COME, _) => instruction.k = own,
+            (LOG_TO_COME, Some(log)) => instruction.k = log,
+            _ => {}
+        }
     }
     Ok(apply_filter(&program)?)
 }
@@ -67,7 +76,7 @@ fn integer(value: i32) -> u64 {
 pub(super) fn install_for_role(gate: bool) -> Result<(), FilterError> {
     let programs = role_programs(gate)?;
     for program in programs {
-        install(program)?;
+        install(program, None)?;
     }
     Ok(())
 }
@@ -232,7 +241,7 @@ mod tests {
         for gate in [true, false] {
             for program in role_programs(gate).unwrap() {
                 assert!(program.len() < 600, "{} instructions", program.len());
-                assert!(places_for_pid(&program).count() <= usize::from(!gate));
+                assert!(places_for(PID_TO_COME, &program) <= usize::from(!gate));
             }
         }
     }

@@ -13,7 +13,7 @@ use proxydaemon::confine::{Bounds, Ports, RoleNeeds, SessionNeeds, confine_role,
 use proxydaemon::descriptors::Directory;
 use proxydaemon::exit::ExitCode;
 use proxydaemon::fork::{Ending, fork_role, reap};
-use proxydaemon::logging::{Begun, GateLog, Threshold};
+use proxydaemon::logging::{Begun, GateLog, LogSocket, Threshold};
 use proxydaemon::pid_file::{PidFile, Stale};
 use proxydaemon::user::User;
 
@@ -159,13 +159,15 @@ fn the_gate_forks_confined_sessions_and_writes_where_it_may() {
     }
     assert_eq!(std::fs::read_to_string(place.foreign.join("file")).unwrap(), "content");
     let bounds = Bounds::prepare().unwrap();
+    let log = LogSocket::new().unwrap().child_end().unwrap();
     let session = family.ending_of(|| {
         let user = nix::unistd::Uid::effective().is_root().then(|| User {
             name: "seon".into(),
             uid: nix::unistd::Uid::from_raw(64123),
             gid: nix::unistd::Gid::from_raw(64123),
         });
-        let needs = SessionNeeds { keep: &[], user: user.as_ref(), bounds: &bounds, memory: 1 << 20 };
+        let (log, user) = (log.as_fd(), user.as_ref());
+        let needs = SessionNeeds { keep: &[], log, user, bounds: &bounds, memory: 1 << 20 };
         confine_session(&needs).unwrap();
         ExitCode::SessionPeer
     });

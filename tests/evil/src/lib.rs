@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use nix::poll::{PollTimeout, poll};
 use nix::sys::ptrace;
 use nix::sys::signal::kill;
-use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
+use nix::sys::socket::{ControlMessage, MsgFlags, Shutdown, sendmsg, shutdown};
 use nix::sys::uio::{RemoteIoVec, process_vm_readv};
 use nix::unistd::{Pid, truncate};
 
@@ -81,6 +81,7 @@ pub const OF_SESSION: &[&str] = &[
     "a log record cut",
     "a payload in the log",
     "a descriptor in the log",
+    "an end of the log",
 ];
 
 /// What an evil switchboard says to its gate.
@@ -95,6 +96,7 @@ pub const OF_SWITCHBOARD: &[&str] = &[
     "a descriptor that nobody wants",
     "too many descriptors",
     "a log record cut",
+    "an end of the log",
 ];
 
 /// What an evil session of the inside says to its agent and its gate.
@@ -104,6 +106,7 @@ pub const OF_INSIDE_SESSION: &[&str] = &[
     "too large for the channel",
     "a record of another session",
     "a log record cut",
+    "an end of the log",
 ];
 
 /// The attempt that a partner's address orders: 127.0.1.N.
@@ -192,11 +195,14 @@ fn try_to(attempt: &str) -> io::Result<()> {
     }
 }
 
-/// Says into the socket of the log what no child says.
+/// Does with the socket of the log what no child does.
 ///
 /// # Errors
-/// As `sendmsg`; words that nobody knows.
+/// As `sendmsg` and `shutdown`; words that nobody knows.
 pub fn say_to_log(words: &str, log: BorrowedFd<'_>) -> io::Result<()> {
+    if words == "an end of the log" {
+        return Ok(shutdown(log.as_raw_fd(), Shutdown::Write)?);
+    }
     let own = [log.as_raw_fd()];
     let rights = [ControlMessage::ScmRights(&own)];
     let (octets, control): (&[u8], &[_]) = match words {

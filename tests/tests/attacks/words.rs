@@ -13,7 +13,7 @@ use crate::running::{finishes, hold, of_role, serves, wait_for_sessions};
 const ANEW: Duration = Duration::from_secs(90);
 
 /// The words of an evil session and the line that they cost it.
-const OF_SESSION_TOLD: [(&str, &str); 21] = [
+const OF_SESSION_TOLD: [(&str, &str); 22] = [
     ("sign twice", "out of turn"),
     ("sign after pairing", "out of turn"),
     ("linked at once", "out of turn"),
@@ -36,6 +36,7 @@ const OF_SESSION_TOLD: [(&str, &str); 21] = [
     ("a log record cut", "sent what it may not send"),
     ("a payload in the log", "sent what it may not send"),
     ("a descriptor in the log", "sent what it may not send"),
+    ("an end of the log", "SYS"),
 ];
 
 fn roles(chain: &Chain) -> Vec<i32> {
@@ -92,7 +93,9 @@ fn an_evil_switchboard_is_ended_with_a_line_and_sessions_go_on() -> Result<(), T
         let (mark, before) = (chain.server().mark(), of_role(chain.server(), "switchboard"));
         let _stream = call_from(address(3, place), &chain.partner_address());
         let line = chain.server().wait_after(mark, words, |line| {
-            line.contains("the switchboard is ended: ") || line.contains("sent what it may not send")
+            ["the switchboard is ended: ", "sent what it may not send", "has shut its log down"]
+                .iter()
+                .any(|told| line.contains(told))
         })?;
         println!("{words}: {line}");
         chain.server().wait_after(mark, words, |line| line.contains(" role-died "))?;
@@ -114,10 +117,10 @@ fn an_evil_session_of_the_inside_is_ended_with_a_line_and_nobody_else_notices() 
         let mark = chain.client().mark();
         let heard = handshake_from(address(4, place), &chain);
         assert!(heard.is_empty(), "{words}: the partner heard {heard:?}");
-        let in_the_log = words.contains("record");
-        let told = |line: &str| match in_the_log {
-            true => line.contains("sent what it may not send"),
-            false => line.contains("spoke out of turn") || line.contains("ended before it was paired"),
+        let told = |line: &str| match *words {
+            "an end of the log" => line.contains(" session-crashed ") && line.contains("SYS"),
+            record if record.contains("record") => line.contains("sent what it may not send"),
+            _ => line.contains("spoke out of turn") || line.contains("ended before it was paired"),
         };
         let line = chain.client().wait_after(mark, words, told)?;
         println!("{words}: {line}");

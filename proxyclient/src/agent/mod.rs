@@ -34,7 +34,7 @@ use license::LinkKey;
 use proxydaemon::asynchronous::{AsyncChannel, LevelSignals};
 use proxydaemon::descriptors::{Channel, Directory};
 use proxydaemon::exit::ExitCode;
-use proxylink::control::ControlEnd;
+use proxylink::control::{ControlEnd, Unsent};
 use proxylink::message::{ClientHello, FromClient, FromServer, Goodbye, Refused, Whole, parts};
 use proxylink::pairing::{KeyHash, PairingRequest, SessionId};
 use proxylink::particulars::Particulars;

@@ -152,7 +152,8 @@ impl Agent {
                 let _ = channel.send(&ToSession::Go, &[]);
             }
             (Phase::Preparing(..) | Phase::Connecting(_), Some(FromSession::Failed(refused))) => {
-                self.refuse(session, refused);
+                let text = from_dmz::text(&refused.text, from_dmz::LONGEST_TEXT);
+                self.refuse(session, Refused { text, ..refused });
             }
             (Phase::Connecting(_), Some(FromSession::Linked)) => self.runs(session),
             (Phase::Running, None) => {}

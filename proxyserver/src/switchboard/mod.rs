@@ -23,7 +23,7 @@ use license::{IdentityKey, ValidLicence};
 use proxydaemon::asynchronous::AsyncChannel;
 use proxydaemon::descriptors::Channel;
 use proxydaemon::exit::ExitCode;
-use proxylink::control::{ControlEnd, Outbox};
+use proxylink::control::{ControlEnd, Outbox, Unsent};
 use proxylink::message::{FromClient, FromServer, Goodbye, Refused, ServerHello};
 use proxylink::pairing::{KeyHash, SessionId, Token};
 use proxylink::record::{Report, SessionReport, UnixMillis};

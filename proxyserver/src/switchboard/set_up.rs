@@ -2,6 +2,7 @@
 
 use proxylink::particulars::Particulars;
 
+use super::sessions::Misconduct;
 use super::*;
 
 impl Switchboard {
@@ -52,8 +53,8 @@ impl Switchboard {
             Heard::Question(question) => question,
         };
         match self.sessions.permit(session, question) {
-            Ok(Permitted::Sign(request)) => self.ask(session, FromServer::Sign(session, request)),
-            Ok(Permitted::Pair(request)) => self.ask(session, FromServer::Pair(session, request)),
+            Ok(Permitted::Sign(request)) => self.ask(session, &FromServer::Sign(session, request)),
+            Ok(Permitted::Pair(request)) => self.ask(session, &FromServer::Pair(session, request)),
             Ok(Permitted::Done) => {}
             Ok(Permitted::Ended(record, about)) => self.session_refused(session, record, &about),
             Ok(Permitted::CallFailed(failed, about)) => self.send_call_failed(session, *failed, &about),
@@ -94,12 +95,17 @@ impl Switchboard {
         }
     }
 
-    /// Passes a question on, or refuses it when nobody is there to ask.
-    fn ask(&mut self, session: SessionId, question: FromServer) {
-        let sent = self.linked.as_ref().is_some_and(|linked| linked.outbox.send(question));
-        if !sent && let Some(waiting) = self.sessions.refuse(session) {
-            let text = "the inside cannot be asked".to_owned();
-            let _ = waiting.channel.send(&ToSession::Refused(Refused { situation: Situation::LinkDown, text }), &[]);
+    /// Passes a question on, or refuses it when nobody is there to ask. Who asks what cannot be passed on is at fault.
+    fn ask(&mut self, session: SessionId, question: &FromServer) {
+        match self.linked.as_ref().map_or(Err(Unsent::Lost), |linked| linked.outbox.send(question)) {
+            Ok(()) => {}
+            Err(Unsent::TooLarge) => self.expel(session, &Misconduct::TooLarge.to_string()),
+            Err(Unsent::Lost) => {
+                let Some(waiting) = self.sessions.refuse(session) else { return };
+                let text = "the inside cannot be asked".to_owned();
+                let refused = Refused { situation: Situation::LinkDown, text };
+                let _ = waiting.channel.send(&ToSession::Refused(refused), &[]);
+            }
         }
     }
 

@@ -13,7 +13,7 @@ use crate::running::{finishes, hold, of_role, serves, wait_for_sessions};
 const ANEW: Duration = Duration::from_secs(90);
 
 /// The words of an evil session and the line that they cost it.
-const OF_SESSION_TOLD: [(&str, &str); 22] = [
+const OF_SESSION_TOLD: [(&str, &str); 25] = [
     ("sign twice", "out of turn"),
     ("sign after pairing", "out of turn"),
     ("linked at once", "out of turn"),
@@ -29,6 +29,9 @@ const OF_SESSION_TOLD: [(&str, &str); 22] = [
     ("something behind a message", "no message between these processes"),
     ("too large to sign", "larger than any handshake needs"),
     ("too large a chain", "larger than any handshake needs"),
+    ("a pairing as large as the channel", "larger than any handshake needs"),
+    ("a long name of a cipher", "larger than any handshake needs"),
+    ("a long word at its end", "larger than any handshake needs"),
     ("too large for the channel", "larger than agreed"),
     ("a descriptor that nobody wants", "descriptor"),
     ("too many descriptors", "descriptor"),
@@ -82,6 +85,8 @@ fn an_evil_session_of_the_dmz_is_ended_with_a_line_and_nobody_else_notices() -> 
     finishes(&chain, held, "IN-FLIGHT")?;
     serves(&chain, "NEXT");
     nobody_was_deaf(chain.server());
+    let unlinked = chain.server().lines().into_iter().find(|line| line.contains(" link-down "));
+    assert_eq!(unlinked, None);
     Ok(())
 }
 

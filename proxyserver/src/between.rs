@@ -98,6 +98,13 @@ pub enum FromSession {
     CallFailed(Box<CallFailed>, Option<ShownCertificate>),
 }
 
+impl FromSession {
+    /// Whether nothing may follow: the session is paired, or ends.
+    pub const fn is_last(&self) -> bool {
+        matches!(self, Self::Linked | Self::Refused(..) | Self::CallFailed(..))
+    }
+}
+
 /// Switchboard to session.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum ToSession {

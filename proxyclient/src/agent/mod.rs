@@ -58,7 +58,9 @@ use self::sessions::{Phase, Session, Sessions};
 use self::signer::Signer;
 use self::spent::Spent;
 use self::spool::Lane;
-use crate::between::{Assignment, Drain, FromAgent, FromSession, LARGEST, Standing, Stations, ToAgent, ToSession};
+use crate::between::{
+    Assignment, Drain, FromAgent, FromSession, LARGEST, MOST_WORDS, Standing, Stations, ToAgent, ToSession,
+};
 
 pub use self::configuration::once as fetch_once;
 pub use self::control::{ServerAddress, connect as connect_server};
@@ -118,6 +120,8 @@ pub enum Event {
     Opened(SessionId, Result<(Box<Assignment>, OwnedFd), Refused>),
     /// A session says something, or its end of the pair is gone.
     Session(SessionId, Option<FromSession>),
+    /// A session went on speaking when all was said.
+    TalksOn(SessionId),
 }
 
 /// Serves until the gate is gone or says stop.
@@ -293,6 +297,7 @@ impl Agent {
             Event::Resolved(link, session, addresses) => self.resolved(link, session, addresses),
             Event::Opened(session, opened) => self.opened(session, opened),
             Event::Session(session, said) => self.hear_session(session, said),
+            Event::TalksOn(session) => self.talks_on(session),
         }
     }
 

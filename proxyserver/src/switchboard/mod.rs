@@ -68,6 +68,8 @@ pub enum Heard {
     Question(FromSession),
     /// Octets that are none.
     Garbage(String),
+    /// Something behind its last word. It is heard no more.
+    Further,
     /// Its end of the pair is gone.
     End,
 }

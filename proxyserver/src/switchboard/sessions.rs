@@ -161,15 +161,21 @@ impl Sessions {
 
     /// Forgets a session that misbehaves: nothing more of it is heard.
     pub fn expel(&mut self, session: SessionId) -> bool {
-        let Some(waiting) = self.remove(session) else { return false };
-        if let Some(reader) = waiting.reader {
-            reader.abort();
-        }
-        true
+        self.forget(session).is_some()
     }
 
-    /// Forgets a session and its token; whether it was in set-up, and with which link.
-    pub fn remove(&mut self, session: SessionId) -> Option<Waiting> {
+    /// Forgets a session, of which nothing more is heard.
+    pub fn forget(&mut self, session: SessionId) -> Option<Waiting> {
+        let waiting = self.remove(session)?;
+        if let Some(reader) = &waiting.reader {
+            reader.abort();
+        }
+        Some(waiting)
+    }
+
+    /// Forgets a session and its token; whether it was in set-up, and with which link. Who listens to it goes on, as nothing
+    /// may come but its end.
+    fn remove(&mut self, session: SessionId) -> Option<Waiting> {
         let waiting = self.waiting.remove(&session)?;
         if let Phase::Judging(token) | Phase::Connecting(token, _) = waiting.phase {
             self.tokens.remove(&token);

@@ -69,6 +69,7 @@ pub const OF_SESSION: &[&str] = &[
     "a record of another session",
     "a record of another peer",
     "words after its record",
+    "silence after its record",
     "an unknown kind",
     "a message cut",
     "something behind a message",
@@ -105,6 +106,7 @@ pub const OF_SWITCHBOARD: &[&str] = &[
 /// What an evil session of the inside says to its agent and its gate.
 pub const OF_INSIDE_SESSION: &[&str] = &[
     "a second key",
+    "words after its last one",
     "an unknown kind",
     "too large for the channel",
     "a record of another session",

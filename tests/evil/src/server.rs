@@ -62,6 +62,7 @@ fn say(words: &str, switchboard: &Channel, around: &Around, log: &ChildLog) -> s
         "a record of another session" => tell(&record(&|record| record.id = SessionId::from_random([7; 16]))),
         "a record of another peer" => tell(&record(&|record| record.peer.set_port(1))),
         "words after its record" => [record(&|_| {}), sign(130), record(&|_| {})].iter().try_for_each(tell),
+        "silence after its record" => tell(&record(&|_| {})),
         "an unknown kind" => send(&[99, 1, 2, 3]),
         "a message cut" => {
             let octets = encoded(&pair(&same));

@@ -13,7 +13,7 @@ use crate::running::{finishes, hold, of_role, serves, wait_for_sessions};
 const ANEW: Duration = Duration::from_secs(90);
 
 /// The words of an evil session and the line that they cost it.
-const OF_SESSION_TOLD: [(&str, &str); 25] = [
+const OF_SESSION_TOLD: [(&str, &str); 26] = [
     ("sign twice", "out of turn"),
     ("sign after pairing", "out of turn"),
     ("linked at once", "out of turn"),
@@ -22,8 +22,9 @@ const OF_SESSION_TOLD: [(&str, &str); 25] = [
     ("pair at another port", "named another peer"),
     ("a record of another session", "named another peer"),
     ("a record of another peer", "named another peer"),
-    // Its record is its last word: nobody listens any more, and it is not served.
-    ("words after its record", "handshake-failed"),
+    ("words after its record", "after its last word"),
+    // It is not served any more.
+    ("silence after its record", "handshake-failed"),
     ("an unknown kind", "no message between these processes"),
     ("a message cut", "no message between these processes"),
     ("something behind a message", "no message between these processes"),
@@ -67,7 +68,7 @@ fn an_evil_session_of_the_dmz_is_ended_with_a_line_and_nobody_else_notices() -> 
         let stream = call_from(address(2, place), &chain.partner_address());
         let line = chain.server().wait_after(mark, told, |line| line.contains(told) && !line.contains(" DEBUG "))?;
         println!("{words}: {line}");
-        if words == "words after its record" {
+        if words == "silence after its record" {
             silent.push(stream);
         } else {
             // Its own process: the one to whom nobody listens may go meanwhile.
@@ -124,6 +125,7 @@ fn an_evil_session_of_the_inside_is_ended_with_a_line_and_nobody_else_notices() 
         assert!(heard.is_empty(), "{words}: the partner heard {heard:?}");
         let told = |line: &str| match *words {
             "an end of the log" => line.contains(" session-crashed ") && line.contains("SYS"),
+            "words after its last one" => line.contains("after its last word"),
             record if record.contains("record") => line.contains("sent what it may not send"),
             _ => line.contains("spoke out of turn") || line.contains("ended before it was paired"),
         };

@@ -82,14 +82,24 @@ pub(super) fn install_for_role(gate: bool) -> Result<(), FilterError> {
 }
 
 fn role_programs(gate: bool) -> Result<Vec<BpfProgram>, FilterError> {
+    let mut programs = Vec::new();
+    if !gate {
+        // Sockets by path: landlock does not know them. Told that there are none, a name service goes on to the next (to DNS
+        // behind nscd and systemd-resolved's own socket).
+        let unix = Rule::new(vec![word(0, Op::Eq, integer(libc::AF_UNIX))?])?;
+        let no_unix = Rules::from([(libc::SYS_socket, vec![unix])]);
+        let not_supported = SeccompAction::Errno(libc::EAFNOSUPPORT.cast_unsigned());
+        programs.push(compile(no_unix, SeccompAction::Allow, not_supported)?);
+    }
     // The arguments of clone3 lie in memory, where no filter sees them. Told that it does not exist, libc takes clone.
     let no_clone3 = Rules::from([(libc::SYS_clone3, vec![])]);
     let not_there = SeccompAction::Errno(libc::ENOSYS.cast_unsigned());
-    Ok(vec![
+    programs.extend([
         compile(no_clone3, SeccompAction::Allow, not_there)?,
         compile(forbidden_to_roles(gate)?, SeccompAction::Allow, SeccompAction::KillProcess)?,
         no_foreign_numbers(),
-    ])
+    ]);
+    Ok(programs)
 }
 
 fn forbidden_to_roles(gate: bool) -> Result<Rules, BackendError> {
@@ -117,7 +127,17 @@ fn forbidden_to_roles(gate: bool) -> Result<Rules, BackendError> {
 
     let families = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK]; // the last for getaddrinfo
     let foreign: Result<Vec<_>, _> = families.into_iter().map(|family| word(0, Op::Ne, integer(family))).collect();
-    rules.insert(libc::SYS_socket, vec![Rule::new(foreign?)?]);
+    // Landlock knows the connections of TCP itself: not those that another protocol makes to TCP ports (MPTCP).
+    let protocols = [0, libc::IPPROTO_TCP, libc::IPPROTO_UDP];
+    let other: Result<Vec<_>, _> = protocols.into_iter().map(|protocol| word(2, Op::Ne, integer(protocol))).collect();
+    rules.insert(libc::SYS_socket, vec![Rule::new(foreign?)?, Rule::new(other?)?]);
+
+    // Nor those that begin by sending, for which nobody calls connect. (A session's sockets are connected: to them the kernel
+    // says EISCONN.)
+    let fast_open = integer(libc::MSG_FASTOPEN);
+    for (call, flags) in [(libc::SYS_sendto, 3), (libc::SYS_sendmsg, 2), (libc::SYS_sendmmsg, 3)] {
+        rules.insert(call, vec![Rule::new(vec![word(flags, Op::MaskedEq(fast_open), fast_open)?])?]);
+    }
 
     if !gate {
         rules.extend(FORBIDDEN_TO_RUNTIMES.iter().map(|call| (*call, vec![])));

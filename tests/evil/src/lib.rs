@@ -7,16 +7,21 @@ use std::fs::File;
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
+use nix::libc;
 use nix::poll::{PollTimeout, poll};
 use nix::sys::ptrace;
 use nix::sys::signal::kill;
-use nix::sys::socket::{ControlMessage, MsgFlags, Shutdown, sendmsg, shutdown};
+use nix::sys::socket::{
+    AddressFamily, ControlMessage, MsgFlags, Shutdown, SockFlag, SockType, SockaddrIn, sendmsg, sendto, shutdown,
+    socket,
+};
 use nix::sys::uio::{RemoteIoVec, process_vm_readv};
 use nix::unistd::{Pid, truncate};
 
@@ -48,6 +53,8 @@ pub const ATTEMPTS: &[&str] = &[
     "create a file",
     "truncate a file",
     "connect",
+    "connect while sending",
+    "connect to a Unix socket",
     "listen",
     "send UDP",
     "execute",
@@ -181,6 +188,12 @@ fn try_to(attempt: &str) -> io::Result<()> {
         "create a file" => File::create_new(file()?.with_extension("made")).map(drop),
         "truncate a file" => Ok(truncate(&file()?, 0)?),
         "connect" => TcpStream::connect(SocketAddr::from(([127, 0, 0, 1], ordered(PORT)?))).map(drop),
+        "connect while sending" => {
+            let socket = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+            let to = SockaddrIn::new(127, 0, 0, 1, ordered(PORT)?);
+            Ok(sendto(socket.as_raw_fd(), b"x", &to, MsgFlags::from_bits_retain(libc::MSG_FASTOPEN)).map(drop)?)
+        }
+        "connect to a Unix socket" => UnixStream::connect(file()?.with_extension("socket")).map(drop),
         "listen" => TcpListener::bind("127.0.0.1:0").map(drop),
         "send UDP" => UdpSocket::bind("127.0.0.1:0")?.send_to(b"x", ("127.0.0.1", ordered(PORT)?)).map(drop),
         "execute" => Err(Command::new("/bin/true").env_clear().exec()),

@@ -191,6 +191,16 @@ pub enum FromSession {
     Left,
 }
 
+impl FromSession {
+    /// Whether nothing may follow: the session runs, or ends.
+    pub const fn is_last(&self) -> bool {
+        matches!(self, Self::Linked | Self::Failed(_) | Self::Left)
+    }
+}
+
+/// Words of a session to its agent: a key or what a station wants, and the last one. One more may cross with the agent's.
+pub const MOST_WORDS: usize = 3;
+
 /// Everything a session of the inside is told. It resolves no name and reads no file.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Assignment {

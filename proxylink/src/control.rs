@@ -2,6 +2,8 @@
 //!
 //! What is large goes through a queue of its own, so that a signing request never waits for a CRL.
 
+use std::marker::PhantomData;
+
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
@@ -40,27 +42,53 @@ impl ControlEnd {
 /// What goes out.
 #[derive(Debug)]
 pub struct Outbox<M> {
-    urgent: mpsc::Sender<M>,
-    bulk: mpsc::Sender<M>,
+    urgent: mpsc::Sender<Frame>,
+    bulk: mpsc::Sender<Frame>,
+    of: PhantomData<fn(M)>,
+}
+
+/// A message with its length.
+type Frame = Vec<u8>;
+
+/// Why a message was not sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Unsent {
+    /// It is larger than a message may be. The connection goes on; whoever asked for it is at fault.
+    #[error("it is larger than a message on the link may be")]
+    TooLarge,
+    /// The connection has ended, or is stuck.
+    #[error("the link is about to end")]
+    Lost,
 }
 
 impl<M> Clone for Outbox<M> {
     fn clone(&self) -> Self {
-        Self { urgent: self.urgent.clone(), bulk: self.bulk.clone() }
+        Self { urgent: self.urgent.clone(), bulk: self.bulk.clone(), of: PhantomData }
     }
 }
 
-impl<M> Outbox<M> {
-    /// Sends a small message ahead of everything large; `false` when the connection has ended or is stuck.
-    #[must_use = "a message that cannot be sent means that the link is lost"]
-    pub fn send(&self, message: M) -> bool {
-        self.urgent.try_send(message).is_ok()
+impl<M: Serialize> Outbox<M> {
+    /// Sends a small message ahead of everything large.
+    ///
+    /// # Errors
+    /// [`Unsent`].
+    pub fn send(&self, message: &M) -> Result<(), Unsent> {
+        self.urgent.try_send(framed(message)?).map_err(|_| Unsent::Lost)
     }
 
-    /// Sends a part of something large, when there is room; `false` when the connection has ended.
-    pub async fn send_large(&self, message: M) -> bool {
-        self.bulk.send(message).await.is_ok()
+    /// Sends a part of something large, when there is room.
+    ///
+    /// # Errors
+    /// [`Unsent`].
+    pub async fn send_large(&self, message: &M) -> Result<(), Unsent> {
+        self.bulk.send(framed(message)?).await.map_err(|_| Unsent::Lost)
     }
+}
+
+fn framed(message: &impl Serialize) -> Result<Frame, Unsent> {
+    let mut frame = Vec::new();
+    frame::append(&mut frame, message).map_err(|_| Unsent::TooLarge)?;
+    Ok(frame)
 }
 
 /// Starts reading and writing on an authenticated connection. `ping` is the heartbeat message. The connection closes
@@ -69,15 +97,17 @@ pub fn start<S, In, Out>(stream: S, ping: Out) -> (Outbox<Out>, mpsc::Receiver<R
 where
     S: AsyncRead + AsyncWrite + Send + 'static,
     In: DeserializeOwned + Send + 'static,
-    Out: Serialize + Clone + Send + Sync + 'static,
+    Out: Serialize,
 {
     let (reader, writer) = tokio::io::split(stream);
     let (urgent, urgent_out) = mpsc::channel(URGENT);
     let (bulk, bulk_out) = mpsc::channel(BULK);
     let (inbox, messages) = mpsc::channel(INBOX);
     tokio::spawn(read(reader, inbox));
+    // Of no use to anybody if the heartbeat could not be one.
+    let ping = framed(&ping).unwrap_or_default();
     tokio::spawn(write(writer, urgent_out, bulk_out, ping));
-    (Outbox { urgent, bulk }, messages)
+    (Outbox { urgent, bulk, of: PhantomData }, messages)
 }
 
 async fn read<In: DeserializeOwned>(mut from: impl AsyncRead + Unpin, inbox: mpsc::Sender<Result<In, ControlEnd>>) {
@@ -94,29 +124,26 @@ async fn read<In: DeserializeOwned>(mut from: impl AsyncRead + Unpin, inbox: mps
     }
 }
 
-async fn write<Out: Serialize + Clone>(
+async fn write(
     mut to: impl AsyncWrite + Unpin,
-    mut urgent: mpsc::Receiver<Out>,
-    mut bulk: mpsc::Receiver<Out>,
-    ping: Out,
+    mut urgent: mpsc::Receiver<Frame>,
+    mut bulk: mpsc::Receiver<Frame>,
+    ping: Frame,
 ) {
     let mut heartbeat = interval(PING_EVERY);
     heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut frames = Vec::new();
     loop {
-        let message = tokio::select! {
+        let frame = tokio::select! {
             biased;
-            message = urgent.recv() => message,
+            frame = urgent.recv() => frame,
             _ = heartbeat.tick() => Some(ping.clone()),
             Some(part) = bulk.recv() => Some(part),
         };
-        let Some(message) = message else { break };
+        let Some(mut frames) = frame else { break };
         // What waits already goes with it, in one record of TLS and one segment.
-        frames.clear();
-        let mut appended = frame::append(&mut frames, &message);
-        while appended.is_ok() && frames.len() < TOGETHER {
+        while frames.len() < TOGETHER {
             let Ok(next) = urgent.try_recv() else { break };
-            appended = frame::append(&mut frames, &next);
+            frames.extend(next);
         }
         let written = async {
             to.write_all(&frames).await?;
@@ -125,10 +152,6 @@ async fn write<Out: Serialize + Clone>(
         // A connection that fails is seen by the reader as well, which tells it.
         if !matches!(timeout(WRITE_DEADLINE, written).await, Ok(Ok(()))) {
             return;
-        }
-        // A message that cannot be one ends the connection, behind what was before it.
-        if appended.is_err() {
-            break;
         }
     }
     // Best effort: the other side may be gone already.

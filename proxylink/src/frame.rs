@@ -9,6 +9,9 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 /// Largest message in octets. A pairing request with the whole transcript of a TLS 1.2 handshake fits.
 pub const LARGEST: usize = 192 * 1024;
 
+/// Octets that a message has on the link beyond what a process said for it: the session, and what it is about.
+pub const AROUND: usize = 64;
+
 /// Octets of a part of something large (snapshot, CRL); other messages pass between two parts.
 pub const PART: usize = 64 * 1024;
 

@@ -11,8 +11,14 @@ use aws_lc_rs::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 use verification::possession::HandshakeSignature;
 
-/// Certificates of a chain that a pairing request may carry, and their octets in all.
+/// Octets that the certificates of a chain in a pairing request may have in all.
 pub const LARGEST_CHAIN: usize = 64 * 1024;
+
+/// Certificates of such a chain. No judgement looks at more.
+pub const MOST_CERTIFICATES: usize = 16;
+
+/// Octets of each name in [`TlsFacts`].
+pub const LONGEST_NAME: usize = 64;
 
 /// How often a token may find its session before it is void.
 pub const TRIES: u8 = 3;
@@ -123,6 +129,13 @@ pub struct TlsFacts {
     pub key_exchange: String,
 }
 
+impl TlsFacts {
+    /// Whether its names are no longer than those that TLS knows.
+    pub fn is_within_bounds(&self) -> bool {
+        [&self.version, &self.cipher_suite, &self.key_exchange].iter().all(|name| name.len() <= LONGEST_NAME)
+    }
+}
+
 /// A certificate chain, end entity first, DER.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Chain(pub Vec<serde_bytes::ByteBuf>);
@@ -131,6 +144,11 @@ impl Chain {
     /// Octets of all certificates.
     pub fn octets(&self) -> usize {
         self.0.iter().map(|certificate| certificate.len()).sum()
+    }
+
+    /// Whether it is no larger than a pairing request may carry.
+    pub fn is_within_bounds(&self) -> bool {
+        self.0.len() <= MOST_CERTIFICATES && self.octets() <= LARGEST_CHAIN
     }
 }
 

@@ -15,6 +15,9 @@ pub struct UnixMillis(pub i64);
 /// Files that one record lists; what a session moves beyond is counted in `detail`.
 pub const MOST_FILES: usize = 1000;
 
+/// Octets of a [`SessionReport::detail`], and of another text that goes with it, as a session of the DMZ says them.
+pub const LONGEST_DETAIL: usize = 8 * 1024;
+
 /// One event: a situation with its particulars.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use proxylink::control;
+use proxylink::control::{self, Unsent};
 use proxylink::frame::{self, FrameError};
 use proxylink::message::{FromClient, FromServer, Goodbye, PING_EVERY};
 use proxylink::pairing::{KeyHash, TlsFacts};
@@ -191,7 +191,7 @@ fn what_was_sent_goes_out_before_the_connection_closes() {
         let (ours, mut theirs) = ends();
         let (outbox, inbox) = control::start::<_, FromClient, _>(ours, FromServer::Ping);
         let goodbye = FromServer::Goodbye(Goodbye { situation: Situation::LinkGoodbye, text: "it ends".to_owned() });
-        assert!(outbox.send(goodbye.clone()));
+        outbox.send(&goodbye).unwrap();
         drop((outbox, inbox));
         let mut heard = Vec::new();
         loop {
@@ -220,7 +220,7 @@ fn a_small_message_overtakes_everything_large() {
         let large = outbox.clone();
         tokio::spawn(async move {
             for offset in [0, 1000, 2000, 3000] {
-                assert!(large.send_large(part(offset)).await);
+                large.send_large(&part(offset)).await.unwrap();
             }
         });
         let mut order = Vec::new();
@@ -232,10 +232,8 @@ fn a_small_message_overtakes_everything_large() {
                 other => order.push(format!("{other:?}").chars().take(6).collect()),
             }
             if !sent && !order.is_empty() {
-                sent = outbox.send(FromClient::Signed(
-                    proxylink::pairing::SessionId::from_random([0; 16]),
-                    Ok(serde_bytes::ByteBuf::new()),
-                ));
+                let session = proxylink::pairing::SessionId::from_random([0; 16]);
+                sent = outbox.send(&FromClient::Signed(session, Ok(serde_bytes::ByteBuf::new()))).is_ok();
             }
         }
         let place = order.iter().position(|what| what == "Signed").unwrap();
@@ -247,18 +245,18 @@ fn goodbye(text: String) -> FromServer {
     FromServer::Goodbye(Goodbye { situation: Situation::LinkGoodbye, text })
 }
 
-/// What the other end of a connection hears until it ends, without pings.
-async fn heard_of(sent: &[FromServer]) -> Vec<FromServer> {
+/// What the other end of a connection hears until it ends, without pings, and what could not be sent.
+async fn heard_of(sent: &[FromServer]) -> (Vec<FromServer>, Vec<Unsent>) {
     let (ours, mut theirs) = ends();
     let (outbox, inbox) = control::start::<_, FromClient, _>(ours, FromServer::Ping);
     // Nobody has run yet: all of them wait for the writer.
-    assert!(sent.iter().all(|message| outbox.send(message.clone())));
+    let unsent = sent.iter().filter_map(|message| outbox.send(message).err()).collect();
     drop((outbox, inbox));
     let mut heard = Vec::new();
     while let Ok(message) = frame::read::<FromServer>(&mut theirs).await {
         heard.extend(Some(message).filter(|message| *message != FromServer::Ping));
     }
-    heard
+    (heard, unsent)
 }
 
 #[test]
@@ -266,15 +264,16 @@ fn messages_that_wait_for_the_writer_arrive_whole_and_in_order() {
     run(async {
         // More together than are written in one go.
         let sent: Vec<_> = (0..200).map(|number| goodbye(format!("{number} {}", "x".repeat(number * 7)))).collect();
-        assert_eq!(heard_of(&sent).await, sent);
+        assert_eq!(heard_of(&sent).await, (sent.clone(), Vec::new()));
     });
 }
 
 #[test]
-fn what_was_before_a_message_that_is_too_large_arrives() {
+fn a_message_that_is_too_large_is_told_to_who_sends_it_and_the_connection_goes_on() {
     run(async {
         let [first, second, last] = ["first", "second", "last"].map(|text| goodbye(text.to_owned()));
         let too_large = goodbye("x".repeat(frame::LARGEST));
-        assert_eq!(heard_of(&[first.clone(), second.clone(), too_large, last]).await, [first, second]);
+        let (heard, unsent) = heard_of(&[first.clone(), second.clone(), too_large, last.clone()]).await;
+        assert_eq!((heard, unsent), (vec![first, second, last], vec![Unsent::TooLarge]));
     });
 }

@@ -10,8 +10,12 @@ use proxylink::record::SessionReport;
 use proxylink::situation::Situation;
 use serde::{Deserialize, Serialize};
 
-/// Largest message between two processes, in octets: a pairing request with the transcript of a TLS 1.2 handshake.
-pub const LARGEST: usize = proxylink::frame::LARGEST;
+/// Largest message between two processes, in octets: a pairing request with the transcript of a TLS 1.2 handshake. What a
+/// session may say can be passed on over the link, with the session's name.
+pub const LARGEST: usize = proxylink::frame::LARGEST - proxylink::frame::AROUND;
+
+// The name of a session, and the numbers of two variants.
+const _: () = assert!(LARGEST + size_of::<SessionId>() + 2 * 5 <= proxylink::frame::LARGEST);
 
 /// Gate to switchboard.
 #[derive(Debug, Serialize, Deserialize)]
@@ -92,6 +96,13 @@ pub enum FromSession {
     Refused(Box<SessionReport>, Option<ShownCertificate>),
     /// As before, of the session that was to call a partner.
     CallFailed(Box<CallFailed>, Option<ShownCertificate>),
+}
+
+impl FromSession {
+    /// Whether nothing may follow: the session is paired, or ends.
+    pub const fn is_last(&self) -> bool {
+        matches!(self, Self::Linked | Self::Refused(..) | Self::CallFailed(..))
+    }
 }
 
 /// Switchboard to session.

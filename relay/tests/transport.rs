@@ -316,6 +316,44 @@ fn a_record_that_was_tampered_with_loses_the_connection_and_passes_nothing() {
 }
 
 #[test]
+fn what_came_before_an_error_of_tls_in_the_same_piece_passes() {
+    type End = fn(&mut RawPartner) -> Vec<u8>;
+    let fatal_alert = |partner: &mut RawPartner| partner.sealed(&[2, 80], 21);
+    let tampered = |partner: &mut RawPartner| {
+        let mut record = partner.sealed(&CD, 23);
+        *record.last_mut().unwrap() ^= 1;
+        record
+    };
+    let alert = Error::AlertReceived(AlertDescription::InternalError);
+    let cases: [(End, _); 2] = [(fatal_alert, alert), (tampered, Error::DecryptError)];
+    for (end, expected) in cases {
+        let (mut partner, tls) = raw_partner();
+        let mut stage = Scene::default().start((Side::Tls(tls), plain().1), plain());
+        stage.inside.send(&SSRM);
+        partner.expect(&SSRM);
+        let piece = [partner.sealed(&SSID_CALLING, 23), end(&mut partner)].concat();
+        partner.socket.write_all(&piece).unwrap();
+        stage.inside.expect(&SSID_CALLING);
+        stage.inside.expect_session_end(99);
+        let Ending::Lost { side: Which::Partner, loss: Loss::Tls(error) } = stage.outcome().0.ending else { panic!() };
+        assert_eq!(error, expected);
+    }
+    // A session that has ended with the last word before it has ended well.
+    let (mut partner, tls) = raw_partner();
+    let mut stage = Scene::default().start((Side::Tls(tls), plain().1), plain());
+    stage.inside.send(&SSRM);
+    partner.expect(&SSRM);
+    partner.send(&SSID_CALLING);
+    stage.inside.expect(&SSID_CALLING);
+    stage.inside.send(&SSID_CALLED);
+    partner.expect(&SSID_CALLED);
+    let piece = [partner.sealed(&ESID_NORMAL, 23), fatal_alert(&mut partner)].concat();
+    partner.socket.write_all(&piece).unwrap();
+    stage.inside.expect(&ESID_NORMAL);
+    assert!(matches!(stage.outcome().0.ending, Ending::Completed));
+}
+
+#[test]
 fn half_a_handshake_message_behind_the_handshake_does_not_stop_the_other_direction() {
     let (mut partner, tls) = raw_partner();
     let mut stage = Scene::default().start((Side::Tls(tls), plain().1), plain());

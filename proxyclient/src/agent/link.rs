@@ -93,15 +93,18 @@ impl Agent {
 
     pub(super) fn send(&mut self, link: u64, message: FromClient) {
         let Some(up) = self.up().filter(|up| up.number == link) else { return };
-        if !up.control.outbox.send(message) {
-            self.unlink("it does not take our messages any more");
+        match up.control.outbox.send(&message) {
+            Ok(()) => {}
+            Err(Unsent::Lost) => self.unlink("it does not take our messages any more"),
+            // Of one session, which waits in vain for it; no fault of the link's.
+            Err(error @ Unsent::TooLarge) => log::error!("a message to the proxyserver is not sent: {error}"),
         }
     }
 
     pub(super) fn goodbye(&mut self, text: &str) {
         let Link::Up(up) = &self.link else { return };
         let goodbye = Goodbye { situation: Situation::LinkGoodbye, text: text.to_owned() };
-        let _ = up.control.outbox.send(FromClient::Goodbye(goodbye));
+        let _ = up.control.outbox.send(&FromClient::Goodbye(goodbye));
         up.reader.abort();
         self.link = Link::Waiting;
     }
@@ -118,7 +121,7 @@ impl Agent {
         self.report(Situation::LinkMessageInvalid, text, None, None, None);
         if let Link::Up(up) = &self.link {
             let goodbye = Goodbye { situation: Situation::LinkMessageInvalid, text: text.to_owned() };
-            let _ = up.control.outbox.send(FromClient::Goodbye(goodbye));
+            let _ = up.control.outbox.send(&FromClient::Goodbye(goodbye));
         }
         self.unlink("it was ended because of an invalid message");
     }
@@ -234,7 +237,7 @@ fn send_in_parts(outbox: proxylink::control::Outbox<FromClient>) -> mpsc::Sender
     tokio::spawn(async move {
         while let Some((whole, octets)) = queue.recv().await {
             for part in parts(whole, &octets) {
-                if !outbox.send_large(FromClient::Part(part)).await {
+                if outbox.send_large(&FromClient::Part(part)).await.is_err() {
                     return;
                 }
             }

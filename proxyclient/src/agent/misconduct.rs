@@ -82,7 +82,7 @@ impl Agent {
             WITHIN.as_secs()
         );
         let goodbye = Goodbye { situation: Situation::LinkMisconduct, text: text.clone() };
-        let _ = up.control.outbox.send(FromClient::Goodbye(goodbye));
+        let _ = up.control.outbox.send(&FromClient::Goodbye(goodbye));
         let told = format!("{text}; the link is ended and dialled again in {} s", PAUSE.as_secs());
         self.report(Situation::LinkMisconduct, &told, None, None, None);
         self.lose("it was ended because of misconduct");

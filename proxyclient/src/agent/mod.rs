@@ -35,7 +35,7 @@ use license::LinkKey;
 use proxydaemon::asynchronous::{AsyncChannel, LevelSignals};
 use proxydaemon::descriptors::{Channel, Directory};
 use proxydaemon::exit::ExitCode;
-use proxylink::control::ControlEnd;
+use proxylink::control::{ControlEnd, Unsent};
 use proxylink::message::{ClientHello, FromClient, FromServer, Goodbye, Refused, Whole, parts};
 use proxylink::pairing::{KeyHash, PairingRequest, SessionId};
 use proxylink::particulars::Particulars;
@@ -59,7 +59,9 @@ use self::sessions::{Phase, Session, Sessions};
 use self::signer::Signer;
 use self::spent::Spent;
 use self::spool::Lane;
-use crate::between::{Assignment, Drain, FromAgent, FromSession, LARGEST, Standing, Stations, ToAgent, ToSession};
+use crate::between::{
+    Assignment, Drain, FromAgent, FromSession, LARGEST, MOST_WORDS, Standing, Stations, ToAgent, ToSession,
+};
 
 pub use self::configuration::once as fetch_once;
 pub use self::control::{ServerAddress, connect as connect_server};
@@ -119,6 +121,8 @@ pub enum Event {
     Opened(SessionId, Result<(Box<Assignment>, OwnedFd), Refused>),
     /// A session says something, or its end of the pair is gone.
     Session(SessionId, Option<FromSession>),
+    /// A session went on speaking when all was said.
+    TalksOn(SessionId),
 }
 
 /// Serves until the gate is gone or says stop.
@@ -294,6 +298,7 @@ impl Agent {
             Event::Resolved(link, session, addresses) => self.resolved(link, session, addresses),
             Event::Opened(session, opened) => self.opened(session, opened),
             Event::Session(session, said) => self.hear_session(session, said),
+            Event::TalksOn(session) => self.talks_on(session),
         }
     }
 

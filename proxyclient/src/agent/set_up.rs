@@ -152,7 +152,8 @@ impl Agent {
                 let _ = channel.send(&ToSession::Go, &[]);
             }
             (Phase::Preparing(..) | Phase::Connecting(_), Some(FromSession::Failed(refused))) => {
-                self.refuse(session, refused);
+                let text = from_dmz::text(&refused.text, from_dmz::LONGEST_TEXT);
+                self.refuse(session, Refused { text, ..refused });
             }
             (Phase::Connecting(_), Some(FromSession::Linked)) => self.runs(session),
             (Phase::Running, None) => {}
@@ -200,16 +201,15 @@ impl Agent {
 
     /// What a session says comes to the loop, until it runs or is gone.
     pub(super) fn hear_from(&self, session: SessionId, channel: Arc<AsyncChannel>) {
-        let events = self.events.clone();
-        tokio::spawn(async move {
-            loop {
-                let said = channel.receive::<FromSession>().await.ok().flatten().map(|(said, _)| said);
-                let last = matches!(said, None | Some(FromSession::Linked));
-                if events.send(Event::Session(session, said)).await.is_err() || last {
-                    return;
-                }
-            }
-        });
+        tokio::spawn(listen(session, channel, self.events.clone()));
+    }
+
+    /// A session that speaks on and on, whatever it has been told. Perhaps nothing is known of it any more.
+    pub(super) fn talks_on(&mut self, session: SessionId) {
+        let text = "a session went on speaking after its last word";
+        Situation::SessionMisconduct.tell_of(session, format_args!("{text}; it is ended"));
+        self.report_only(Situation::SessionMisconduct, text, Some(session), None, None);
+        self.end(session);
     }
 
     /// A session that a predecessor of this agent paired: it is judged again by each new configuration, and counted.
@@ -238,6 +238,30 @@ impl Agent {
             record.detail = format!("session {session}: {}", record.detail);
         }
         record
+    }
+}
+
+/// Hears a session until it has gone, or has said more than any of ours. Behind its last word comes nothing but its end.
+async fn listen(session: SessionId, channel: Arc<AsyncChannel>, events: mpsc::Sender<Event>) {
+    let (mut words, mut all_is_said) = (0, false);
+    loop {
+        let said = match channel.receive::<FromSession>().await {
+            Ok(said) => said.map(|(said, _)| said).ok_or(false),
+            Err(error) => Err(error.kind() == std::io::ErrorKind::InvalidData),
+        };
+        let event = match said {
+            Ok(_) if all_is_said || words == MOST_WORDS => Event::TalksOn(session),
+            Err(true) if all_is_said => Event::TalksOn(session),
+            // Its end was told with its last word.
+            Err(_) if all_is_said => return,
+            said => Event::Session(session, said.ok()),
+        };
+        words += 1;
+        all_is_said = matches!(&event, Event::Session(_, Some(said)) if said.is_last());
+        let goes_on = matches!(event, Event::Session(_, Some(_)));
+        if events.send(event).await.is_err() || !goes_on {
+            return;
+        }
     }
 }
 
@@ -279,4 +303,51 @@ async fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, Refused> {
         .map_err(|error| failed(format!("{host} cannot be resolved: {error}")))?;
     let addresses: Vec<_> = found.take(MOST).collect();
     if addresses.is_empty() { Err(failed(format!("{host} has no address"))) } else { Ok(addresses) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is heard of a session that says this, and then goes.
+    fn heard_of(words: &[&[u8]]) -> String {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let (theirs, ours) = Channel::pair().unwrap();
+            let (events, mut heard) = mpsc::channel(8);
+            for word in words {
+                theirs.send(word, &[]).unwrap();
+            }
+            drop(theirs);
+            let channel = Arc::new(AsyncChannel::new(ours, LARGEST).unwrap());
+            listen(SessionId::from_random([1; 16]), channel, events).await;
+            let mut all = Vec::new();
+            while let Some(event) = heard.recv().await {
+                all.push(match event {
+                    Event::Session(_, Some(_)) => "word",
+                    Event::Session(_, None) => "end",
+                    Event::TalksOn(_) => "talks on",
+                    _ => "something else",
+                });
+            }
+            all.join(", ")
+        })
+    }
+
+    #[test]
+    fn who_talks_on_is_told_once_and_heard_no_more() {
+        let encoded = |said: &FromSession| postcard::to_allocvec(said).unwrap();
+        let key = &encoded(&FromSession::Key(KeyHash::from_octets([1; 32])))[..];
+        let nonsense = &b"\xff"[..];
+        let linked = &encoded(&FromSession::Linked)[..];
+        let refused = Refused { situation: Situation::PairingRefused, text: String::new() };
+        for last in [linked, &encoded(&FromSession::Failed(refused)), &encoded(&FromSession::Left)] {
+            assert_eq!(heard_of(&[key, last]), "word, word");
+            assert_eq!(heard_of(&[last, key, key]), "word, talks on");
+            assert_eq!(heard_of(&[last, nonsense, key]), "word, talks on");
+        }
+        assert_eq!(heard_of(&[key]), "word, end");
+        assert_eq!(heard_of(&[key, nonsense, key]), "word, end");
+        assert_eq!(heard_of(&[key; 7]), "word, word, word, talks on");
+    }
 }

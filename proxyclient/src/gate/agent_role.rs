@@ -95,7 +95,7 @@ impl Gate {
     fn be_agent(&self, channel: std::io::Result<OwnedFd>) -> ExitCode {
         let begin = || -> std::io::Result<_> {
             let channel = channel?;
-            let log = self.log_socket.child_end()?;
+            let log = self.log_of_role.child_end()?;
             let mut keep = vec![channel.as_fd(), log.as_fd()];
             keep.extend([self.sources.url.descriptor(), self.sources.token.descriptor()]);
             close_all_but(&keep)?;

@@ -27,7 +27,7 @@ use super::stations::StationHeritage;
 use super::{Gate, Sources, Start};
 use crate::agent::ServerAddress;
 
-/// What the new program is told; no secret is in it. The descriptors: the two ends of the log's socket, URL, token, the
+/// What the new program is told; no secret is in it. The descriptors: the two ends of each of the log's sockets, URL, token, the
 /// copies of the code, the ports for inside stations, the agent's channel.
 #[derive(Debug, Serialize, Deserialize)]
 struct State {
@@ -100,6 +100,7 @@ fn take_over(heritage: Heritage) -> std::io::Result<Gate> {
     let mut next = || descriptors.next().ok_or_else(unsound);
 
     let log_socket = LogSocket::from_ends([next()?, next()?]);
+    let logs = [log_socket, LogSocket::from_ends([next()?, next()?])];
     let (url, token) = (Secret::take_over(url, next()?), Secret::take_over(token, next()?));
     let server = ServerAddress { host, port };
     let sources = Sources { url, token, ca_file, server, state_dir, poll_interval };
@@ -111,7 +112,7 @@ fn take_over(heritage: Heritage) -> std::io::Result<Gate> {
         log::error!("{error}");
     }
     let copies = Copies::take_over(copies, sessions.len(), &mut next)?;
-    let mut gate = Gate::new(start, log_socket, Some(copies))?;
+    let mut gate = Gate::new(start, logs, Some(copies))?;
     (gate.was_well, gate.drain) = (was_well, drain);
     let now = ended_at(executed);
     gate.stations.take_over(stations, &mut next, now)?;
@@ -153,7 +154,7 @@ impl Gate {
 
     fn heritage(&self, why: Renewal) -> (State, Vec<BorrowedFd<'_>>) {
         let now = Instant::now();
-        let mut descriptors = Vec::from(self.log_socket.ends());
+        let mut descriptors = [self.log_socket.ends(), self.log_of_role.ends()].concat();
         let sources = &self.sources;
         descriptors.extend([sources.url.descriptor(), sources.token.descriptor()]);
         descriptors.extend(self.copies.descriptors());

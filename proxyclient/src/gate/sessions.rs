@@ -21,7 +21,7 @@ use relay::signalled::{SessionOrders, WITHDRAW};
 use serde_bytes::ByteBuf;
 
 use super::agent_role::OBEYS_WITHIN;
-use super::{Gate, SENT_WRONG};
+use super::{Gate, LogOf, SENT_WRONG};
 use crate::between::ToAgent;
 use crate::session::{self, Belongings};
 
@@ -194,8 +194,8 @@ impl Gate {
         }
         let log = ChildLog::start(log);
         // Connections are opened first; what is not needed is given up before an octet is read from them.
-        let confine = |keep: &[BorrowedFd<'_>]| {
-            let needs = SessionNeeds { keep, user: None, bounds, memory: SESSION_MEMORY };
+        let confine = |keep: &[BorrowedFd<'_>], log: BorrowedFd<'_>| {
+            let needs = SessionNeeds { keep, log, user: None, bounds, memory: SESSION_MEMORY };
             confine_session(&needs).map_err(|error| format!("the session cannot be confined: {error}"))
         };
         let orders = SessionOrders::new(orders);
@@ -242,7 +242,7 @@ impl Gate {
 
     pub(super) fn session_ended(&mut self, pid: Pid, ending: Ending) {
         // Its last words came before its end.
-        self.read_log(usize::MAX);
+        self.read_log(LogOf::Sessions, usize::MAX);
         let orphaned = if self.has_agent() { None } else { self.sessions.kept_of(pid) };
         let Some(session) = self.sessions.remove(pid) else { return };
         if self.peak.is_over(self.sessions.count()) {

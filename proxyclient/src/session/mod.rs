@@ -94,8 +94,8 @@ pub fn serve(belongings: Belongings<'_>) -> ExitCode {
     account.ended(&outcome, files, &log)
 }
 
-/// Gives up everything but these descriptors.
-type Confine<'a> = &'a dyn Fn(&[BorrowedFd<'_>]) -> Result<(), String>;
+/// Gives up everything but these descriptors and the log.
+type Confine<'a> = &'a dyn Fn(&[BorrowedFd<'_>], BorrowedFd<'_>) -> Result<(), String>;
 
 /// Why a session is not paired.
 enum Unpaired {
@@ -128,8 +128,8 @@ fn set_up(
         .map_err(|error| lost(format!("{}: {error}", assignment.link)))?;
     // 42 octets into an empty send buffer: they go at once or the connection is of no use.
     link.write_all(&Preamble::Data(assignment.token).write()).map_err(|error| lost(error.to_string()))?;
-    let kept = [daemon.as_fd(), link.as_fd(), agent.as_fd(), orders.descriptor(), log.as_fd()];
-    confine(&kept).map_err(|text| here(Situation::PairingRefused, text))?;
+    let kept = [daemon.as_fd(), link.as_fd(), agent.as_fd(), orders.descriptor()];
+    confine(&kept, log.as_fd()).map_err(|text| here(Situation::PairingRefused, text))?;
     #[cfg(evil)]
     crate::evil::session(assignment, agent, log);
     let exchange = KeyExchange::no_weaker_than(&assignment.tls);

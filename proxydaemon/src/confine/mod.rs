@@ -52,8 +52,10 @@ fn step(step: &'static str) -> impl FnOnce(io::Error) -> ConfineError {
 /// What a session keeps, and how much more it may take.
 #[derive(Debug)]
 pub struct SessionNeeds<'a> {
-    /// The descriptors it works with. All others are closed; 0 to 2 become `/dev/null`.
+    /// The descriptors it works with, beside the log. All others are closed; 0 to 2 become `/dev/null`.
     pub keep: &'a [BorrowedFd<'a>],
+    /// Its log, the one socket that it shares with other processes: it may write there, and not shut it down.
+    pub log: BorrowedFd<'a>,
     /// The user to become, when the gate still is root.
     pub user: Option<&'a User>,
     /// Prepared by the gate.
@@ -91,8 +93,8 @@ pub fn confine_session(needs: &SessionNeeds<'_>) -> Result<(), ConfineError> {
         landlock::enforce(rules).map_err(step("landlock"))?;
     }
     // What the gate prepared was needed until here.
-    descriptors::close_all_but(needs.keep).map_err(step("descriptors"))?;
-    Ok(filter.install()?)
+    descriptors::close_all_but(&[needs.keep, &[needs.log]].concat()).map_err(step("descriptors"))?;
+    Ok(filter.install(needs.log)?)
 }
 
 /// What a role with a runtime, or the gate, goes on needing.

@@ -1,4 +1,5 @@
-//! The shared socket: children send their records, the gate reads them.
+//! The shared socket: children send their records, the gate reads them. Sessions share one; a role, which may ask more of
+//! the kernel than a session, has one of its own.
 //!
 //! A child waits for room while the gate is busy, but not for one that is stuck: [`PATIENCE`] once, and not again before a
 //! record got through. Beyond its quota it does not even try. What is dropped is counted and told by the next record.
@@ -40,9 +41,7 @@ impl LogSocket {
     /// # Errors
     /// Out of descriptors.
     pub fn new() -> io::Result<Self> {
-        let (gate, children) = Channel::pair()?;
-        gate.attest_senders()?;
-        children.set_send_buffer(UNDER_WAY)?;
+        let (gate, children) = pair()?;
         Ok(Self::of(gate, children))
     }
 
@@ -83,8 +82,15 @@ impl LogSocket {
                 }
                 raw => raw?,
             };
-            // Without attested sender (never seen) nobody can be blamed and nothing believed.
-            let Some(pid) = raw.sender else { continue };
+            let Some(pid) = raw.sender else {
+                // The gate has the children's end, too: this is no end that comes of closing.
+                if raw.len == 0 {
+                    (self.gate, self.children) = pair()?;
+                    return Ok(Some(FromChild::ShutDown));
+                }
+                // Without attested sender (never seen) nobody can be blamed and nothing believed.
+                continue;
+            };
             match self.quotas.judge(pid, Instant::now()) {
                 Verdict::Take => {}
                 Verdict::First => return Ok(Some(FromChild::Flooding { pid })),
@@ -98,6 +104,13 @@ impl LogSocket {
             return Ok(Some(FromChild::decode(pid, message)));
         }
     }
+}
+
+fn pair() -> io::Result<(Channel, Channel)> {
+    let (gate, children) = Channel::pair()?;
+    gate.attest_senders()?;
+    children.set_send_buffer(UNDER_WAY)?;
+    Ok((gate, children))
 }
 
 impl AsFd for LogSocket {
@@ -281,6 +294,27 @@ mod tests {
         let Some(FromChild::Dropped { pid, count }) = socket.receive().unwrap() else { panic!("nothing was dropped") };
         assert!(pid == Pid::this() && count >= 1, "{count}");
         assert_eq!(socket.receive().unwrap(), None);
+    }
+
+    #[test]
+    fn a_socket_that_was_shut_down_is_told_once_and_another_one_serves_who_comes_later() {
+        use nix::sys::socket::{Shutdown, shutdown};
+        use std::os::fd::AsRawFd;
+        for how in [Shutdown::Write, Shutdown::Both] {
+            let mut socket = LogSocket::new().unwrap();
+            let early = ChildSink::new(socket.child_end().unwrap(), PATIENCE);
+            say(&early, "before");
+            shutdown(early.channel.as_raw_fd(), how).unwrap();
+            assert!(matches!(socket.receive().unwrap(), Some(FromChild::Record { .. })), "what was said is heard");
+            assert_eq!(socket.receive().unwrap(), Some(FromChild::ShutDown));
+            assert_eq!(socket.receive().unwrap(), None);
+            say(&early, "lost");
+            let late = ChildSink::new(socket.child_end().unwrap(), PATIENCE);
+            say(&late, "heard");
+            let Some(FromChild::Record { record, .. }) = socket.receive().unwrap() else { panic!("nothing came") };
+            assert_eq!(record.message, "heard");
+            assert_eq!(socket.receive().unwrap(), None);
+        }
     }
 
     #[test]

@@ -81,6 +81,9 @@ pub enum FromChild {
         /// The sender.
         pid: Pid,
     },
+    /// One of the children has shut the socket down, nobody knows which one. None of those that have it is heard any more;
+    /// whoever is forked from now on has another socket.
+    ShutDown,
 }
 
 impl ChildRecord {

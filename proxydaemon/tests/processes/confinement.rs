@@ -42,6 +42,8 @@ struct Belongings {
     peer: TcpStream,
     channel: Channel,
     gate: Channel,
+    log: LogSocket,
+    log_end: Channel,
     file: PathBuf,
     _folder: tempfile::TempDir,
 }
@@ -56,12 +58,15 @@ impl Belongings {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("file");
         std::fs::write(&file, "content").unwrap();
-        Self { bounds: Bounds::prepare().unwrap(), stream, peer, channel, gate, file, _folder: folder }
+        let (bounds, log) = (Bounds::prepare().unwrap(), LogSocket::new().unwrap());
+        let log_end = log.child_end().unwrap();
+        Self { bounds, stream, peer, channel, gate, log, log_end, file, _folder: folder }
     }
 
     fn confine(&self) {
         let keep = [self.stream.as_fd(), self.channel.as_fd()];
-        confine_session(&SessionNeeds { keep: &keep, user: None, bounds: &self.bounds, memory: MEMORY }).unwrap();
+        let (log, bounds) = (self.log_end.as_fd(), &self.bounds);
+        confine_session(&SessionNeeds { keep: &keep, log, user: None, bounds, memory: MEMORY }).unwrap();
     }
 }
 
@@ -132,6 +137,10 @@ const ATTEMPTS: &[(&str, Attempt)] = &[
         let fd = belongings.stream.as_raw_fd().into();
         call(libc::SYS_mmap, [0, 4096, libc::PROT_READ.into(), libc::MAP_PRIVATE.into(), fd]);
     }),
+    ("end the log of all", |belongings, _, _| {
+        call(libc::SYS_shutdown, [belongings.log_end.as_raw_fd().into(), libc::SHUT_WR.into(), 0, 0, 0]);
+    }),
+    ("double the log", |belongings, _, _| call(libc::SYS_dup, [belongings.log_end.as_raw_fd().into(), 0, 0, 0, 0])),
     ("double a descriptor", |belongings, _, _| call(libc::SYS_dup, [belongings.stream.as_raw_fd().into(), 0, 0, 0, 0])),
     ("change its name", |_, path, _| call(libc::SYS_prctl, [libc::PR_SET_NAME.into(), path.as_ptr() as i64, 0, 0, 0])),
     ("raise its limits", |_, _, _| call(libc::SYS_prlimit64, [0, 7, 0, 0, 0])),
@@ -144,7 +153,7 @@ const ATTEMPTS: &[(&str, Attempt)] = &[
 
 fn every_way_out_kills_a_session() {
     let mut family = Family::new();
-    let belongings = Belongings::new();
+    let mut belongings = Belongings::new();
     let path = CString::new(belongings.file.to_str().unwrap()).unwrap();
     let gate = Pid::this();
     for (name, attempt) in ATTEMPTS {
@@ -156,6 +165,7 @@ fn every_way_out_kills_a_session() {
         assert_eq!(ending, Ending::Killed(libc::SIGSYS), "{name}");
         assert!(ending.is_crash());
         assert_eq!(std::fs::read_to_string(&belongings.file).unwrap(), "content", "{name}");
+        assert_eq!(belongings.log.receive().unwrap(), None, "{name}");
     }
 }
 
@@ -167,8 +177,9 @@ fn a_session_can_do_its_work() {
     let session = family.fork(|| {
         let log = ChildLog::start(log_socket.child_end().unwrap());
         let signals = Signals::block().unwrap().descriptor().unwrap();
-        let keep = [belongings.stream.as_fd(), belongings.channel.as_fd(), log.as_fd(), signals.as_fd()];
-        let needs = SessionNeeds { keep: &keep, user: None, bounds: &belongings.bounds, memory: MEMORY };
+        let keep = [belongings.stream.as_fd(), belongings.channel.as_fd(), signals.as_fd()];
+        let (log_fd, bounds) = (log.as_fd(), &belongings.bounds);
+        let needs = SessionNeeds { keep: &keep, log: log_fd, user: None, bounds, memory: MEMORY };
         confine_session(&needs).unwrap();
 
         // Time, random numbers, memory of all kinds.
@@ -246,7 +257,8 @@ fn a_panic_and_an_abort_end_as_such() {
     let mut log_socket = LogSocket::new().unwrap();
     let panicked = family.fork(|| {
         let log = ChildLog::start(log_socket.child_end().unwrap());
-        let needs = SessionNeeds { keep: &[log.as_fd()], user: None, bounds: &belongings.bounds, memory: MEMORY };
+        let (log_fd, bounds) = (log.as_fd(), &belongings.bounds);
+        let needs = SessionNeeds { keep: &[], log: log_fd, user: None, bounds, memory: MEMORY };
         confine_session(&needs).unwrap();
         panic!("out of place")
     });
@@ -321,7 +333,8 @@ fn a_session_of_a_gate_with_roots_rights_becomes_the_user() {
     let belongings = Belongings::new();
     let session = family.fork(|| {
         let keep = [belongings.channel.as_fd()];
-        let needs = SessionNeeds { keep: &keep, user: Some(&user), bounds: &belongings.bounds, memory: MEMORY };
+        let (log, bounds) = (belongings.log_end.as_fd(), &belongings.bounds);
+        let needs = SessionNeeds { keep: &keep, log, user: Some(&user), bounds, memory: MEMORY };
         if confine_session(&needs).is_err() {
             return ExitCode::Confinement;
         }

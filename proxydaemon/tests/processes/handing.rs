@@ -10,6 +10,7 @@ use proxydaemon::confine::{Bounds, SessionNeeds, confine_session};
 use proxydaemon::descriptors::{Channel, Mapping, SealedFile};
 use proxydaemon::exit::ExitCode;
 use proxydaemon::fork::Ending;
+use proxydaemon::logging::LogSocket;
 use proxydaemon::notify::{self, Watchdog};
 
 use crate::Test;
@@ -36,8 +37,9 @@ fn a_snapshot_goes_from_a_role_through_the_gate_to_a_session() {
     assert!(Mapping::new(receive(), 1 << 20).is_err());
     assert_eq!(family.ending(writer), Ending::Exited(0));
     let bounds = Bounds::prepare().unwrap();
+    let log = LogSocket::new().unwrap().child_end().unwrap();
     let session = family.ending_of(|| {
-        let needs = SessionNeeds { keep: &[], user: None, bounds: &bounds, memory: 1 << 20 };
+        let needs = SessionNeeds { keep: &[], log: log.as_fd(), user: None, bounds: &bounds, memory: 1 << 20 };
         confine_session(&needs).unwrap();
         if *mapping == *b"partners" { ExitCode::Ok } else { ExitCode::Failure }
     });
@@ -54,11 +56,13 @@ fn a_confined_session_draws_random_numbers_of_its_own() {
     let mut family = Family::new();
     let mut drawn = HashSet::from([draw()]); // so that the children inherit a generator in use
     let bounds = Bounds::prepare().unwrap();
+    let log = LogSocket::new().unwrap().child_end().unwrap();
     let (ours, theirs) = Channel::pair().unwrap();
     for _ in 0..CHILDREN {
         let ending = family.ending_of(|| {
             let keep = [theirs.as_fd()];
-            confine_session(&SessionNeeds { keep: &keep, user: None, bounds: &bounds, memory: 1 << 20 }).unwrap();
+            let (log, bounds) = (log.as_fd(), &bounds);
+            confine_session(&SessionNeeds { keep: &keep, log, user: None, bounds, memory: 1 << 20 }).unwrap();
             theirs.send(&[draw(), draw()].concat(), &[]).unwrap();
             ExitCode::Ok
         });

@@ -4,6 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::net::{TcpListener, TcpStream, ToSocketAddrs, UdpSocket};
 use std::os::fd::AsFd;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
 use nix::libc;
@@ -13,7 +14,7 @@ use proxydaemon::confine::{Bounds, Ports, RoleNeeds, SessionNeeds, confine_role,
 use proxydaemon::descriptors::Directory;
 use proxydaemon::exit::ExitCode;
 use proxydaemon::fork::{Ending, fork_role, reap};
-use proxydaemon::logging::{Begun, GateLog, Threshold};
+use proxydaemon::logging::{Begun, GateLog, LogSocket, Threshold};
 use proxydaemon::pid_file::{PidFile, Stale};
 use proxydaemon::user::User;
 
@@ -92,6 +93,12 @@ fn what_a_role_never_does_kills_it() {
         ("mount", &|| call(libc::SYS_mount, [0, 0, 0, 0])),
         ("make a namespace", &|| call(libc::SYS_unshare, [libc::CLONE_NEWUSER.into(), 0, 0, 0])),
         ("packet socket", &|| call(libc::SYS_socket, [libc::AF_PACKET.into(), libc::SOCK_RAW.into(), 0, 0])),
+        ("connect while it sends", &|| call(libc::SYS_sendto, [-1, 0, 0, libc::MSG_FASTOPEN.into()])),
+        ("connect with a message", &|| call(libc::SYS_sendmsg, [-1, 0, libc::MSG_FASTOPEN.into(), 0])),
+        ("connect with messages", &|| call(libc::SYS_sendmmsg, [-1, 0, 0, libc::MSG_FASTOPEN.into()])),
+        ("TCP by another name", &|| {
+            call(libc::SYS_socket, [libc::AF_INET.into(), libc::SOCK_STREAM.into(), libc::IPPROTO_MPTCP.into(), 0]);
+        }),
         ("io_uring", &|| call(libc::SYS_io_uring_setup, [8, 0, 0, 0])),
         ("load into the kernel", &|| call(libc::SYS_bpf, [0, 0, 0, 0])),
         ("the x32 way", &|| call(0x4000_0000 + libc::SYS_getpid, [0; 4])),
@@ -107,6 +114,7 @@ fn a_role_reaches_its_files_and_ports_alone() {
     let place = Place::new();
     let listeners = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
     let [open, closed] = listeners.each_ref().map(|listener| listener.local_addr().unwrap());
+    let _by_path = UnixListener::bind(place.own.join("socket")).unwrap();
     let ending = role_ending(&place, Ports::Only(&[open.port(), 53]), || {
         append(&place.own.join("file")).unwrap();
         append(&place.own.join("new")).unwrap();
@@ -115,6 +123,8 @@ fn a_role_reaches_its_files_and_ports_alone() {
         assert_eq!(std::fs::read_to_string(place.own.join("file")).unwrap(), "contentmore");
         assert!(File::open("/etc/hosts").is_ok_and(|_| true) || !Path::new("/etc/hosts").exists());
         TcpStream::connect(open).unwrap();
+        let by_path = UnixStream::connect(place.own.join("socket")).unwrap_err();
+        assert_eq!(by_path.raw_os_error(), Some(libc::EAFNOSUPPORT));
         if landlock() {
             assert!(refused(File::open(place.foreign.join("file"))));
             assert!(refused(append(&place.foreign.join("file"))));
@@ -159,13 +169,15 @@ fn the_gate_forks_confined_sessions_and_writes_where_it_may() {
     }
     assert_eq!(std::fs::read_to_string(place.foreign.join("file")).unwrap(), "content");
     let bounds = Bounds::prepare().unwrap();
+    let log = LogSocket::new().unwrap().child_end().unwrap();
     let session = family.ending_of(|| {
         let user = nix::unistd::Uid::effective().is_root().then(|| User {
             name: "seon".into(),
             uid: nix::unistd::Uid::from_raw(64123),
             gid: nix::unistd::Gid::from_raw(64123),
         });
-        let needs = SessionNeeds { keep: &[], user: user.as_ref(), bounds: &bounds, memory: 1 << 20 };
+        let (log, user) = (log.as_fd(), user.as_ref());
+        let needs = SessionNeeds { keep: &[], log, user, bounds: &bounds, memory: 1 << 20 };
         confine_session(&needs).unwrap();
         ExitCode::SessionPeer
     });

@@ -125,8 +125,9 @@ impl Gate {
         let (Ok(log), Ok(orders)) = (self.log_socket.child_end(), self.signals.descriptor()) else {
             return ExitCode::Resources;
         };
-        let keep = [socket.as_fd(), switchboard.as_fd(), log.as_fd(), orders.as_fd()];
-        let needs = SessionNeeds { keep: &keep, user: None, bounds: &self.bounds, memory: SESSION_MEMORY };
+        let keep = [socket.as_fd(), switchboard.as_fd(), orders.as_fd()];
+        let (log_fd, bounds) = (log.as_fd(), &self.bounds);
+        let needs = SessionNeeds { keep: &keep, log: log_fd, user: None, bounds, memory: SESSION_MEMORY };
         if confine_session(&needs).is_err() {
             // The log cannot be reached reliably from half a confinement; the gate tells by this exit code.
             return ExitCode::Confinement;

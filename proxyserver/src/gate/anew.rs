@@ -29,7 +29,7 @@ use super::switchboard_role::Switchboard;
 use super::{Gate, InForce, Start};
 
 /// What the new program is told. The descriptors go in the order of the fields that count or name them, the two ends of
-/// the log's socket before all others.
+/// the log's two sockets before all others.
 #[derive(Debug, Serialize, Deserialize)]
 struct State {
     log: Begun,
@@ -103,6 +103,7 @@ fn take_over(heritage: Heritage) -> std::io::Result<Gate> {
     let mut next = || descriptors.next().ok_or_else(unsound);
 
     let log_socket = LogSocket::from_ends([next()?, next()?]);
+    let logs = [log_socket, LogSocket::from_ends([next()?, next()?])];
     let link = (0..link).map(|_| next().map(Listener::from)).collect::<Result<_, _>>()?;
     let (log, pid_file) = (GateLog::resume(log), PidFile::take_over(pid_file));
     let start = Start { signals: Signals::block()?, log, pid_file, link, state_dir, licence };
@@ -111,7 +112,7 @@ fn take_over(heritage: Heritage) -> std::io::Result<Gate> {
         log::error!("{error}");
     }
     let copies = Copies::take_over(copies, children.len(), &mut next)?;
-    let mut gate = Gate::new(start, log_socket, Some(copies))?;
+    let mut gate = Gate::new(start, logs, Some(copies))?;
     gate.expired = expired;
     let ports = partner_ports.into_iter().map(|address| Ok((address, Listener::from(next()?))));
     gate.partner_port.take_over(ports.collect::<std::io::Result<_>>()?, missing);
@@ -150,7 +151,7 @@ impl Gate {
 
     fn heritage(&self, why: Renewal) -> (State, Vec<BorrowedFd<'_>>) {
         let now = Instant::now();
-        let mut descriptors = Vec::from(self.log_socket.ends());
+        let mut descriptors = [self.log_socket.ends(), self.log_of_role.ends()].concat();
         descriptors.extend(self.link.iter().map(AsFd::as_fd));
         descriptors.extend(self.copies.descriptors());
         descriptors.extend(self.partner_port.descriptors());

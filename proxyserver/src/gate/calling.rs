@@ -80,8 +80,8 @@ impl Gate {
         let log = ChildLog::start(log);
         logging::set_session(&errand.session.to_string());
         let confine = |keep: &[BorrowedFd<'_>]| {
-            let keep: Vec<_> = keep.iter().copied().chain([log.as_fd()]).collect();
-            let needs = SessionNeeds { keep: &keep, user: None, bounds: &self.bounds, memory: SESSION_MEMORY };
+            let (log, bounds) = (log.as_fd(), &self.bounds);
+            let needs = SessionNeeds { keep, log, user: None, bounds, memory: SESSION_MEMORY };
             confine_session(&needs).map_err(|error| error.to_string())
         };
         let orders = Box::new(SessionOrders::new(orders));

@@ -71,7 +71,7 @@ pub struct Start {
 /// # Errors
 /// What makes it impossible to begin.
 pub fn run(start: Start, ready: impl FnOnce()) -> std::io::Result<ExitCode> {
-    let mut gate = Gate::new(start, LogSocket::new()?, None)?;
+    let mut gate = Gate::new(start, [LogSocket::new()?, LogSocket::new()?], None)?;
     gate.start_switchboard();
     let addresses: Vec<_> = gate.link.iter().filter_map(|listener| listener.address().ok()).collect();
     let text = format!("version {}, pid {}", env!("CARGO_PKG_VERSION"), std::process::id());
@@ -103,7 +103,10 @@ struct Gate {
     signals: Signals,
     signal_fd: SignalFd,
     log: GateLog,
+    /// Of the sessions.
     log_socket: LogSocket,
+    /// Of the switchboard, which could shut it down.
+    log_of_role: LogSocket,
     pid_file: PidFile,
     bounds: Bounds,
     /// Where the code lies, for the gate that follows.
@@ -138,7 +141,7 @@ struct Gate {
 
 impl Gate {
     /// `earlier`: the copies of the gate before this one.
-    fn new(start: Start, log_socket: LogSocket, earlier: Option<Copies>) -> std::io::Result<Self> {
+    fn new(start: Start, [log_socket, log_of_role]: [LogSocket; 2], earlier: Option<Copies>) -> std::io::Result<Self> {
         let Start { signals, log, pid_file, link, state_dir, licence } = start;
         let copies = proxydaemon::gate::prepare_for_children(earlier);
         proxylink::tls::rehearse().map_err(std::io::Error::other)?;
@@ -147,6 +150,7 @@ impl Gate {
             signals,
             log,
             log_socket,
+            log_of_role,
             pid_file,
             bounds: Bounds::prepare().map_err(std::io::Error::other)?,
             copies,
@@ -179,7 +183,8 @@ impl Gate {
         heap::fill_holes();
         loop {
             if self.ending.is_some() && self.children.count() == 0 && self.switchboard.is_none() {
-                self.read_log(usize::MAX);
+                self.read_log(LogOf::Sessions, usize::MAX);
+                self.read_log(LogOf::Role, usize::MAX);
                 return;
             }
             if let Err(error) = self.turn() {
@@ -197,6 +202,7 @@ impl Gate {
             Wanted::to_read(self.signal_fd.as_fd()),
             Wanted::to_read(self.log_socket.as_fd()),
             Wanted::of_role(channel, self.backlog.waits_for_room()),
+            Wanted::to_read(self.log_of_role.as_fd()),
         ];
         let fixed = wanted.len();
         if self.accept_again.is_none() {
@@ -204,8 +210,10 @@ impl Gate {
         }
         let ready = wait(&wanted, self.next_deadline())?;
         let is_ready = |place: usize| ready.get(place).copied().unwrap_or(false);
-        if is_ready(1) {
-            self.read_log(LOGGED_AT_ONCE);
+        for (place, of) in [(1, LogOf::Sessions), (3, LogOf::Role)] {
+            if is_ready(place) {
+                self.read_log(of, LOGGED_AT_ONCE);
+            }
         }
         if is_ready(0) {
             self.read_signals();
@@ -447,9 +455,13 @@ impl Gate {
 
     // The log
 
-    fn read_log(&mut self, at_most: usize) {
+    fn read_log(&mut self, of: LogOf, at_most: usize) {
         for _ in 0..at_most {
-            match self.log_socket.receive() {
+            let came = match of {
+                LogOf::Sessions => self.log_socket.receive(),
+                LogOf::Role => self.log_of_role.receive(),
+            };
+            match came {
                 Ok(Some(FromChild::Record { pid, record })) => {
                     self.reaper.heard(pid);
                     self.log.write(pid, self.role_of(pid), &record);
@@ -457,9 +469,22 @@ impl Gate {
                 Ok(Some(FromChild::Other { pid, .. } | FromChild::Malformed { pid })) => self.end_liar(pid, SENT_WRONG),
                 Ok(Some(FromChild::Flooding { pid })) => self.end_liar(pid, "logs more than any process of ours does"),
                 Ok(Some(FromChild::Dropped { pid, count })) => logging::tell_dropped(pid, self.role_of(pid), count),
+                Ok(Some(FromChild::ShutDown)) => return self.log_shut_down(of),
                 Ok(None) => return,
                 Err(error) => return log::error!("the log of the children cannot be read: {error}"),
             }
+        }
+    }
+
+    /// Somebody has shut a log's socket down, whom nobody heard do it.
+    fn log_shut_down(&self, of: LogOf) {
+        match (of, &self.switchboard) {
+            (LogOf::Role, Some(switchboard)) => self.end_liar(switchboard.pid, "has shut its log down"),
+            (LogOf::Role, None) => {}
+            (LogOf::Sessions, _) => log::error!(
+                code = Situation::SessionMisconduct.code();
+                "a session has shut the log of all of them down; those that run are not heard any more"
+            ),
         }
     }
 
@@ -491,6 +516,13 @@ fn suspend() {
         Ok(()) => Situation::Suspended.tell(format_args!("goes on after {} s", since.elapsed().as_secs())),
         Err(error) => log::error!("cannot be suspended: {error}"),
     }
+}
+
+/// The sockets of the log.
+#[derive(Clone, Copy)]
+enum LogOf {
+    Sessions,
+    Role,
 }
 
 /// What a child does that is not one of ours any more.

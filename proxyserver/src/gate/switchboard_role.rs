@@ -73,7 +73,7 @@ impl Gate {
     fn be_switchboard(&self, channel: std::io::Result<OwnedFd>) -> ExitCode {
         let begin = || -> std::io::Result<_> {
             let channel = channel?;
-            let log = self.log_socket.child_end()?;
+            let log = self.log_of_role.child_end()?;
             let mut keep = vec![channel.as_fd(), log.as_fd()];
             keep.extend(self.link.iter().map(AsFd::as_fd));
             close_all_but(&keep)?;

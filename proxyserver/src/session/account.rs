@@ -11,7 +11,7 @@ use proxydaemon::logging;
 use proxylink::message::Refused;
 use proxylink::pairing::Direction;
 use proxylink::particulars::{Particulars, ShownCertificate};
-use proxylink::record::{SessionOutcome, SessionReport, UnixMillis};
+use proxylink::record::{LONGEST_DETAIL, SessionOutcome, SessionReport, UnixMillis};
 use proxylink::situation::{Severity, Situation};
 use relay::{Ending, Outcome, Which};
 
@@ -107,6 +107,8 @@ impl<'a> Account<'a> {
         fill: impl FnOnce(&mut SessionReport),
     ) -> ExitCode {
         let situation = refused.situation;
+        // The texts of others may be in it: the inside's, and what a certificate says.
+        let (refused, text) = (Refused { text: brief(refused.text), ..refused }, brief(text));
         let mut record = SessionReport {
             id: self.around.session,
             direction: self.around.direction,
@@ -139,6 +141,11 @@ impl<'a> Account<'a> {
         }
         exit_code(situation)
     }
+}
+
+fn brief(mut text: String) -> String {
+    text.truncate(text.floor_char_boundary(LONGEST_DETAIL));
+    text
 }
 
 /// Tells the gate whether the peer was at fault.

@@ -9,7 +9,7 @@ impl Switchboard {
                 let text = format!("the proxyclient at {} is linked already; this version serves one", linked.from);
                 Situation::LinkSecondClient.tell(format_args!("peer={}: {text}", control.from));
                 let goodbye = Goodbye { situation: Situation::LinkSecondClient, text };
-                let _ = control.outbox.send(FromServer::Goodbye(goodbye));
+                let _ = control.outbox.send(&FromServer::Goodbye(goodbye));
                 return;
             }
             // The same client again: its side saw the old connection break before we did.
@@ -94,8 +94,10 @@ impl Switchboard {
 
     pub(super) fn send(&self, message: FromServer) {
         let Some(linked) = &self.linked else { return };
-        if !linked.outbox.send(message) {
-            log::debug!("a message to the inside was not sent: the link is about to end");
+        match linked.outbox.send(&message) {
+            Ok(()) => {}
+            Err(Unsent::Lost) => log::debug!("a message to the inside was not sent: the link is about to end"),
+            Err(error @ Unsent::TooLarge) => log::error!("a message to the inside is not sent: {error}"),
         }
     }
 

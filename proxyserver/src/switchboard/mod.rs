@@ -24,7 +24,7 @@ use license::{IdentityKey, ValidLicence};
 use proxydaemon::asynchronous::AsyncChannel;
 use proxydaemon::descriptors::Channel;
 use proxydaemon::exit::ExitCode;
-use proxylink::control::{ControlEnd, Outbox};
+use proxylink::control::{ControlEnd, Outbox, Unsent};
 use proxylink::message::{FromClient, FromServer, Goodbye, Refused, ServerHello};
 use proxylink::pairing::{KeyHash, SessionId, Token};
 use proxylink::record::{Report, SessionReport, UnixMillis};
@@ -68,6 +68,8 @@ pub enum Heard {
     Question(FromSession),
     /// Octets that are none.
     Garbage(String),
+    /// Something behind its last word. It is heard no more.
+    Further,
     /// Its end of the pair is gone.
     End,
 }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use proxydaemon::asynchronous::AsyncChannel;
 use proxylink::message::{CallFailed, SignRequest};
-use proxylink::pairing::{Direction, LARGEST_CHAIN, PairingRequest, SessionId, TRIES, Token};
-use proxylink::particulars::Particulars;
+use proxylink::pairing::{Direction, PairingRequest, SessionId, TRIES, TlsFacts, Token};
+use proxylink::particulars::{Particulars, ShownCertificate};
 use proxylink::record::SessionReport;
 use tokio::task::AbortHandle;
 
@@ -15,6 +15,9 @@ use crate::between::FromSession;
 
 /// Octets of the largest message that a handshake signs: the transcript of a TLS 1.2 handshake.
 const LARGEST_SIGNED: usize = 96 * 1024;
+
+/// Octets of all texts of a record and of what is told with it. Ours cut theirs at [`proxylink::record::LONGEST_DETAIL`].
+const LARGEST_TEXTS: usize = 4 * proxylink::record::LONGEST_DETAIL;
 
 /// One session in set-up.
 #[derive(Debug)]
@@ -158,15 +161,21 @@ impl Sessions {
 
     /// Forgets a session that misbehaves: nothing more of it is heard.
     pub fn expel(&mut self, session: SessionId) -> bool {
-        let Some(waiting) = self.remove(session) else { return false };
-        if let Some(reader) = waiting.reader {
-            reader.abort();
-        }
-        true
+        self.forget(session).is_some()
     }
 
-    /// Forgets a session and its token; whether it was in set-up, and with which link.
-    pub fn remove(&mut self, session: SessionId) -> Option<Waiting> {
+    /// Forgets a session, of which nothing more is heard.
+    pub fn forget(&mut self, session: SessionId) -> Option<Waiting> {
+        let waiting = self.remove(session)?;
+        if let Some(reader) = &waiting.reader {
+            reader.abort();
+        }
+        Some(waiting)
+    }
+
+    /// Forgets a session and its token; whether it was in set-up, and with which link. Who listens to it goes on, as nothing
+    /// may come but its end.
+    fn remove(&mut self, session: SessionId) -> Option<Waiting> {
         let waiting = self.waiting.remove(&session)?;
         if let Phase::Judging(token) | Phase::Connecting(token, _) = waiting.phase {
             self.tokens.remove(&token);
@@ -229,7 +238,12 @@ impl Sessions {
                 if !waiting.parties.admit(request.direction, request.peer, request.local) {
                     return Err(Misconduct::OtherPeer);
                 }
-                if request.chain.octets() > LARGEST_CHAIN || request.signature.message.len() > LARGEST_SIGNED {
+                let signature = &request.signature;
+                let is_of_a_handshake = request.chain.is_within_bounds()
+                    && signature.is_within_bounds()
+                    && signature.message.len() <= LARGEST_SIGNED
+                    && request.tls.is_within_bounds();
+                if !is_of_a_handshake {
                     return Err(Misconduct::TooLarge);
                 }
                 if self.tokens.contains_key(&request.token) {
@@ -247,6 +261,9 @@ impl Sessions {
                 if record.id != session || !waiting.parties.admit_record(&record) {
                     return Err(Misconduct::OtherPeer);
                 }
+                if !are_brief("", Some(&record), shown.as_ref()) {
+                    return Err(Misconduct::TooLarge);
+                }
                 let local = waiting.parties.local();
                 self.remove(session);
                 let about = Particulars { local, shown, ..Particulars::of_record(&record) };
@@ -257,6 +274,9 @@ impl Sessions {
                     |record: &SessionReport| record.id == session && waiting.parties.admit_record(record);
                 if !failed.record.as_ref().is_none_or(speaks_of_itself) {
                     return Err(Misconduct::OtherPeer);
+                }
+                if !are_brief(&failed.refused.text, failed.record.as_ref(), shown.as_ref()) {
+                    return Err(Misconduct::TooLarge);
                 }
                 self.remove(session);
                 let unknown = || Particulars { session: Some(session), ..Particulars::default() };
@@ -308,6 +328,18 @@ impl Sessions {
     }
 }
 
+/// Whether the texts at the end of a session are those of one that never was paired, which has no files.
+fn are_brief(text: &str, record: Option<&SessionReport>, shown: Option<&ShownCertificate>) -> bool {
+    let of_record = record.map_or(0, |record| {
+        let words = [&record.partner, &record.ssid_code, &record.called].into_iter().flatten();
+        record.detail.len() + words.map(String::len).sum::<usize>()
+    });
+    let of_shown = shown.map_or(0, |shown| shown.subject.len() + shown.issuer.len() + shown.serial.len());
+    text.len() + of_record + of_shown <= LARGEST_TEXTS
+        && record.is_none_or(|record| record.files.is_empty())
+        && record.and_then(|record| record.tls.as_ref()).is_none_or(TlsFacts::is_within_bounds)
+}
+
 /// No session waits for this token: it was guessed, spent, or its session has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("no session waits for this pairing token (guessed, spent or too late)")]
@@ -317,7 +349,7 @@ pub struct TokenUnknown;
 mod tests {
     use super::*;
     use proxylink::message::SignRequest;
-    use proxylink::pairing::{Chain, Direction, KeyHash, TlsFacts};
+    use proxylink::pairing::{Chain, KeyHash, LARGEST_CHAIN, LONGEST_NAME, MOST_CERTIFICATES};
     use std::net::TcpListener;
     use verification::possession::{HandshakeSignature, Version};
 
@@ -422,9 +454,77 @@ mod tests {
             let mut large = request(1, PEER);
             large.chain = Chain(vec![serde_bytes::ByteBuf::from(vec![0; LARGEST_CHAIN + 1])]);
             assert!(matches!(sessions.permit(id(1), FromSession::Pair(Box::new(large))), Err(Misconduct::TooLarge)));
+            let too_large: [&dyn Fn(&mut PairingRequest); 6] = [
+                &|request| request.chain = Chain(vec![serde_bytes::ByteBuf::new(); MOST_CERTIFICATES + 1]),
+                &|request| request.signature.message = vec![0; LARGEST_SIGNED + 1],
+                &|request| request.signature.signature = vec![0; 9000],
+                &|request| request.tls.version = "x".repeat(LONGEST_NAME + 1),
+                &|request| request.tls.cipher_suite = "x".repeat(LONGEST_NAME + 1),
+                &|request| request.tls.key_exchange = "x".repeat(LONGEST_NAME + 1),
+            ];
+            for change in too_large {
+                let mut large = request(1, PEER);
+                change(&mut large);
+                let answer = sessions.permit(id(1), FromSession::Pair(Box::new(large)));
+                assert!(matches!(answer, Err(Misconduct::TooLarge)));
+            }
             // A token that another session has already would lead its data connection astray.
             assert!(matches!(sessions.permit(id(1), pair(1)), Ok(Permitted::Pair(_))));
             assert!(matches!(sessions.permit(id(2), pair(1)), Err(Misconduct::OutOfTurn)));
+        });
+    }
+
+    #[test]
+    fn the_largest_that_is_permitted_can_be_passed_on() {
+        with_two(|mut sessions| {
+            let mut largest = request(1, PEER);
+            let certificate = serde_bytes::ByteBuf::from(vec![0; LARGEST_CHAIN / MOST_CERTIFICATES]);
+            largest.chain = Chain(vec![certificate; MOST_CERTIFICATES]);
+            largest.signature.message = vec![0; LARGEST_SIGNED];
+            largest.signature.signature = vec![0; 8192];
+            let names = [&mut largest.tls.version, &mut largest.tls.cipher_suite, &mut largest.tls.key_exchange];
+            names.into_iter().for_each(|name| *name = "x".repeat(LONGEST_NAME));
+            let question = FromSession::Pair(Box::new(largest));
+            let octets = proxylink::frame::encode(&question).unwrap().len();
+            assert!(octets <= crate::between::LARGEST, "{octets}");
+            let Ok(Permitted::Pair(request)) = sessions.permit(id(1), question) else { panic!("not permitted") };
+            let message = proxylink::message::FromServer::Pair(id(1), request);
+            let around = proxylink::frame::encode(&message).unwrap().len() - octets;
+            assert!(around <= proxylink::frame::AROUND, "{around}");
+        });
+    }
+
+    #[test]
+    fn a_record_has_the_texts_of_a_session_that_never_was_paired() {
+        let with = |change: &dyn Fn(&mut SessionReport)| {
+            let mut record = record(1);
+            change(&mut record);
+            Box::new(record)
+        };
+        let file = proxylink::record::FileReport {
+            dataset_name: "FILE".to_owned(),
+            direction: proxylink::record::FileDirection::FromPartner,
+            octets: 1,
+            result: proxylink::record::FileResult::Acknowledged,
+        };
+        let long = || "x".repeat(LARGEST_TEXTS + 1);
+        let tls = TlsFacts { version: "x".repeat(LONGEST_NAME + 1), ..request(1, PEER).tls };
+        let shown = ShownCertificate { subject: String::new(), issuer: long(), serial: String::new() };
+        with_two(|mut sessions| {
+            for (record, shown) in [
+                (with(&|record| record.detail = long()), None),
+                (with(&|record| record.partner = Some(long())), None),
+                (with(&|record| record.ssid_code = Some(long())), None),
+                (with(&|record| record.called = Some(long())), None),
+                (with(&|record| record.tls = Some(tls.clone())), None),
+                (with(&|record| record.files = vec![file.clone()]), None),
+                (with(&|_| {}), Some(shown)),
+            ] {
+                let answer = sessions.permit(id(1), FromSession::Refused(record, shown));
+                assert!(matches!(answer, Err(Misconduct::TooLarge)));
+            }
+            let brief = with(&|record| record.detail = "x".repeat(LARGEST_TEXTS));
+            assert!(matches!(sessions.permit(id(1), FromSession::Refused(brief, None)), Ok(Permitted::Ended(..))));
         });
     }
 
@@ -486,6 +586,14 @@ mod tests {
             assert!(matches!(sessions.permit(id(3), failed(&other)), Err(Misconduct::OtherPeer)));
             assert!(matches!(sessions.permit(id(3), failed(&|record| record.id = id(1))), Err(Misconduct::OtherPeer)));
             assert!(matches!(sessions.permit(id(1), failed(&|record| record.id = id(1))), Err(Misconduct::OutOfTurn)));
+            let long = |record: &mut SessionReport| record.detail = "x".repeat(LARGEST_TEXTS + 1);
+            assert!(matches!(sessions.permit(id(3), failed(&long)), Err(Misconduct::TooLarge)));
+            let refused = proxylink::message::Refused {
+                situation: proxylink::situation::Situation::CallSilent,
+                text: "x".repeat(LARGEST_TEXTS + 1),
+            };
+            let said = FromSession::CallFailed(Box::new(CallFailed { refused, record: None }), None);
+            assert!(matches!(sessions.permit(id(3), said), Err(Misconduct::TooLarge)));
             assert!(matches!(sessions.permit(id(3), failed(&nobody)), Ok(Permitted::CallFailed(..))));
             assert!(matches!(sessions.permit(id(3), failed(&nobody)), Err(Misconduct::OutOfTurn)), "once");
         });

@@ -63,6 +63,8 @@ pub struct Tls {
     outgoing: Area,
     /// Plaintext that came with the end of the handshake.
     kept: Vec<u8>,
+    /// Why nothing more can be read, while plaintext that came before it is handed out.
+    failed: Option<Error>,
     peer_closed: bool,
     end_told: bool,
     said_goodbye: bool,
@@ -78,6 +80,7 @@ impl Tls {
             incoming: Area::new(LARGEST_READ)?,
             outgoing: Area::new(LARGEST_RUN + OVERHEAD + RECORD_ROOM)?,
             kept: Vec::new(),
+            failed: None,
             peer_closed: false,
             end_told: false,
             said_goodbye: false,
@@ -111,9 +114,9 @@ impl Tls {
         &self.socket
     }
 
-    /// Whether plaintext, or the peer's `close_notify`, is here without reading from the socket.
+    /// Whether plaintext, or its end, is here without reading from the socket.
     pub(crate) fn has_kept(&self) -> bool {
-        !self.kept.is_empty() || self.peer_closed && !self.end_told
+        !self.kept.is_empty() || self.failed.is_some() || self.peer_closed && !self.end_told
     }
 
     /// Whether a record, or plaintext, has begun to arrive and is not complete.
@@ -126,13 +129,17 @@ impl Tls {
     /// Reads no more than `into` has room for, as plaintext is never longer than its ciphertext.
     ///
     /// # Errors
-    /// The connection is of no more use: see [`Loss`]. An alert for the peer has been sent if TLS has one.
+    /// The connection is of no more use: see [`Loss`]. An alert for the peer has been sent if TLS has one. What came before
+    /// the error has been handed out.
     pub(crate) fn read(&mut self, into: &mut Area) -> Result<Reading, Loss> {
         if !self.kept.is_empty() {
             let fitting = self.kept.len().min(into.room());
             into.add(&self.kept[..fitting]);
             self.kept.drain(..fitting);
             return Ok(Reading::Some);
+        }
+        if let Some(error) = self.failed.take() {
+            return Err(Loss::Tls(error));
         }
         if self.peer_closed {
             self.end_told = true;
@@ -162,7 +169,7 @@ impl Tls {
     }
 
     /// Decrypts the records that stand behind the gap of `octets` and moves their plaintext to its front; returns how much
-    /// that is. What is no whole record is kept.
+    /// that is. What is no whole record is kept, and an error behind plaintext, for the next reading.
     fn open(&mut self, octets: &mut [u8]) -> Result<usize, Loss> {
         let (mut opened, mut done) = (0, GAP);
         let step = loop {
@@ -171,10 +178,12 @@ impl Tls {
             let (discard, step) = self.connection.step(records, Speak::Nothing, &mut self.outgoing, &mut |plaintext| {
                 // A record has less plaintext than octets: once it is done with, the gap is as wide as before.
                 match front.get_mut(opened..opened + plaintext.len()) {
-                    Some(place) => place.copy_from_slice(plaintext),
+                    Some(place) => {
+                        place.copy_from_slice(plaintext);
+                        opened += plaintext.len();
+                    }
                     None => fits = false,
                 }
-                opened += plaintext.len();
             });
             done += discard;
             match step {
@@ -184,8 +193,13 @@ impl Tls {
             }
         };
         self.incoming.add(&octets[done..]);
-        if self.after(step)? == Step::PeerClosed {
-            self.process(Speak::Nothing, &mut |_| {})?;
+        let ended = self.after(step).and_then(|step| match step {
+            Step::PeerClosed => self.process(Speak::Nothing, &mut |_| {}),
+            Step::Again | Step::Rest => Ok(()),
+        });
+        match ended {
+            Err(error) if opened > 0 => self.failed = Some(error),
+            ended => ended.map_err(Loss::Tls)?,
         }
         Ok(opened)
     }
@@ -201,7 +215,7 @@ impl Tls {
             return Ok(0);
         }
         let run = &octets[..octets.len().min(LARGEST_RUN)];
-        self.say(Speak::Octets(run))?;
+        self.say(Speak::Octets(run)).map_err(Loss::Tls)?;
         self.send(more)?;
         Ok(run.len())
     }
@@ -232,7 +246,7 @@ impl Tls {
     pub(crate) fn finish(&mut self) -> Result<bool, Loss> {
         if !self.said_goodbye {
             self.said_goodbye = true;
-            self.say(Speak::CloseNotify)?;
+            self.say(Speak::CloseNotify).map_err(Loss::Tls)?;
         }
         // The end of the direction follows, and goes in the same segment.
         let done = self.send(true)?;
@@ -256,7 +270,7 @@ impl Tls {
     }
 
     /// Encrypts something for the peer. Plaintext that turns up on the way is kept for the next reading.
-    fn say(&mut self, speak: Speak<'_>) -> Result<(), Loss> {
+    fn say(&mut self, speak: Speak<'_>) -> Result<(), Error> {
         let mut kept = std::mem::take(&mut self.kept);
         let result = self.process(speak, &mut |plaintext| kept.extend_from_slice(plaintext));
         self.kept = kept;
@@ -264,7 +278,7 @@ impl Tls {
     }
 
     /// Lets rustls work until it wants more ciphertext; then, if asked, speaks.
-    fn process(&mut self, speak: Speak<'_>, plaintext: &mut dyn FnMut(&[u8])) -> Result<(), Loss> {
+    fn process(&mut self, speak: Speak<'_>, plaintext: &mut dyn FnMut(&[u8])) -> Result<(), Error> {
         loop {
             let (discard, step) =
                 self.connection.step(self.incoming.filled_mut(), speak, &mut self.outgoing, plaintext);
@@ -276,7 +290,7 @@ impl Tls {
     }
 
     /// Takes note of the end of what the peer says, and answers an error.
-    fn after(&mut self, step: Result<Step, Error>) -> Result<Step, Loss> {
+    fn after(&mut self, step: Result<Step, Error>) -> Result<Step, Error> {
         match step {
             Ok(Step::PeerClosed) => {
                 self.peer_closed = true;
@@ -289,7 +303,7 @@ impl Tls {
                 let _ = self.flush();
             }
         }
-        step.map_err(Loss::Tls)
+        step
     }
 
     /// After an error rustls hands out the alert for the peer, if there is one, when it is called once more.

@@ -32,6 +32,10 @@ fn say(words: &str, assignment: &Assignment, agent: &Channel, log: &ChildLog) ->
             let key = FromSession::Key(KeyHash::from_octets([9; 32]));
             agent.send_by(deadline, &postcard::to_allocvec(&key).unwrap_or_default(), &[])
         }
+        "words after its last one" => {
+            let linked = postcard::to_allocvec(&FromSession::Linked).unwrap_or_default();
+            (0..10).try_for_each(|_| agent.send_by(deadline, &linked, &[]))
+        }
         "an unknown kind" => agent.send_by(deadline, &[99, 1], &[]),
         "too large for the channel" => agent.send_by(deadline, &vec![0; LARGEST + 1], &[]),
         "a record of another session" => {

@@ -7,16 +7,21 @@ use std::fs::File;
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
+use nix::libc;
 use nix::poll::{PollTimeout, poll};
 use nix::sys::ptrace;
 use nix::sys::signal::kill;
-use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
+use nix::sys::socket::{
+    AddressFamily, ControlMessage, MsgFlags, Shutdown, SockFlag, SockType, SockaddrIn, sendmsg, sendto, shutdown,
+    socket,
+};
 use nix::sys::uio::{RemoteIoVec, process_vm_readv};
 use nix::unistd::{Pid, truncate};
 
@@ -48,6 +53,8 @@ pub const ATTEMPTS: &[&str] = &[
     "create a file",
     "truncate a file",
     "connect",
+    "connect while sending",
+    "connect to a Unix socket",
     "listen",
     "send UDP",
     "execute",
@@ -69,11 +76,15 @@ pub const OF_SESSION: &[&str] = &[
     "a record of another session",
     "a record of another peer",
     "words after its record",
+    "silence after its record",
     "an unknown kind",
     "a message cut",
     "something behind a message",
     "too large to sign",
     "too large a chain",
+    "a pairing as large as the channel",
+    "a long name of a cipher",
+    "a long word at its end",
     "too large for the channel",
     "a descriptor that nobody wants",
     "too many descriptors",
@@ -81,6 +92,7 @@ pub const OF_SESSION: &[&str] = &[
     "a log record cut",
     "a payload in the log",
     "a descriptor in the log",
+    "an end of the log",
 ];
 
 /// What an evil switchboard says to its gate.
@@ -95,15 +107,18 @@ pub const OF_SWITCHBOARD: &[&str] = &[
     "a descriptor that nobody wants",
     "too many descriptors",
     "a log record cut",
+    "an end of the log",
 ];
 
 /// What an evil session of the inside says to its agent and its gate.
 pub const OF_INSIDE_SESSION: &[&str] = &[
     "a second key",
+    "words after its last one",
     "an unknown kind",
     "too large for the channel",
     "a record of another session",
     "a log record cut",
+    "an end of the log",
 ];
 
 /// The attempt that a partner's address orders: 127.0.1.N.
@@ -173,6 +188,12 @@ fn try_to(attempt: &str) -> io::Result<()> {
         "create a file" => File::create_new(file()?.with_extension("made")).map(drop),
         "truncate a file" => Ok(truncate(&file()?, 0)?),
         "connect" => TcpStream::connect(SocketAddr::from(([127, 0, 0, 1], ordered(PORT)?))).map(drop),
+        "connect while sending" => {
+            let socket = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+            let to = SockaddrIn::new(127, 0, 0, 1, ordered(PORT)?);
+            Ok(sendto(socket.as_raw_fd(), b"x", &to, MsgFlags::from_bits_retain(libc::MSG_FASTOPEN)).map(drop)?)
+        }
+        "connect to a Unix socket" => UnixStream::connect(file()?.with_extension("socket")).map(drop),
         "listen" => TcpListener::bind("127.0.0.1:0").map(drop),
         "send UDP" => UdpSocket::bind("127.0.0.1:0")?.send_to(b"x", ("127.0.0.1", ordered(PORT)?)).map(drop),
         "execute" => Err(Command::new("/bin/true").env_clear().exec()),
@@ -192,11 +213,14 @@ fn try_to(attempt: &str) -> io::Result<()> {
     }
 }
 
-/// Says into the socket of the log what no child says.
+/// Does with the socket of the log what no child does.
 ///
 /// # Errors
-/// As `sendmsg`; words that nobody knows.
+/// As `sendmsg` and `shutdown`; words that nobody knows.
 pub fn say_to_log(words: &str, log: BorrowedFd<'_>) -> io::Result<()> {
+    if words == "an end of the log" {
+        return Ok(shutdown(log.as_raw_fd(), Shutdown::Write)?);
+    }
     let own = [log.as_raw_fd()];
     let rights = [ControlMessage::ScmRights(&own)];
     let (octets, control): (&[u8], &[_]) = match words {

@@ -62,6 +62,7 @@ fn say(words: &str, switchboard: &Channel, around: &Around, log: &ChildLog) -> s
         "a record of another session" => tell(&record(&|record| record.id = SessionId::from_random([7; 16]))),
         "a record of another peer" => tell(&record(&|record| record.peer.set_port(1))),
         "words after its record" => [record(&|_| {}), sign(130), record(&|_| {})].iter().try_for_each(tell),
+        "silence after its record" => tell(&record(&|_| {})),
         "an unknown kind" => send(&[99, 1, 2, 3]),
         "a message cut" => {
             let octets = encoded(&pair(&same));
@@ -72,6 +73,14 @@ fn say(words: &str, switchboard: &Channel, around: &Around, log: &ChildLog) -> s
         "too large a chain" => {
             tell(&pair(&|request| request.chain = Chain(vec![ByteBuf::from(vec![0; LARGEST_CHAIN + 1])])))
         }
+        "a pairing as large as the channel" => {
+            let with = |octets| pair(&|request| request.signature.signature = vec![0; octets]);
+            // The length is written in three octets, for the larger one as well.
+            let room = LARGEST - encoded(&with(LARGEST / 2)).len() + LARGEST / 2;
+            tell(&with(room))
+        }
+        "a long name of a cipher" => tell(&pair(&|request| request.tls.cipher_suite = "x".repeat(LARGEST / 2))),
+        "a long word at its end" => tell(&record(&|record| record.detail = "x".repeat(LARGEST / 2))),
         "too large for the channel" => send(&vec![0; LARGEST + 1]),
         "a descriptor that nobody wants" => send_with(switchboard, &encoded(&sign(130)), &[switchboard.as_fd()]),
         "too many descriptors" => {

@@ -4,6 +4,7 @@
 use std::io::Write;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
 use std::process::Command;
@@ -30,7 +31,7 @@ enum Fate {
 use Fate::{Killed, Permitted, Refused};
 
 /// By attempt, for gate, switchboard and agent. Sessions are killed for each.
-const FATES: [(&str, [Fate; 3]); 12] = [
+const FATES: [(&str, [Fate; 3]); 14] = [
     // The gate reads what its children read at each of their starts: key, licence, certificates, wherever they are.
     ("open a file", [Permitted, Refused, Refused]),
     ("create a file", [Refused, Refused, Refused]),
@@ -38,6 +39,10 @@ const FATES: [(&str, [Fate; 3]); 12] = [
     // The gates' sessions and the agent connect where the configuration says; landlock takes from children what it takes
     // from their gate.
     ("connect", [Permitted, Refused, Permitted]),
+    // Landlock does not know it, and no work needs it.
+    ("connect while sending", [Killed, Killed, Killed]),
+    // The gate speaks to the service manager.
+    ("connect to a Unix socket", [Permitted, Refused, Refused]),
     // The gate binds the ports for partners.
     ("listen", [Permitted, Refused, Refused]),
     // Names are resolved by UDP, and landlock does not tell one destination from another.
@@ -57,6 +62,7 @@ const FATES: [(&str, [Fate; 3]); 12] = [
 struct Targets {
     file: PathBuf,
     listener: TcpListener,
+    _by_path: UnixListener,
     process: Process,
 }
 
@@ -70,7 +76,10 @@ impl Targets {
             command.uid(nobody.uid.as_raw()).gid(nobody.gid.as_raw());
         }
         let process = Process::start("a process of the same user", &mut command)?;
-        Ok(Self { file, listener: TcpListener::bind("127.0.0.1:0").unwrap(), process })
+        let by_path = file.with_extension("socket");
+        let _by_path = UnixListener::bind(&by_path).unwrap();
+        std::fs::set_permissions(&by_path, std::fs::Permissions::from_mode(0o777)).unwrap();
+        Ok(Self { file, listener: TcpListener::bind("127.0.0.1:0").unwrap(), _by_path, process })
     }
 
     fn name_to(&self, command: &mut Command) {

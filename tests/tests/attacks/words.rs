@@ -13,7 +13,7 @@ use crate::running::{finishes, hold, of_role, serves, wait_for_sessions};
 const ANEW: Duration = Duration::from_secs(90);
 
 /// The words of an evil session and the line that they cost it.
-const OF_SESSION_TOLD: [(&str, &str); 21] = [
+const OF_SESSION_TOLD: [(&str, &str); 26] = [
     ("sign twice", "out of turn"),
     ("sign after pairing", "out of turn"),
     ("linked at once", "out of turn"),
@@ -22,13 +22,17 @@ const OF_SESSION_TOLD: [(&str, &str); 21] = [
     ("pair at another port", "named another peer"),
     ("a record of another session", "named another peer"),
     ("a record of another peer", "named another peer"),
-    // Its record is its last word: nobody listens any more, and it is not served.
-    ("words after its record", "handshake-failed"),
+    ("words after its record", "after its last word"),
+    // It is not served any more.
+    ("silence after its record", "handshake-failed"),
     ("an unknown kind", "no message between these processes"),
     ("a message cut", "no message between these processes"),
     ("something behind a message", "no message between these processes"),
     ("too large to sign", "larger than any handshake needs"),
     ("too large a chain", "larger than any handshake needs"),
+    ("a pairing as large as the channel", "larger than any handshake needs"),
+    ("a long name of a cipher", "larger than any handshake needs"),
+    ("a long word at its end", "larger than any handshake needs"),
     ("too large for the channel", "larger than agreed"),
     ("a descriptor that nobody wants", "descriptor"),
     ("too many descriptors", "descriptor"),
@@ -36,6 +40,7 @@ const OF_SESSION_TOLD: [(&str, &str); 21] = [
     ("a log record cut", "sent what it may not send"),
     ("a payload in the log", "sent what it may not send"),
     ("a descriptor in the log", "sent what it may not send"),
+    ("an end of the log", "SYS"),
 ];
 
 fn roles(chain: &Chain) -> Vec<i32> {
@@ -63,7 +68,7 @@ fn an_evil_session_of_the_dmz_is_ended_with_a_line_and_nobody_else_notices() -> 
         let stream = call_from(address(2, place), &chain.partner_address());
         let line = chain.server().wait_after(mark, told, |line| line.contains(told) && !line.contains(" DEBUG "))?;
         println!("{words}: {line}");
-        if words == "words after its record" {
+        if words == "silence after its record" {
             silent.push(stream);
         } else {
             // Its own process: the one to whom nobody listens may go meanwhile.
@@ -81,6 +86,8 @@ fn an_evil_session_of_the_dmz_is_ended_with_a_line_and_nobody_else_notices() -> 
     finishes(&chain, held, "IN-FLIGHT")?;
     serves(&chain, "NEXT");
     nobody_was_deaf(chain.server());
+    let unlinked = chain.server().lines().into_iter().find(|line| line.contains(" link-down "));
+    assert_eq!(unlinked, None);
     Ok(())
 }
 
@@ -92,7 +99,9 @@ fn an_evil_switchboard_is_ended_with_a_line_and_sessions_go_on() -> Result<(), T
         let (mark, before) = (chain.server().mark(), of_role(chain.server(), "switchboard"));
         let _stream = call_from(address(3, place), &chain.partner_address());
         let line = chain.server().wait_after(mark, words, |line| {
-            line.contains("the switchboard is ended: ") || line.contains("sent what it may not send")
+            ["the switchboard is ended: ", "sent what it may not send", "has shut its log down"]
+                .iter()
+                .any(|told| line.contains(told))
         })?;
         println!("{words}: {line}");
         chain.server().wait_after(mark, words, |line| line.contains(" role-died "))?;
@@ -114,10 +123,11 @@ fn an_evil_session_of_the_inside_is_ended_with_a_line_and_nobody_else_notices() 
         let mark = chain.client().mark();
         let heard = handshake_from(address(4, place), &chain);
         assert!(heard.is_empty(), "{words}: the partner heard {heard:?}");
-        let in_the_log = words.contains("record");
-        let told = |line: &str| match in_the_log {
-            true => line.contains("sent what it may not send"),
-            false => line.contains("spoke out of turn") || line.contains("ended before it was paired"),
+        let told = |line: &str| match *words {
+            "an end of the log" => line.contains(" session-crashed ") && line.contains("SYS"),
+            "words after its last one" => line.contains("after its last word"),
+            record if record.contains("record") => line.contains("sent what it may not send"),
+            _ => line.contains("spoke out of turn") || line.contains("ended before it was paired"),
         };
         let line = chain.client().wait_after(mark, words, told)?;
         println!("{words}: {line}");

@@ -336,7 +336,7 @@ fn what_the_dmz_says_of_calls_that_were_not_made_ends_the_link_or_is_dropped() -
             octets_to_partner: 0,
             files: Vec::new(),
         };
-        assert!(dmz.outbox.send(FromServer::Record(Box::new(record.clone()))));
+        dmz.outbox.send(&FromServer::Record(Box::new(record.clone()))).unwrap();
         // What it saw is taken from it, who was called is not.
         let mut seen = record;
         (seen.partner, seen.called) = (Some("OTHER".to_owned()), Some("elsewhere:1".to_owned()));

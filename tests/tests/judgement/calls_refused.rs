@@ -16,7 +16,7 @@ use crate::dmz::{Dmz, run};
 /// The DMZ says that a call comes to nothing.
 pub fn fail(dmz: &Dmz, session: SessionId, situation: Situation, record: Option<SessionReport>) {
     let refused = Refused { situation, text: "so it\nis".to_owned() };
-    assert!(dmz.outbox.send(FromServer::CallFailed(session, Box::new(CallFailed { refused, record }))));
+    dmz.outbox.send(&FromServer::CallFailed(session, Box::new(CallFailed { refused, record }))).unwrap();
 }
 
 fn event(chain: &Chain, code: &str) -> Result<Value, Trouble> {

@@ -70,7 +70,7 @@ impl Dmz {
 
     /// What the proxyclient answers to a question of this session.
     pub async fn ask(&mut self, of: SessionId, question: FromServer) -> FromClient {
-        assert!(self.outbox.send(question));
+        self.outbox.send(&question).unwrap();
         self.hear(|message| match message {
             answer @ (FromClient::Paired(session, _)
             | FromClient::PairRefused(session, _)

@@ -124,7 +124,7 @@ fn answers_that_nobody_asked_for_and_lies_about_itself_change_nothing() -> Resul
             report(Situation::ServerStarted, "evil\n2026-01-01T00:00:00Z INFO forged"),
         ];
         for lie in lies {
-            assert!(dmz.outbox.send(lie));
+            dmz.outbox.send(&lie).unwrap();
         }
         // The link stands, and all of it has been heard.
         let session = dmz.new_session();
@@ -164,7 +164,7 @@ fn a_flood_of_the_dmzs_reports_erases_none_of_the_inside() -> Result<(), Trouble
                 partner: None,
                 peer: None,
             };
-            if dmz.outbox.send(FromServer::Report(report)) {
+            if dmz.outbox.send(&FromServer::Report(report)).is_ok() {
                 sent += 1;
             } else {
                 tokio::task::yield_now().await;
@@ -191,7 +191,7 @@ fn requests_without_end_leave_a_readable_log_and_end_the_link() -> Result<(), Tr
         // One more than a link survives.
         for number in 0..=50_u8 {
             let session = SessionId::from_random([number; 16]);
-            assert!(dmz.outbox.send(FromServer::Sign(session, nonsense(b"I owe the bearer a million"))));
+            dmz.outbox.send(&FromServer::Sign(session, nonsense(b"I owe the bearer a million"))).unwrap();
         }
         let mut heard = Vec::new();
         while let Some(Ok(message)) = timeout(PATIENCE, dmz.inbox.recv()).await.expect("the client ends it") {

@@ -1,16 +1,19 @@
 //! What a session may ask of the kernel.
 
+use std::os::fd::BorrowedFd;
+
 use nix::libc;
 use seccompiler::BpfProgram;
 
 use super::tree::{Permissions, Permitted, Word, compile};
-use super::{FilterError, PID_TO_COME, install, places_for_pid};
+use super::{FilterError, LOG_TO_COME, PID_TO_COME, install, places_for};
 
 /// The filter of a session, compiled once by the gate, installed by each session for itself.
 ///
 /// | Calls | For |
 /// | --- | --- |
-/// | poll, read, write, recv, send and their kind; shutdown, close, fcntl on flags, ioctl FIONBIO, getsockopt, TCP_NODELAY | the descriptors it has |
+/// | poll, read, write, recv, send and their kind; close, fcntl on flags, ioctl FIONBIO, getsockopt, TCP_NODELAY | the descriptors it has |
+/// | shutdown | those of them that are not the log |
 /// | mmap and mprotect without PROT_EXEC, anonymous; munmap, mremap, madvise, brk | memory |
 /// | timer_create, timer_settime, timer_delete | the end of a log level that was lent |
 /// | futex, getrandom, clock_gettime, getpid, gettid, rt_sig*, sigaltstack, restart_syscall, tgkill of itself, exit_group | the runtime of the language |
@@ -24,15 +27,15 @@ impl SessionFilter {
     /// Not with the calls below, which the tests see to.
     pub(in super::super) fn compile() -> Result<Self, FilterError> {
         let program = compile(&permissions())?;
-        if places_for_pid(&program).count() != 1 {
-            return Err(FilterError::NoPlaceForPid);
+        if [PID_TO_COME, LOG_TO_COME].iter().any(|number| places_for(*number, &program) != 1) {
+            return Err(FilterError::NoPlace);
         }
         Ok(Self(program))
     }
 
-    /// Installs it in this process, for good.
-    pub(in super::super) fn install(&self) -> Result<(), FilterError> {
-        install(self.0.clone())
+    /// Installs it in this process, whose log is at this descriptor, for good.
+    pub(in super::super) fn install(&self, log: BorrowedFd<'_>) -> Result<(), FilterError> {
+        install(self.0.clone(), Some(log))
     }
 }
 
@@ -64,6 +67,10 @@ fn permissions() -> Permissions {
     permit(libc::SYS_mprotect, Permitted::When(vec![vec![not_executable.clone()]]));
     permit(libc::SYS_mmap, Permitted::When(vec![vec![not_executable, anonymous]]));
 
+    // All children of a gate, and the gate, hold the socket of the log: who shut it down would end it for all of them. A
+    // session has no call that gives the socket another number.
+    permit(libc::SYS_shutdown, Permitted::Unless(Word::low(0, vec![LOG_TO_COME])));
+
     // abort() sends the signal this way.
     permit(libc::SYS_tgkill, Permitted::When(vec![vec![Word::low(0, vec![PID_TO_COME])]]));
     permissions
@@ -78,7 +85,6 @@ const ALWAYS: &[i64] = &[
     libc::SYS_recvfrom,
     libc::SYS_recvmsg,
     libc::SYS_sendmsg,
-    libc::SYS_shutdown,
     libc::SYS_close,
     libc::SYS_getsockopt,
     libc::SYS_getsockname,
@@ -128,6 +134,7 @@ mod tests {
             libc::SYS_sendto,
             libc::SYS_mprotect,
             libc::SYS_mmap,
+            libc::SYS_shutdown,
             libc::SYS_tgkill,
         ]
         .map(number);
@@ -142,7 +149,7 @@ mod tests {
         }
         let permissions = permissions();
         assert_eq!(permissions.len(), always.len() + by_argument.len());
-        assert!(by_argument.iter().all(|call| matches!(permissions.get(call), Some(Permitted::When(_)))));
+        assert!(by_argument.iter().all(|call| !matches!(permissions.get(call), None | Some(Permitted::Always))));
     }
 
     #[test]
@@ -178,6 +185,12 @@ mod tests {
                 assert_eq!(asks(libc::SYS_mmap, [0, 4096, protection, flags, -1, 0]), expected);
             }
         }
+        let log = i64::from(LOG_TO_COME); // what installing puts the number of the log's descriptor for
+        for how in 0..3 {
+            assert!(!asks(libc::SYS_shutdown, [log, how, 0, 0, 0, 0]), "{how}");
+            assert!(!asks(libc::SYS_shutdown, [log | 1 << 32, how, 0, 0, 0, 0]), "{how}");
+            assert!(asks(libc::SYS_shutdown, [7, how, log, log, log, log]), "{how}");
+        }
         let own = i64::from(PID_TO_COME); // what installing puts the PID for
         assert!(asks(libc::SYS_tgkill, [own, 1, 6, 0, 0, 0]));
         assert!(!asks(libc::SYS_tgkill, [own + 1, own, 6, 0, 0, 0]) && !asks(libc::SYS_tgkill, [0, own, 6, 0, 0, 0]));
@@ -186,7 +199,7 @@ mod tests {
     #[test]
     fn the_filter_is_small_and_no_number_takes_long() {
         let SessionFilter(program) = SessionFilter::compile().unwrap();
-        assert!(program.len() < 150, "{} instructions", program.len());
+        assert!(program.len() < 90, "{} instructions", program.len());
         let longest = (0..1024).map(|number| {
             follow(&program, &Call { architecture: THIS_ARCHITECTURE, number, arguments: [u64::MAX; 6] }).1
         });

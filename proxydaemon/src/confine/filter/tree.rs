@@ -17,6 +17,8 @@ pub(super) enum Permitted {
     Always,
     /// One of these alternatives, all of whose words must fit.
     When(Vec<Vec<Word>>),
+    /// Its number, unless this word fits.
+    Unless(Word),
 }
 
 /// 32 bits of an argument that have to be one of some values.
@@ -81,6 +83,7 @@ pub(super) fn compile(permissions: &Permissions) -> Result<Vec<sock_filter>, Fil
         let place = match permitted {
             Permitted::Always => permit,
             Permitted::When(alternatives) => program.alternatives(alternatives, permit, kill)?,
+            Permitted::Unless(word) => program.word(word, kill, permit)?,
         };
         for (first, place) in [(number, place), (number.saturating_add(1), kill)] {
             stretches.pop_if(|(last, _)| *last == first);
@@ -138,18 +141,22 @@ impl Backwards {
         for words in alternatives.iter().rev() {
             let mut next = permit;
             for word in words.iter().rev() {
-                let mut none = otherwise;
-                for value in word.values.iter().rev() {
-                    none = self.jump(JUMP_IF_EQUAL, *value, next, none)?;
-                }
-                if word.mask != u32::MAX {
-                    self.add(MASK, word.mask);
-                }
-                next = self.add(LOAD, word.offset);
+                next = self.word(word, next, otherwise)?;
             }
             otherwise = next;
         }
         Ok(otherwise)
+    }
+
+    fn word(&mut self, word: &Word, fits: Place, otherwise: Place) -> Result<Place, FilterError> {
+        let mut none = otherwise;
+        for value in word.values.iter().rev() {
+            none = self.jump(JUMP_IF_EQUAL, *value, fits, none)?;
+        }
+        if word.mask != u32::MAX {
+            self.add(MASK, word.mask);
+        }
+        Ok(self.add(LOAD, word.offset))
     }
 }
 
@@ -239,6 +246,16 @@ pub(super) mod tests {
         assert!(!with(7, 0x10, 0) && !with(5, 0x30, 0) && !with(5, 0, 0));
         assert!(with(9, 0, 1 << 32) && with(9, 0, (1 << 32) + 7) && !with(9, 0, 1) && !with(9, 0x10, 0));
         assert!(!permits(&program, 2, [5; 6]) && !permits(&program, 4, [5; 6]));
+    }
+
+    #[test]
+    fn a_word_may_also_forbid() {
+        let but_seven = Permitted::Unless(Word::low(0, vec![7]));
+        let program = compile(&Permissions::from([(2, Permitted::Always), (3, but_seven)])).unwrap();
+        let with = |first| permits(&program, 3, [first, 7, 7, 7, 7, 7]);
+        assert!(with(6) && with(8) && with(0) && with(u64::MAX));
+        assert!(!with(7) && !with(7 | 1 << 32), "the kernel looks at 32 bits of an int, too");
+        assert!(permits(&program, 2, [7; 6]) && !permits(&program, 4, [6; 6]));
     }
 
     #[test]

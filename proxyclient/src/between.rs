@@ -26,7 +26,7 @@ pub enum ToAgent {
     /// It could not be forked.
     NotForked(SessionId, String),
     /// The process of a session has ended.
-    SessionEnded { session: SessionId, crashed: bool },
+    SessionEnded { session: SessionId, how: HowEnded },
     /// The record of a session that has ended.
     Record(Box<SessionReport>),
     /// Something that belongs into the system log.
@@ -46,6 +46,17 @@ pub enum ToAgent {
     Draining,
     /// The last session has ended: take leave of the DMZ, deliver what there is, end.
     Stop,
+}
+
+/// How the process of a session ended, as far as others have to tell it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum HowEnded {
+    /// By a fault, which also stands in the log.
+    Crashed,
+    /// Killed, and not by the gate.
+    Killed,
+    /// By itself, or as it was told to.
+    Otherwise,
 }
 
 /// Agent to gate.

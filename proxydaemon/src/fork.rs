@@ -122,6 +122,11 @@ pub enum Ending {
 }
 
 impl Ending {
+    /// Whether something killed it that it could not hear.
+    pub fn is_killed(self) -> bool {
+        self == Self::Killed(libc::SIGKILL)
+    }
+
     /// Whether it died as a process does that was attacked or is broken: by SEGV, BUS, ILL, ABRT, FPE or SYS, or by a panic,
     /// which is our own way to abort.
     pub fn is_crash(self) -> bool {

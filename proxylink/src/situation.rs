@@ -89,6 +89,7 @@ situations! {
     StopRequested "stop-requested" Note "A signal, or the end of the other daemon, asks this one to end." "Nothing to do; sessions get drain_timeout_s to end.";
     RoleDied "role-died" Error "A process of the daemon died and is started anew; running sessions go on." "See whether somebody killed it, or the kernel for want of memory; otherwise send the log around this line to the makers.";
     SessionCrashed "session-crashed" Error "A session's process died by a fault; its peer is held responsible." "Look who the peer is; repeated crashes make the gate start afresh.";
+    SessionKilled "session-killed" Error "A session's process was killed, by somebody or by the kernel for want of memory, and not by the daemon; its peer is not at fault." "See who killed it; `journalctl -k` has what the kernel killed for want of memory. What was not acknowledged is sent again in the next session.";
     ConfinementIncomplete "confinement-incomplete" Note "The kernel lacks a means of confinement; the rest is in force." "A newer kernel (Landlock, seccomp) confines sessions better.";
     LogLevelChanged "log-level-changed" Note "A signal changed the log level of this process." "Nothing to do.";
     LogRecordsDropped "log-records-dropped" Error "Log records were lost because they came faster than they could be written." "See whether the disk is full, or what floods the log; raise the level threshold if needed.";
@@ -237,6 +238,7 @@ impl Situation {
             | Self::ServerStopped
             | Self::RoleDied
             | Self::SessionCrashed
+            | Self::SessionKilled
             | Self::SessionMisconduct
             | Self::InternalFault
             | Self::GateAnew

@@ -134,6 +134,7 @@ impl Agent {
                 chain: Vec::new(),
                 established: judge::now(),
                 ended: false,
+                recorded: false,
                 phase: Phase::Calling(Box::new(called)),
             },
         );

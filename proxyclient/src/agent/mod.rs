@@ -60,7 +60,7 @@ use self::signer::Signer;
 use self::spent::Spent;
 use self::spool::Lane;
 use crate::between::{
-    Assignment, Drain, FromAgent, FromSession, LARGEST, MOST_WORDS, Standing, Stations, ToAgent, ToSession,
+    Assignment, Drain, FromAgent, FromSession, HowEnded, LARGEST, MOST_WORDS, Standing, Stations, ToAgent, ToSession,
 };
 
 pub use self::configuration::once as fetch_once;
@@ -359,22 +359,11 @@ impl Agent {
             ToAgent::NotForked(session, text) => {
                 self.refuse(session, Refused { situation: Situation::LimitReached, text });
             }
-            ToAgent::SessionEnded { session, crashed } => {
-                let Some(known) = self.sessions.get_mut(session) else { return };
-                known.ended = true;
-                let (runs, partner, peer) = (matches!(known.phase, Phase::Running), known.partner.clone(), known.peer);
-                if crashed {
-                    let text = format!("peer={peer}: the inside's process of the session crashed");
-                    self.report(Situation::SessionCrashed, &text, Some(session), partner, Some(peer));
-                }
-                if runs {
-                    self.sessions.remove(session);
-                } else if crashed {
-                    let text = "the inside's process of the session crashed".to_owned();
-                    self.refuse(session, Refused { situation: Situation::PairingRefused, text });
-                }
-            }
+            ToAgent::SessionEnded { session, how } => self.session_ended(session, how),
             ToAgent::Record(record) => {
+                if let Some(known) = self.sessions.get_mut(record.id) {
+                    known.recorded = true;
+                }
                 // The session's own process has written the line in the log.
                 // That it was withdrawn, the agent has told itself, with the reason.
                 if record.situation.severity().is_event() && record.situation != Situation::SessionWithdrawn {
@@ -398,6 +387,29 @@ impl Agent {
                 self.heartbeat();
             }
             ToAgent::Stop => {}
+        }
+    }
+
+    fn session_ended(&mut self, session: SessionId, how: HowEnded) {
+        let Some(known) = self.sessions.get_mut(session) else { return };
+        known.ended = true;
+        let (runs, partner, peer) = (matches!(known.phase, Phase::Running), known.partner.clone(), known.peer);
+        let fault = match how {
+            HowEnded::Crashed => Some((Situation::SessionCrashed, "the inside's process of the session crashed")),
+            HowEnded::Killed => Some((Situation::SessionKilled, "the inside's process of the session was killed")),
+            HowEnded::Otherwise => None,
+        };
+        if let Some((situation, text)) = fault {
+            let lost = (runs && !known.recorded).then(|| Box::new(known.lost(session, situation, now())));
+            self.report(situation, &format!("peer={peer}: {text}"), Some(session), partner, Some(peer));
+            if let Some(record) = lost {
+                self.reporter.tell(Tell::Session(self.under_its_own_name(record)));
+            }
+        }
+        if runs {
+            self.sessions.remove(session);
+        } else if let Some((_, text)) = fault {
+            self.refuse(session, Refused { situation: Situation::PairingRefused, text: text.to_owned() });
         }
     }
 

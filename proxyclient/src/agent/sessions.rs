@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 use proxydaemon::asynchronous::AsyncChannel;
 use proxylink::pairing::{Direction, SessionId};
 use proxylink::particulars::Particulars;
+use proxylink::record::{SessionOutcome, SessionReport, UnixMillis};
+use proxylink::situation::Situation;
 
 use serde::{Deserialize, Serialize};
 use verification::UnixTime;
@@ -39,6 +41,8 @@ pub struct Session {
     pub established: UnixTime,
     /// Its process has ended; what it said before is still to be heard.
     pub ended: bool,
+    /// Its record has come.
+    pub recorded: bool,
     /// What it waits for.
     pub phase: Phase,
 }
@@ -84,6 +88,35 @@ impl Session {
         }
     }
 
+    /// The record of one that runs and whose process is gone without having written it, for this reason.
+    pub fn lost(&self, id: SessionId, situation: Situation, ended: UnixMillis) -> SessionReport {
+        let partner = self.partner.as_deref().unwrap_or("(unknown)");
+        let what = if situation == Situation::SessionKilled { "was killed" } else { "crashed" };
+        let detail = format!(
+            "peer={} partner={partner}: the inside's process of the session {what}; which files went through is not known here, \
+             and what was not acknowledged is sent again in the next session",
+            self.peer
+        );
+        SessionReport {
+            id,
+            direction: self.direction,
+            partner: self.partner.clone(),
+            ssid_code: None,
+            peer: self.peer,
+            called: self.called.clone(),
+            certificate: self.chain.first().map(|der| *verification::Fingerprint::of(der).as_bytes()),
+            tls: None,
+            started: UnixMillis(i64::try_from(self.established.as_secs()).unwrap_or(i64::MAX).saturating_mul(1000)),
+            ended,
+            outcome: SessionOutcome::Aborted,
+            situation,
+            detail,
+            octets_from_partner: 0,
+            octets_to_partner: 0,
+            files: Vec::new(),
+        }
+    }
+
     /// A session that runs since before this agent was started.
     pub fn running(kept: Kept) -> Self {
         Self {
@@ -97,6 +130,7 @@ impl Session {
             chain: kept.chain.into_iter().map(serde_bytes::ByteBuf::into_vec).collect(),
             established: UnixTime::since_unix_epoch(Duration::from_secs(kept.established)),
             ended: false,
+            recorded: false,
             phase: Phase::Running,
         }
     }
@@ -204,6 +238,7 @@ mod tests {
             chain: vec![b"certificate".to_vec()],
             established: UnixTime::since_unix_epoch(Duration::from_secs(5)),
             ended: true,
+            recorded: false,
             phase,
         }
     }

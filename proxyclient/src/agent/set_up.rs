@@ -92,6 +92,7 @@ impl Agent {
                 chain: request.chain.0.iter().map(|der| der.to_vec()).collect(),
                 established: judge::now(),
                 ended: false,
+                recorded: false,
                 phase: Phase::Forking(Box::new(assignment), deadline),
             },
         );

@@ -46,6 +46,8 @@ struct State {
     was_well: bool,
     drain: Duration,
     sessions: Vec<(i32, SessionId)>,
+    /// Of those, the ones that the gate has killed.
+    killed: Vec<i32>,
     kept: Vec<(SessionId, ByteBuf)>,
     /// In what time those that were told to end have to be over.
     withdrawn: Vec<(SessionId, Duration)>,
@@ -89,6 +91,7 @@ fn take_over(heritage: Heritage) -> std::io::Result<Gate> {
         was_well,
         drain,
         sessions,
+        killed,
         kept,
         withdrawn,
         crashes,
@@ -126,6 +129,7 @@ fn take_over(heritage: Heritage) -> std::io::Result<Gate> {
     for (pid, session) in sessions {
         gate.sessions.take_over(Pid::from_raw(pid), session);
     }
+    killed.into_iter().for_each(|pid| gate.sessions.was_killed(Pid::from_raw(pid)));
     for (session, kept) in kept {
         gate.sessions.keep(session, kept);
     }
@@ -179,6 +183,7 @@ impl Gate {
             was_well: self.was_well,
             drain: self.drain,
             sessions: self.sessions.all().map(|(pid, session)| (pid.as_raw(), session)).collect(),
+            killed: self.sessions.killed().map(Pid::as_raw).collect(),
             kept: self.sessions.kept().collect(),
             withdrawn: self.withdrawn.remaining(now),
             crashes: if why == Renewal::AfterCrashes { Vec::new() } else { self.crashes.ages(now) },

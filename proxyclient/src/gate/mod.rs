@@ -424,7 +424,7 @@ impl Gate {
     }
 
     /// Somebody has shut a log's socket down, whom nobody heard do it.
-    fn log_shut_down(&self, of: LogOf) {
+    fn log_shut_down(&mut self, of: LogOf) {
         match (of, &self.agent) {
             (LogOf::Role, Some(agent)) => self.end_liar(agent.pid, "has shut its log down"),
             (LogOf::Role, None) => {}
@@ -436,10 +436,12 @@ impl Gate {
     }
 
     /// Ends a child that sends what it may not send; what has ended since may have given its number to another.
-    fn end_liar(&self, pid: Pid, what: &str) {
+    fn end_liar(&mut self, pid: Pid, what: &str) {
         let role = self.role_of(pid);
         log::error!(code = Situation::SessionMisconduct.code(); "process {pid} ({role}) {what} and is ended");
-        if role != ENDED {
+        if self.sessions.of(pid).is_some() {
+            self.sessions.kill(pid);
+        } else if role != ENDED {
             let _ = kill(pid, Kill::SIGKILL);
         }
     }

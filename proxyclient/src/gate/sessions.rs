@@ -1,6 +1,6 @@
 //! The sessions that the gate has forked at the agent's word: begun, recorded, ended.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Instant;
 
@@ -22,7 +22,7 @@ use serde_bytes::ByteBuf;
 
 use super::agent_role::OBEYS_WITHIN;
 use super::{Gate, LogOf, SENT_WRONG};
-use crate::between::ToAgent;
+use crate::between::{HowEnded, ToAgent};
 use crate::session::{self, Belongings};
 
 /// Memory a session may take beyond what it inherits: two directions of buffers, TLS, and room.
@@ -33,6 +33,8 @@ pub(super) const SESSION_MEMORY: u64 = 32 * 1024 * 1024;
 pub(super) struct Sessions {
     sessions: HashMap<Pid, SessionId>,
     pids: HashMap<SessionId, Pid>,
+    /// Those that the gate has killed, until they are gone.
+    killed: HashSet<Pid>,
     kept: HashMap<SessionId, Kept>,
     /// Where most of that lies; none when the kernel refused it.
     aside: Option<Aside>,
@@ -65,8 +67,25 @@ impl Sessions {
         let session = self.sessions.remove(&pid)?;
         self.generation.ended(pid);
         self.pids.remove(&session);
+        self.killed.remove(&pid);
         self.forget(session);
         Some(session)
+    }
+
+    /// The gate kills one: its end is told by whoever wants it.
+    pub(super) fn kill(&mut self, pid: Pid) {
+        self.was_killed(pid);
+        let _ = kill(pid, Kill::SIGKILL);
+    }
+
+    /// The gate has killed one that is not gone yet.
+    pub(super) fn was_killed(&mut self, pid: Pid) {
+        self.killed.insert(pid);
+    }
+
+    /// Those of which that is so.
+    pub(super) fn killed(&self) -> impl Iterator<Item = Pid> {
+        self.killed.iter().copied()
     }
 
     /// Gives back the room of those that have gone.
@@ -216,7 +235,7 @@ impl Gate {
         let Some(pid) = self.sessions.pid_of(session) else { return };
         let text = "it was told to end and did not; it is ended";
         Situation::SessionMisconduct.tell_of(session, text);
-        let _ = kill(pid, Kill::SIGKILL);
+        self.sessions.kill(pid);
         self.report(Situation::SessionMisconduct, text.to_owned());
     }
 
@@ -244,6 +263,7 @@ impl Gate {
         // Its last words came before its end.
         self.read_log(LogOf::Sessions, usize::MAX);
         let orphaned = if self.has_agent() { None } else { self.sessions.kept_of(pid) };
+        let by_others = ending.is_killed() && !self.sessions.killed.contains(&pid) && self.ending.is_none();
         let Some(session) = self.sessions.remove(pid) else { return };
         if self.peak.is_over(self.sessions.count()) {
             self.sessions.shrink();
@@ -251,18 +271,26 @@ impl Gate {
         }
         self.withdrawn.forget(session);
         self.stations.is_silent_no_more(session);
-        let crashed = ending.is_crash();
-        if crashed {
-            Situation::SessionCrashed.tell_of(session, ending);
-            self.crashed();
-        } else {
-            log::debug!("session {session} (pid {pid}) has ended: {ending}");
-        }
+        let how = match ending {
+            _ if ending.is_crash() => {
+                Situation::SessionCrashed.tell_of(session, ending);
+                self.crashed();
+                HowEnded::Crashed
+            }
+            _ if by_others => {
+                Situation::SessionKilled.tell_of(session, format_args!("{ending}, and not by this gate"));
+                HowEnded::Killed
+            }
+            _ => {
+                log::debug!("session {session} (pid {pid}) has ended: {ending}");
+                HowEnded::Otherwise
+            }
+        };
         if let Some(kept) = orphaned {
             // The next agent has to know whose end it is.
             self.deliver(&ToAgent::Running(session, kept));
         }
-        self.deliver(&ToAgent::SessionEnded { session, crashed });
+        self.deliver(&ToAgent::SessionEnded { session, how });
     }
 }
 

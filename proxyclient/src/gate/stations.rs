@@ -9,7 +9,6 @@ use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::{Signal as Kill, kill};
 use proxydaemon::confine::{SessionNeeds, confine_session};
 use proxydaemon::descriptors::{Accepted, Channel, Listener};
 use proxydaemon::exit::ExitCode;
@@ -235,7 +234,7 @@ impl Gate {
             && let Some(oldest) = self.stations.silent.pop_front()
         {
             if let Some(pid) = self.sessions.pid_of(oldest.session) {
-                let _ = kill(pid, Kill::SIGKILL);
+                self.sessions.kill(pid);
             }
             let text = "max_unverified stations have not named a partner, and the oldest of them goes";
             self.refuse_station(Situation::LimitReached, text, oldest.station);

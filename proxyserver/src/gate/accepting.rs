@@ -5,7 +5,6 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::{Signal as Kill, kill};
 use proxydaemon::confine::{SessionNeeds, confine_session};
 use proxydaemon::descriptors::{Accepted, Channel, Mapping};
 use proxydaemon::exit::ExitCode;
@@ -69,7 +68,7 @@ impl Gate {
         match self.children.admit(peer.ip(), preferred, &snapshot.limits) {
             Admission::Welcome => {}
             Admission::InPlaceOf(pid) => {
-                let _ = kill(pid, Kill::SIGKILL);
+                self.children.kill(pid);
                 if let Some(victim) = self.children.send_away(pid) {
                     let text = "max_unverified: not verified yet, and the oldest of the most present network, it goes";
                     self.refuse(Situation::LimitReached, text, victim, local);
@@ -151,7 +150,7 @@ impl Gate {
         let peer = child.peer;
         let text = format!("peer={peer}: neither verified nor over in time; it is ended");
         Situation::SessionMisconduct.tell_of(session, &text);
-        let _ = kill(pid, Kill::SIGKILL);
+        self.children.kill(pid);
         self.report(Situation::SessionMisconduct, text, Some(peer));
     }
 

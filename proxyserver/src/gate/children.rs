@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+use nix::sys::signal::{Signal as Kill, kill};
 use proxydaemon::Pid;
 use proxydaemon::gate::Generation;
 use proxylink::pairing::SessionId;
@@ -29,6 +30,8 @@ pub struct Child {
     pub preferred: bool,
     /// It was sent away and has not ended yet: it takes no place any more.
     pub going: bool,
+    /// The gate has killed it.
+    pub killed: bool,
     /// Grows with every session: age.
     order: u64,
 }
@@ -72,16 +75,16 @@ pub struct Children {
 impl Children {
     /// Adds a session.
     pub fn add(&mut self, pid: Pid, session: SessionId, peer: SocketAddr, preferred: bool) {
-        let (called, sure, verified, going, order) = (false, true, false, false, self.next + 1);
+        let (called, sure, verified, going, killed, order) = (false, true, false, false, false, self.next + 1);
         self.generation.born(pid);
-        self.add_child(pid, Child { session, peer, called, sure, verified, preferred, going, order });
+        self.add_child(pid, Child { session, peer, called, sure, verified, preferred, going, killed, order });
     }
 
     /// Adds a session that calls this peer; `sure` when it has no other address.
     pub fn add_calling(&mut self, pid: Pid, session: SessionId, peer: SocketAddr, sure: bool) {
-        let (called, verified, going, preferred, order) = (true, false, false, false, self.next + 1);
+        let (called, verified, going, killed, preferred, order) = (true, false, false, false, false, self.next + 1);
         self.generation.born(pid);
-        self.add_child(pid, Child { session, peer, called, sure, verified, preferred, going, order });
+        self.add_child(pid, Child { session, peer, called, sure, verified, preferred, going, killed, order });
     }
 
     /// Adds one that an earlier gate knew, as it was.
@@ -96,6 +99,14 @@ impl Children {
         self.going += usize::from(child.going);
         self.pids.insert(child.session, pid);
         self.sessions.insert(pid, child);
+    }
+
+    /// The gate kills it: its end is told by whoever wants it.
+    pub fn kill(&mut self, pid: Pid) {
+        if let Some(child) = self.sessions.get_mut(&pid) {
+            child.killed = true;
+            let _ = kill(pid, Kill::SIGKILL);
+        }
     }
 
     /// Forgets a session that has ended.

@@ -375,6 +375,11 @@ impl Gate {
             self.report(Situation::SessionCrashed, text, Some(child.peer));
             self.crashed();
             self.fault(&child, true);
+        } else if ending.is_killed() && !child.killed && self.ending.is_none() {
+            let text = format!("peer={}: {ending}, and not by this gate", child.peer);
+            let session = Some(child.session);
+            Situation::SessionKilled.tell_about(&Particulars { session, ..Particulars::of_peer(child.peer) }, &text);
+            self.report(Situation::SessionKilled, text, Some(child.peer));
         } else {
             if ending == Ending::Exited(ExitCode::SessionPeer.number()) {
                 self.fault(&child, false);
@@ -477,7 +482,7 @@ impl Gate {
     }
 
     /// Somebody has shut a log's socket down, whom nobody heard do it.
-    fn log_shut_down(&self, of: LogOf) {
+    fn log_shut_down(&mut self, of: LogOf) {
         match (of, &self.switchboard) {
             (LogOf::Role, Some(switchboard)) => self.end_liar(switchboard.pid, "has shut its log down"),
             (LogOf::Role, None) => {}
@@ -489,10 +494,12 @@ impl Gate {
     }
 
     /// Ends a child that sends what it may not send; what has ended since may have given its number to another.
-    fn end_liar(&self, pid: Pid, what: &str) {
+    fn end_liar(&mut self, pid: Pid, what: &str) {
         let role = self.role_of(pid);
         log::error!(code = Situation::SessionMisconduct.code(); "process {pid} ({role}) {what} and is ended");
-        if role != ENDED {
+        if self.children.get(pid).is_some() {
+            self.children.kill(pid);
+        } else if role != ENDED {
             let _ = kill(pid, Kill::SIGKILL);
         }
     }

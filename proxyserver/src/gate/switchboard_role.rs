@@ -209,7 +209,7 @@ impl Gate {
             }
             FromSwitchboard::Kill(session) => {
                 if let Some(pid) = self.children.pid_of(session) {
-                    let _ = kill(pid, Kill::SIGKILL);
+                    self.children.kill(pid);
                     if let Some(child) = self.children.get(pid).cloned() {
                         self.fault(&child, true);
                     }
@@ -219,7 +219,7 @@ impl Gate {
             FromSwitchboard::GiveUp(session) => {
                 let calls = |pid: &Pid| self.children.get(*pid).is_some_and(|child| child.called);
                 if let Some(pid) = self.children.pid_of(session).filter(calls) {
-                    let _ = kill(pid, Kill::SIGKILL);
+                    self.children.kill(pid);
                 }
             }
             FromSwitchboard::LicenceExpired => {

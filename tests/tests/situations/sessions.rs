@@ -9,7 +9,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, SockaddrIn, bind, getsockname, listen, socket};
 use nix::unistd::Pid;
 use serde_json::json;
-use tests::harness::{Chain, PATIENCE, Plan, Process, Trouble, made_octets, table, until};
+use tests::harness::{Chain, Held, PATIENCE, Plan, Process, Trouble, made_octets, table, until};
 use tests::station::OutgoingFile;
 
 /// A process that does nothing for a while.
@@ -92,5 +92,36 @@ fn a_session_inside_that_crashes_before_it_is_paired_costs_the_pairing() -> Resu
     let line = chain.server_says("pairing-refused")?;
     assert!(line.contains("process"), "{line}");
     assert!(call.join().unwrap().failure.is_some());
+    Ok(())
+}
+
+#[test]
+fn a_running_session_whose_process_is_killed_leaves_a_line_an_event_and_a_record() -> Result<(), Trouble> {
+    let chain = Chain::start()?;
+    for (of, crashes) in [("inside", false), ("inside", true), ("dmz", false)] {
+        let file = OutgoingFile::from_octets("KILLED", made_octets(2_000_000));
+        let held = Held::start(&chain.partner_address(), &chain.security(), &chain.settings(), file, 500_000)?;
+        let daemon = if of == "inside" { chain.client() } else { chain.server() };
+        let session = until(PATIENCE, || of_role(daemon, "session")).expect("it runs");
+        let (signal, code) =
+            if crashes { (Signal::SIGABRT, "session-crashed") } else { (Signal::SIGKILL, "session-killed") };
+        let before = daemon.lines().iter().filter(|line| line.contains(code)).count();
+        kill(Pid::from_raw(session), signal).unwrap();
+        let told = || (daemon.lines().iter().filter(|line| line.contains(code)).count() > before).then_some(());
+        assert!(until(PATIENCE, told).is_some(), "{of} {code}");
+        assert!(held.go_on()?.failure.is_some());
+        let component = if of == "inside" { "proxyclient" } else { "proxyserver" };
+        let event = |event: &serde_json::Value| event["code"] == code && event["component"] == component;
+        let events = || chain.scripted_backend().events();
+        assert!(until(PATIENCE, || events().iter().any(event).then_some(())).is_some(), "{of} {code}: {:#?}", events());
+    }
+    // Inside it is the agent that writes the record; where the DMZ's process went, its partner inside does.
+    let partner = |record: &serde_json::Value| record["partner"].is_string();
+    let records = || chain.scripted_backend().session_records();
+    let three = || (records().iter().filter(|record| partner(record)).count() == 3).then_some(());
+    assert!(until(PATIENCE, three).is_some(), "{:#?}", records());
+    let told = |record: &serde_json::Value| record["detail"].as_str().unwrap_or_default().to_owned();
+    let of_code = |code: &str| records().iter().filter(|record| told(record).starts_with(code)).count();
+    assert_eq!((of_code("session-killed"), of_code("session-crashed")), (1, 1), "{:#?}", records());
     Ok(())
 }

@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use crate::descriptors::Channel;
+use crate::descriptors::{Channel, has_no_room, is_gone};
 use crate::logging;
 use crate::signals::{Arrived, Signal, SignalFd, Signals};
 
@@ -48,6 +48,47 @@ pub struct AsyncChannel {
 struct Posted {
     messages: VecDeque<(Vec<u8>, Vec<OwnedFd>)>,
     octets: usize,
+}
+
+impl Posted {
+    /// Sends a message with `send`, or keeps it for later.
+    fn post(
+        &mut self,
+        octets: Vec<u8>,
+        descriptors: &[BorrowedFd<'_>],
+        send: impl FnOnce(&[u8], &[BorrowedFd<'_>]) -> io::Result<()>,
+    ) -> io::Result<()> {
+        if self.messages.is_empty() {
+            match send(&octets, descriptors) {
+                Err(error) if has_no_room(&error) => {}
+                done => return done,
+            }
+        }
+        if self.messages.len() >= MOST_POSTED || self.octets + octets.len() > LARGEST_POSTED {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let descriptors: io::Result<_> = descriptors.iter().map(BorrowedFd::try_clone_to_owned).collect();
+        let descriptors = descriptors?;
+        self.octets += octets.len();
+        self.messages.push_back((octets, descriptors));
+        Ok(())
+    }
+
+    /// Sends with `send` what was kept, as far as there is room; whether some of it waits.
+    fn flush(&mut self, send: impl Fn(&[u8], &[BorrowedFd<'_>]) -> io::Result<()>) -> bool {
+        while let Some((octets, descriptors)) = self.messages.front() {
+            let descriptors: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
+            match send(octets, &descriptors) {
+                Ok(()) => {}
+                Err(error) if has_no_room(&error) => return true,
+                Err(error) if is_gone(&error) => {} // which receiving tells
+                Err(error) => log::error!("a message that waited for room cannot be sent: {error}"),
+            }
+            self.octets -= octets.len();
+            self.messages.pop_front();
+        }
+        false
+    }
 }
 
 impl AsyncChannel {
@@ -113,38 +154,13 @@ impl AsyncChannel {
     /// As [`AsyncChannel::send`]; `WouldBlock` only when more waits than any burst brings about.
     pub fn post<M: Serialize>(&self, message: &M, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
         let octets = self.encoded(message)?;
-        let mut posted = self.posted();
-        if posted.messages.is_empty() {
-            match self.channel.get_ref().try_send(&octets, descriptors) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                done => return done,
-            }
-        }
-        if posted.messages.len() >= MOST_POSTED || posted.octets + octets.len() > LARGEST_POSTED {
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
-        let descriptors: io::Result<_> = descriptors.iter().map(BorrowedFd::try_clone_to_owned).collect();
-        let descriptors = descriptors?;
-        posted.octets += octets.len();
-        posted.messages.push_back((octets, descriptors));
-        Ok(())
+        self.posted()
+            .post(octets, descriptors, |octets, descriptors| self.channel.get_ref().try_send(octets, descriptors))
     }
 
     /// Sends what was posted, as far as there is room; whether some of it waits.
     fn flush(&self) -> bool {
-        let mut posted = self.posted();
-        while let Some((octets, descriptors)) = posted.messages.front() {
-            let descriptors: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
-            match self.channel.get_ref().try_send(octets, &descriptors) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return true,
-                // Sent; or the other end is gone, which receiving tells.
-                _ => {
-                    posted.octets -= octets.len();
-                    posted.messages.pop_front();
-                }
-            }
-        }
-        false
+        self.posted().flush(|octets, descriptors| self.channel.get_ref().try_send(octets, descriptors))
     }
 
     fn posted(&self) -> MutexGuard<'_, Posted> {
@@ -276,6 +292,28 @@ mod tests {
                 _ = one.receive::<u32>() => panic!("nothing was said"),
             }
         });
+    }
+
+    #[test]
+    fn what_the_kernel_has_no_room_for_waits_whatever_it_calls_that() {
+        use nix::errno::Errno;
+        let (kept, _other) = Channel::pair().unwrap();
+        for short in [Errno::EAGAIN, Errno::ENOBUFS, Errno::ENOMEM, Errno::ETOOMANYREFS] {
+            let mut posted = Posted::default();
+            posted.post(vec![1], &[kept.as_fd()], |_, _| Err(short.into())).unwrap();
+            posted.post(vec![2, 2], &[], |_, _| panic!("behind another one")).unwrap();
+            assert_eq!((posted.messages.len(), posted.octets), (2, 3), "{short}");
+            assert!(posted.flush(|_, _| Err(short.into())), "{short}");
+            let sent = RefCell::new(Vec::new());
+            assert!(!posted.flush(|octets, descriptors| {
+                sent.borrow_mut().push((octets.to_vec(), descriptors.len()));
+                Ok(())
+            }));
+            assert_eq!(sent.into_inner(), [(vec![1], 1), (vec![2, 2], 0)], "{short}");
+            assert_eq!((posted.messages.len(), posted.octets), (0, 0), "{short}");
+        }
+        let refused = Posted::default().post(vec![1], &[], |_, _| Err(Errno::EMSGSIZE.into()));
+        assert_eq!(refused.unwrap_err().raw_os_error(), Some(Errno::EMSGSIZE as i32), "which never will be sent");
     }
 
     #[test]

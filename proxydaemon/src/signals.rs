@@ -6,7 +6,7 @@
 //! | a real-time signal | any log level, for good or for a time: [`order_level`] |
 //! | 20 from the terminal (Ctrl-Z) | suspend, in the foreground |
 //! | TERM, INT, HUP | drain, drain, end at once: acted on by the gate alone |
-//! | CHLD | [`crate::gate::Reaper`] |
+//! | CHLD | [`crate::gate::Reaper`]; not ignored, whatever the starter did |
 //! | a real-time signal | end this session, with a reason: [`order_end`] |
 //! | PIPE | ignored: a write to a closed connection is an error |
 
@@ -39,16 +39,19 @@ fn level_signal() -> i32 {
 pub struct Signals(libc::sigset_t);
 
 impl Signals {
-    /// Blocks every signal that means something to us and ignores PIPE. The first thing `main` does: unblocked, signal 24
+    /// Blocks every signal that means something to us, ignores PIPE, and does not ignore CHLD. The first thing `main` does: unblocked, signal 24
     /// would kill the process and 20 stop it.
     ///
     /// # Errors
     /// Not with a kernel that works.
     pub fn block() -> io::Result<Self> {
         // A peer that has gone, and a bound for files (RLIMIT_FSIZE) that is reached, are errors of the call that met them.
-        for signal in [libc::SIGPIPE, libc::SIGXFSZ] {
-            // SAFETY: ignoring a signal installs no handler.
-            if unsafe { libc::signal(signal, libc::SIG_IGN) } == libc::SIG_ERR {
+        // A starter may ignore the end of its children, which outlives an exec: nobody would be told of those of ours.
+        let dispositions =
+            [(libc::SIGPIPE, libc::SIG_IGN), (libc::SIGXFSZ, libc::SIG_IGN), (libc::SIGCHLD, libc::SIG_DFL)];
+        for (signal, disposition) in dispositions {
+            // SAFETY: neither disposition is a handler.
+            if unsafe { libc::signal(signal, disposition) } == libc::SIG_ERR {
                 return Err(io::Error::last_os_error());
             }
         }

@@ -133,6 +133,22 @@ fn a_killed_switchboard_or_agent_is_started_anew_and_sessions_in_flight_finish()
 }
 
 #[test]
+fn a_killed_role_is_started_anew_though_the_starter_ignores_its_children() -> Result<(), Trouble> {
+    let chain = Plan::new().prepare()?;
+    let daemon = chain.server_command()?;
+    let mut command = std::process::Command::new("sh");
+    command.args(["-c", "trap '' CHLD; exec \"$0\" \"$@\""]).arg(daemon.get_program()).args(daemon.get_args());
+    let server = Process::start("proxyserver", &mut command)?;
+    server.wait_for_text(" link-listening ")?;
+    let before = of_role(&server, "switchboard");
+    before.iter().for_each(strike);
+    server.wait_for_text(" role-died ")?;
+    let anew = until(PATIENCE, || Some(of_role(&server, "switchboard")).filter(|now| now.len() == 1 && *now != before));
+    assert!(before.len() == 1 && anew.is_some(), "{:?}", table::below(server.pid()));
+    Ok(())
+}
+
+#[test]
 fn each_line_of_a_session_names_it_and_its_process() -> Result<(), Trouble> {
     let chain = Chain::start()?;
     arrived(&chain, &chain.send(vec![OutgoingFile::from_octets("A", whole())]), "A");

@@ -193,6 +193,18 @@ impl Channel {
     }
 }
 
+/// Whether a message may go later: the other end reads too slowly, too many descriptors are under way, or the kernel is
+/// short of memory.
+pub(crate) fn has_no_room(error: &io::Error) -> bool {
+    let short = [Errno::ETOOMANYREFS, Errno::ENOBUFS, Errno::ENOMEM];
+    error.kind() == io::ErrorKind::WouldBlock || short.iter().any(|short| error.raw_os_error() == Some(*short as i32))
+}
+
+/// Whether the other end is no more.
+pub(crate) fn is_gone(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset | io::ErrorKind::NotConnected)
+}
+
 impl AsFd for Channel {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()

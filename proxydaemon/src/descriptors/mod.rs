@@ -15,8 +15,8 @@ use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 pub use aside::{Aside, Place};
-pub(crate) use channel::receive;
 pub use channel::{Channel, MAX_DESCRIPTORS, Received};
+pub(crate) use channel::{has_no_room, is_gone, receive};
 pub use directory::Directory;
 pub(crate) use directory::read_bounded;
 pub use sealed::{Mapping, SealedFile};

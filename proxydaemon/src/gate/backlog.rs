@@ -5,9 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use nix::errno::Errno;
-
-use crate::descriptors::Channel;
+use crate::descriptors::{Channel, has_no_room, is_gone};
 
 /// How long a message counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -149,16 +147,6 @@ impl Backlog {
     pub fn lost(&self) -> u64 {
         self.dropped + u64::try_from(self.lasting()).unwrap_or(u64::MAX)
     }
-}
-
-/// Also when too many descriptors are under way, or the kernel is short of memory.
-fn has_no_room(error: &io::Error) -> bool {
-    let short = [Errno::ETOOMANYREFS, Errno::ENOBUFS, Errno::ENOMEM];
-    error.kind() == io::ErrorKind::WouldBlock || short.iter().any(|short| error.raw_os_error() == Some(*short as i32))
-}
-
-fn is_gone(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset | io::ErrorKind::NotConnected)
 }
 
 #[cfg(test)]

@@ -22,6 +22,7 @@ pub const TESTS: &[Test] = tests![
     ctrl_z_and_ctrl_c_are_told_from_kill,
     a_runtime_gets_level_signals,
     a_closed_connection_is_an_error_and_no_signal,
+    a_starter_that_ignores_its_children_does_not_keep_the_end_of_ours_from_us,
 ];
 
 fn send(to: Pid, number: i32) {
@@ -69,6 +70,18 @@ fn an_order_to_end_carries_its_reason() {
     });
     order_terminate(role).unwrap();
     assert_eq!(family.ending(role), Ending::Exited(0));
+}
+
+fn a_starter_that_ignores_its_children_does_not_keep_the_end_of_ours_from_us() {
+    let mut family = Family::new();
+    let ending = family.ending_of(|| {
+        // SAFETY: ignoring a signal installs no handler.
+        assert!(unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) } != libc::SIG_ERR);
+        let mut inner = Family::new();
+        assert_eq!(inner.ending_of(|| ExitCode::SessionPeer), Ending::Exited(ExitCode::SessionPeer.number()));
+        ExitCode::Ok
+    });
+    assert_eq!(ending, Ending::Exited(0));
 }
 
 fn ctrl_z_and_ctrl_c_are_told_from_kill() {

@@ -170,27 +170,33 @@ impl Switchboard {
     }
 
     pub(super) fn compiled(&mut self, compiled: Result<Compiled, (u64, String)>) {
-        let refused = match compiled {
+        let taken = match compiled {
             // Two compilations may overtake each other.
             Ok(compiled) if self.linked.as_ref().is_some_and(|linked| compiled.number < linked.newest) => return,
-            Ok(compiled) => {
-                self.to_gate(&FromSwitchboard::Snapshot { number: compiled.number }, &[compiled.file.as_fd()]);
-                log::debug!(
-                    "snapshot {} is prepared ({} octets, {} CRLs left out)",
-                    compiled.number,
-                    compiled.size,
-                    compiled.left_out
-                );
-                if let Some(linked) = &mut self.linked {
-                    linked.newest = compiled.number;
-                    linked.directory = compiled.directory;
-                }
-                return self.send(FromServer::SnapshotTaken(compiled.number));
-            }
-            Err(refused) => refused,
+            Ok(compiled) => self.put_in_force(compiled),
+            Err(refused) => Err(refused),
         };
-        let (number, text) = refused;
-        Situation::SnapshotRefused.tell(format_args!("snapshot {number}: {text}"));
-        self.send(FromServer::SnapshotRefused(number, text));
+        match taken {
+            Ok(number) => self.send(FromServer::SnapshotTaken(number)),
+            Err((number, text)) => {
+                Situation::SnapshotRefused.tell(format_args!("snapshot {number}: {text}"));
+                self.send(FromServer::SnapshotRefused(number, text));
+            }
+        }
+    }
+
+    /// Hands a prepared snapshot to the gate. One that does not get there is not in force.
+    fn put_in_force(&mut self, compiled: Compiled) -> Result<u64, (u64, String)> {
+        let number = compiled.number;
+        if let Err(error) = self.gate.post(&FromSwitchboard::Snapshot { number }, &[compiled.file.as_fd()]) {
+            return Err((number, format!("the gate does not take it: {error}")));
+        }
+        let Compiled { size, left_out, .. } = compiled;
+        log::debug!("snapshot {number} is prepared ({size} octets, {left_out} CRLs left out)");
+        if let Some(linked) = &mut self.linked {
+            linked.newest = number;
+            linked.directory = compiled.directory;
+        }
+        Ok(number)
     }
 }

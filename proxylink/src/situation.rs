@@ -101,8 +101,9 @@ situations! {
     LinkListening "link-listening" Note "The proxyserver waits for its proxyclient." "Start the proxyclient if it does not come.";
     LinkUp "link-up" Info "Proxyserver and proxyclient are linked." "Nothing to do.";
     LinkDown "link-down" Error "The link between proxyserver and proxyclient is lost; sessions in flight go on, nothing new is taken." "See whether the other daemon runs and the network between them works.";
-    LinkUnreachable "link-unreachable" Error "The proxyserver cannot be reached; the proxyclient keeps trying." "Check address and port given with -S, the firewall towards the DMZ, and that seon_proxyserver2 runs.";
-    LinkGoodbye "link-goodbye" Info "The other side of the link ends in an orderly way." "Nothing to do if it was meant to.";
+    LinkUnreachable "link-unreachable" Error "The proxyserver cannot be reached; the proxyclient keeps trying, after a link that stood for 45 s." "Check address and port given with -S, the firewall towards the DMZ, and that seon_proxyserver2 runs.";
+    LinkGone "link-gone" Error "A link that stood has been gone for 45 s in spite of redialling: the proxyclient ends when its sessions have." "See why the proxyserver is away. A service manager starts the proxyclient again (Restart=always in its unit); one that was started by hand must be started by hand again.";
+    LinkGoodbye "link-goodbye" Info "The other side of the link ends in an orderly way; a proxyclient ends with its proxyserver." "Nothing to do if it was meant to; a service manager starts the proxyclient again (Restart=always in its unit).";
     LinkRefused "link-refused" Error "A connection to the link's port was refused." "If it was the proxyclient's, see what the message says; otherwise something else talks to this port.";
     LinkClientUnlicensed "link-client-unlicensed" Error "A proxyclient whose key is not in the licence file wanted to link." "Add the line that `seon_proxyclient2 --print-client-line` prints to the licence file; it is read again within seconds.";
     LinkServerWrong "link-server-wrong" Error "The server at the link's address is not the one with the configured Proxy ID." "Compare `seon_proxyserver2 -L` with proxy_id in the configuration.";

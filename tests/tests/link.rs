@@ -5,6 +5,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use license::{LinkKey, SecurityToken};
 use nix::sys::signal::Signal;
@@ -149,6 +150,18 @@ fn a_server_that_ends_ends_its_client_after_its_last_session() -> Result<(), Tro
     arrived(&chain, &held.go_on()?, "IN-FLIGHT");
     assert!(chain.client().wait_for_end()?.success(), "{}", chain.client().last_lines(10));
     assert!(chain.server().wait_for_end()?.success(), "{}", chain.server().last_lines(10));
+    Ok(())
+}
+
+#[test]
+fn a_server_that_stays_away_ends_its_client_which_says_so() -> Result<(), Trouble> {
+    let chain = Chain::start()?;
+    chain.server().signal(Signal::SIGKILL);
+    let gone = |line: &str| line.contains(" link-gone ");
+    chain.client().wait_within(Duration::from_secs(45) + PATIENCE, Mark::default(), "link-gone", gone)?;
+    assert!(chain.client().wait_for_end()?.success(), "{}", chain.client().last_lines(10));
+    let events = chain.scripted_backend().events();
+    assert!(events.iter().any(|event| event["code"] == "link-gone" && event["severity"] == "error"), "{events:#?}");
     Ok(())
 }
 

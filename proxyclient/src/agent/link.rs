@@ -150,8 +150,8 @@ impl Agent {
     }
 
     /// Nothing new is taken any more.
-    pub(super) fn over(&mut self, text: &str) {
-        self.report(Situation::LinkGoodbye, text, None, None, None);
+    pub(super) fn over(&mut self, why: Situation, text: &str) {
+        self.report(why, text, None, None, None);
         if let Link::Up(up) = std::mem::replace(&mut self.link, Link::Over) {
             up.reader.abort();
         }
@@ -170,7 +170,7 @@ impl Agent {
             FromServer::Checked(_) => self.misconduct("an answer came to a check that was not made"),
             FromServer::Goodbye(goodbye) if goodbye.situation == Situation::LinkGoodbye => {
                 let text = format!("server={}: {}", self.server, goodbye.text);
-                self.over(&text);
+                self.over(Situation::LinkGoodbye, &text);
             }
             FromServer::Goodbye(goodbye) => {
                 let refused = Undialled { situation: goodbye.situation, text: goodbye.text };

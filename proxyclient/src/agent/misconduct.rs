@@ -64,7 +64,7 @@ impl Agent {
         let (session, peer) = (about.session, about.peer);
         situation.tell_about(about, text);
         if situation.severity().is_event() {
-            let (pid, text, partner) = (std::process::id(), text.to_owned(), None);
+            let (pid, text, partner) = (std::process::id(), text.to_owned(), about.partner.clone());
             let time = super::now();
             let report = Report { time, situation, pid, text, session, partner, peer };
             // What the DMZ may send as often as it likes must not hide what it should never do, which ends the link before it

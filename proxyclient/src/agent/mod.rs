@@ -315,7 +315,7 @@ impl Agent {
             && now.duration_since(since) >= GONE_FOR_GOOD
         {
             let text = format!("server={}: gone for {} s in spite of redialling", self.server, GONE_FOR_GOOD.as_secs());
-            self.over(&text);
+            self.over(Situation::LinkGone, &text);
         }
         self.tell_expiries();
         self.tell_sums();

@@ -12,16 +12,23 @@ impl Agent {
         if self.from_dmz.was_called(session) {
             return self.pair_called(link, session, &request);
         }
-        if let Err(refused) = self.judge(link, session, &request) {
+        if let Err((refused, partner)) = self.judge(link, session, &request) {
             let text = format!("peer={}: {}", request.peer, refused.text);
             self.refused_here.add(session);
-            self.report_provoked(refused.situation, &text, &particulars(session, &request));
+            let about = Particulars { partner, ..particulars(session, &request) };
+            self.report_provoked(refused.situation, &text, &about);
             self.send(link, FromClient::PairRefused(session, refused));
         }
     }
 
-    pub(super) fn judge(&mut self, link: u64, session: SessionId, request: &PairingRequest) -> Result<(), Refused> {
-        let refuse = |situation, text: &str| Err(Refused { situation, text: text.to_owned() });
+    /// Judges a caller and begins its session. The name of its partner is with a refusal as far as it is known.
+    fn judge(
+        &mut self,
+        link: u64,
+        session: SessionId,
+        request: &PairingRequest,
+    ) -> Result<(), (Refused, Option<String>)> {
+        let refuse = |situation, text: &str| Err((Refused { situation, text: text.to_owned() }, None));
         let Some(config) = self.config.clone() else {
             return refuse(Situation::PairingRefused, "there is no configuration");
         };
@@ -43,13 +50,14 @@ impl Agent {
             &self.signer.certificates(),
             &mut self.spent,
             judge::now(),
-        )?;
+        )
+        .map_err(|refused| (refused, None))?;
         let name = partner.name().map(str::to_owned);
         if let (Some(name), Some(most)) = (&name, partner.max_sessions())
             && self.sessions.of_partner(name) >= most as usize
         {
             let text = format!("partner {name} has {most} sessions already");
-            return Err(Refused { situation: Situation::PartnerSessionsFull, text });
+            return Err((Refused { situation: Situation::PartnerSessionsFull, text }, Some(name.clone())));
         }
         self.report_crl_urls(&config, &partner);
         for (situation, text) in self.doubts.new_of(&partner) {

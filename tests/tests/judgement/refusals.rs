@@ -241,7 +241,8 @@ fn a_refusal_by_the_inside_is_one_event_and_one_record_too() -> Result<(), Troub
     deliver(&chain)?;
     let code = "partner-sessions-full";
     let events = chain.scripted_backend().events();
-    assert_eq!(events.iter().filter(|event| event["code"] == code).count(), 2, "{events:#?}");
+    let of_full = |event: &&serde_json::Value| event["code"] == code && event["partner"] == full.name.as_str();
+    assert_eq!(events.iter().filter(of_full).count(), 2, "{events:#?}");
     let records = chain.scripted_backend().session_records();
     let refused: Vec<_> = records.iter().filter(|record| record["outcome"] == "refused").collect();
     assert_eq!(refused.len(), 2, "{records:#?}");

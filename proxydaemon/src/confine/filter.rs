@@ -139,6 +139,12 @@ fn forbidden_to_roles(gate: bool) -> Result<Rules, BackendError> {
         rules.insert(call, vec![Rule::new(vec![word(flags, Op::MaskedEq(fast_open), fast_open)?])?]);
     }
 
+    // A descriptor whose events signal its owner, with any signal: kill by another name (fcntl(2), "Managing signals").
+    for (call, commands) in [(libc::SYS_fcntl, OWNER_BY_FCNTL), (libc::SYS_ioctl, OWNER_BY_IOCTL)] {
+        let rule = |command: &u64| Rule::new(vec![word(1, Op::Eq, *command)?]);
+        rules.insert(call, commands.iter().map(rule).collect::<Result<_, _>>()?);
+    }
+
     if !gate {
         rules.extend(FORBIDDEN_TO_RUNTIMES.iter().map(|call| (*call, vec![])));
         #[cfg(target_arch = "x86_64")]
@@ -147,6 +153,12 @@ fn forbidden_to_roles(gate: bool) -> Result<Rules, BackendError> {
     }
     Ok(rules)
 }
+
+/// F_SETOWN, F_SETSIG, F_SETOWN_EX.
+const OWNER_BY_FCNTL: &[u64] = &[8, 10, 15];
+
+/// FIOSETOWN, SIOCSPGRP.
+const OWNER_BY_IOCTL: &[u64] = &[0x8901, 0x8902];
 
 /// Other processes' memory, the system as a whole, and large parts of the kernel that nothing here uses.
 const FORBIDDEN_TO_ALL: &[i64] = &[

@@ -44,6 +44,16 @@ impl Listener {
         Ok(Self(socket.into()))
     }
 
+    /// Listens as after [`Listener::bind`], whatever somebody else who had the socket did with it: shut it down, or have it
+    /// wait. Connections in its queue stay there.
+    ///
+    /// # Errors
+    /// It was shut down, and the port is another's by now, as may be one that the kernel had chosen.
+    pub fn listen_again(&self, backlog: u16) -> io::Result<()> {
+        self.0.set_nonblocking(true)?;
+        Ok(listen(&self.0, Backlog::new(i32::from(backlog)).unwrap_or(Backlog::MAXCONN))?)
+    }
+
     /// The address it is bound to, with the port the kernel chose if it was 0.
     ///
     /// # Errors
@@ -203,6 +213,29 @@ mod tests {
 
     fn loopback(address: &str) -> SocketAddr {
         address.parse().unwrap()
+    }
+
+    #[test]
+    fn a_listener_that_was_shut_down_by_another_listens_again_and_one_that_was_not_keeps_its_queue() {
+        use nix::sys::socket::{Shutdown, shutdown};
+        // One that the kernel has chosen is lost with the end of listening.
+        let free = Listener::bind(loopback("127.0.0.1:0"), 1).unwrap().address().unwrap();
+        let listener = Listener::bind(free, 16).unwrap();
+        let address = listener.address().unwrap();
+        let waits = connect(address, None, soon()).unwrap();
+        listener.listen_again(16).unwrap();
+        assert!(wait_ready(&listener, PollFlags::POLLIN, Some(soon())).unwrap());
+        assert_eq!(listener.accept().unwrap().unwrap().peer, waits.local_addr().unwrap());
+
+        let another = listener.as_fd().try_clone_to_owned().unwrap();
+        shutdown(another.as_raw_fd(), Shutdown::Both).unwrap();
+        nix::fcntl::fcntl(&another, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::empty())).unwrap();
+        assert!(connect(address, None, soon()).is_err());
+        listener.listen_again(16).unwrap();
+        assert!(listener.accept().unwrap().is_none(), "it does not wait");
+        let client = connect(address, None, soon()).unwrap();
+        assert!(wait_ready(&listener, PollFlags::POLLIN, Some(soon())).unwrap());
+        assert_eq!(listener.accept().unwrap().unwrap().peer, client.local_addr().unwrap());
     }
 
     #[test]

@@ -19,6 +19,7 @@ use proxylink::snapshot::{LARGEST as LARGEST_SNAPSHOT, MOST_LISTENED};
 use verification::LARGEST_IMAGE;
 
 use super::{Gate, InForce};
+use crate::LINK_BACKLOG;
 use crate::between::{FromSwitchboard, LARGEST, ToSwitchboard};
 use crate::prepared::Prepared;
 use crate::switchboard;
@@ -46,6 +47,12 @@ impl Switchboard {
 
 impl Gate {
     pub(super) fn start_switchboard(&mut self) {
+        // The one before had them as well, and may have done to them what it liked.
+        for port in &self.link {
+            if let Err(error) = port.listen_again(LINK_BACKLOG) {
+                log::error!("a port of the link cannot be listened at any more: {error}");
+            }
+        }
         let forked = Channel::pair().map_err(|error| error.to_string()).and_then(|(ours, theirs)| {
             let forked = fork_role("seon_proxyserver2: switchboard", || {
                 self.be_switchboard(theirs.as_fd().try_clone_to_owned())
@@ -108,7 +115,7 @@ impl Gate {
             return ExitCode::Confinement;
         }
         #[cfg(evil)]
-        crate::evil::switchboard_begins(channel.as_fd(), _log.as_fd());
+        crate::evil::switchboard_begins(channel.as_fd(), _log.as_fd(), self.link.iter().map(AsFd::as_fd));
         let listeners: std::io::Result<Vec<_>> =
             self.link.iter().map(|port| port.as_fd().try_clone_to_owned().map(TcpListener::from)).collect();
         let Ok(listeners) = listeners else { return ExitCode::Resources };

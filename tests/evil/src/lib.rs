@@ -108,6 +108,7 @@ pub const OF_SWITCHBOARD: &[&str] = &[
     "too many descriptors",
     "a log record cut",
     "an end of the log",
+    "an end of the link's ports",
 ];
 
 /// What an evil session of the inside says to its agent and its gate.

@@ -1,10 +1,11 @@
 //! Misbehaviour of the proxyserver's processes, towards whoever is stronger.
 
 use std::net::IpAddr;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+use nix::sys::socket::{Shutdown, shutdown};
 use proxydaemon::descriptors::{Channel, SealedFile};
 use proxydaemon::exit::ExitCode;
 use proxydaemon::logging::ChildLog;
@@ -148,29 +149,37 @@ fn record(around: &Around) -> SessionReport {
     }
 }
 
-/// What a switchboard begins with, kept for when it turns evil: to the gate, and its log.
-static OF_SWITCHBOARD: OnceLock<(Channel, Channel)> = OnceLock::new();
+/// What a switchboard begins with, kept for when it turns evil: to the gate, its log, and the ports of the link.
+static OF_SWITCHBOARD: OnceLock<(Channel, Channel, Vec<OwnedFd>)> = OnceLock::new();
 
 /// A confined switchboard, before its first message.
-pub fn switchboard_begins(gate: BorrowedFd<'_>, log: BorrowedFd<'_>) {
+pub fn switchboard_begins<'a>(gate: BorrowedFd<'a>, log: BorrowedFd<'a>, link: impl Iterator<Item = BorrowedFd<'a>>) {
     attempts::make_ordered("switchboard");
     if let (Ok(gate), Ok(log)) = (gate.try_clone_to_owned(), log.try_clone_to_owned()) {
-        let _ = OF_SWITCHBOARD.set((gate.into(), log.into()));
+        let link = link.filter_map(|port| port.try_clone_to_owned().ok()).collect();
+        let _ = OF_SWITCHBOARD.set((gate.into(), log.into(), link));
     }
 }
 
 /// A switchboard that has been told of this peer: what the address orders it to say to the gate.
 pub fn switchboard(peer: IpAddr) {
-    let (Some(words), Some((gate, log))) = (attempts::switchboard_words_of(peer), OF_SWITCHBOARD.get()) else { return };
-    let said = switchboard_says(words, gate, log);
+    let (Some(words), Some((gate, log, link))) = (attempts::switchboard_words_of(peer), OF_SWITCHBOARD.get()) else {
+        return;
+    };
+    let said = switchboard_says(words, gate, log, link);
     log::debug!("evil switchboard: {words}: {said:?}");
 }
 
-fn switchboard_says(words: &str, gate: &Channel, log: &Channel) -> std::io::Result<()> {
+fn switchboard_says(words: &str, gate: &Channel, log: &Channel, link: &[OwnedFd]) -> std::io::Result<()> {
     let deadline = Instant::now() + PATIENCE;
     let snapshot = encoded(&FromSwitchboard::Snapshot { number: 1_000_000 });
     let unlinked = encoded(&FromSwitchboard::Unlinked);
     match words {
+        "an end of the link's ports" => {
+            link.iter().try_for_each(|port| shutdown(port.as_raw_fd(), Shutdown::Both))?;
+            // So that it is ended.
+            gate.send_by(deadline, &[99, 1], &[])
+        }
         "an unknown kind" => gate.send_by(deadline, &[99, 1], &[]),
         "a message cut" => gate.send_by(deadline, &snapshot[..1], &[]),
         "something behind a message" => gate.send_by(deadline, &[unlinked, vec![0]].concat(), &[]),

@@ -164,6 +164,7 @@ fn serve(options: &Options, sources: Sources) -> Result<ExitCode, NotLaunched> {
         user: options.user.as_deref(),
         pid_file: options.pid_file.as_deref(),
         stale: if options.replace_stale_pid { Stale::Replace } else { Stale::Refuse },
+        keep: &[sources.url.descriptor(), sources.token.descriptor()],
     }
     .enter(signals)?;
     if let Err(error) = state_directory::prepare(&sources.state_dir, entered.user()) {

@@ -29,16 +29,16 @@ pub struct Starter {
     pipe: Option<File>,
 }
 
-/// Goes into the background: a new session without a terminal, in `/`, with `/dev/null` on 0 to 2, and without any other
-/// descriptor, so that nothing of the starter's stays open or locked. Returns in the new process; the calling one waits for
+/// Goes into the background: a new session without a terminal, in `/`, with `/dev/null` on 0 to 2, and of all other
+/// descriptors only with those to `keep`, so that nothing of the starter's stays open or locked. Returns in the new process; the calling one waits for
 /// [`Starter::ready`] or [`Starter::failed`] and ends with the exit code.
 ///
-/// Relative paths must have been made absolute before, and nothing may own a descriptor. `signals` shows that they are blocked; the waiting process lets
+/// Relative paths must have been made absolute before, and nothing else may own a descriptor. `signals` shows that they are blocked; the waiting process lets
 /// them through again, so that Ctrl-C ends the waiting.
 ///
 /// # Errors
 /// This process has threads, or the kernel refuses a process or a pipe.
-pub fn enter(signals: Signals) -> Result<Starter, ForkError> {
+pub fn enter(signals: Signals, keep: &[BorrowedFd<'_>]) -> Result<Starter, ForkError> {
     let threads = threads().map_err(ForkError::Uncounted)?;
     if threads != 1 {
         return Err(ForkError::Threads(threads));
@@ -57,7 +57,7 @@ pub fn enter(signals: Signals) -> Result<Starter, ForkError> {
     }
     let starter = Starter { pipe: Some(File::from(writer)) };
     // From here on errors go through the pipe.
-    match detach(&starter) {
+    match detach(&starter, keep) {
         Ok(()) => Ok(starter),
         Err(error) => {
             starter.failed(&format!("cannot go into the background: {error}"), ExitCode::Resources);
@@ -66,8 +66,8 @@ pub fn enter(signals: Signals) -> Result<Starter, ForkError> {
     }
 }
 
-fn detach(starter: &Starter) -> io::Result<()> {
-    descriptors::close_all_but(&starter.descriptor().into_iter().collect::<Vec<_>>())?;
+fn detach(starter: &Starter, keep: &[BorrowedFd<'_>]) -> io::Result<()> {
+    descriptors::close_all_but(&starter.descriptor().into_iter().chain(keep.iter().copied()).collect::<Vec<_>>())?;
     setsid()?;
     // A second fork: only a session leader could get a terminal again.
     // SAFETY: this process was forked from one with a single thread and started none.

@@ -2,6 +2,7 @@
 //!
 //! Two steps, so that the caller can bind its ports in between, with the rights it was started with.
 
+use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 
 use crate::background::{self, Starter};
@@ -27,6 +28,8 @@ pub struct Launch<'a> {
     pub pid_file: Option<&'a Path>,
     /// What becomes of a stale PID file.
     pub stale: Stale,
+    /// Descriptors that are open already and go with the daemon.
+    pub keep: &'a [BorrowedFd<'a>],
 }
 
 /// A daemon that is in its place and has not yet given up the rights it was started with.
@@ -86,7 +89,7 @@ impl Launch<'_> {
         let starter = if self.foreground {
             Starter::foreground()
         } else {
-            background::enter(signals).map_err(|error| NotLaunched::new(ExitCode::Resources, error))?
+            background::enter(signals, self.keep).map_err(|error| NotLaunched::new(ExitCode::Resources, error))?
         };
         title::set_title(&format!("{}: gate", self.program));
         match PidFile::create_for(&pid_file, self.program, self.stale, user.as_ref()) {

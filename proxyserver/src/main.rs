@@ -156,6 +156,7 @@ fn serve(options: &Options) -> Result<ExitCode, NotLaunched> {
         user: options.user.as_deref(),
         pid_file: options.pid_file.as_deref(),
         stale: if options.replace_stale_pid { Stale::Replace } else { Stale::Refuse },
+        keep: &[],
     }
     .enter(signals)?;
     let link = match bind(&options.listen.addresses) {

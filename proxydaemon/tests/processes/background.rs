@@ -1,5 +1,7 @@
 //! Into the background, and what the starter's terminal sees.
 
+use std::io::Write;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 
@@ -29,7 +31,8 @@ pub fn daemon() {
     let folder = PathBuf::from(std::env::var_os(FOLDER).unwrap());
     let behave = std::env::var(BEHAVE).unwrap();
     let signals = Signals::block().unwrap();
-    let starter = if behave == "foreground" { Starter::foreground() } else { enter(signals).unwrap() };
+    let kept = std::fs::File::create(folder.join("kept")).unwrap();
+    let starter = if behave == "foreground" { Starter::foreground() } else { enter(signals, &[kept.as_fd()]).unwrap() };
     let pid_file = PidFile::create(&folder.join("pid"), "test", Stale::Refuse).unwrap();
     let null = (0..=2).all(|fd| std::fs::read_link(format!("/proc/self/fd/{fd}")).unwrap() == Path::new("/dev/null"));
     let own = Pid::this();
@@ -40,6 +43,7 @@ pub fn daemon() {
         std::fs::File::open("/dev/tty").is_err(),
     ];
     std::fs::write(folder.join("facts"), format!("{facts:?}")).unwrap();
+    (&kept).write_all(b"kept").unwrap();
     let open = std::fs::read_dir("/proc/self/fd").unwrap();
     let open = open.filter_map(|fd| std::fs::read_link(fd.unwrap().path()).ok()).filter(|file| file.ends_with("lock"));
     std::fs::write(folder.join("locks"), open.count().to_string()).unwrap();
@@ -79,6 +83,7 @@ fn a_ready_daemon_lets_the_starter_end_well() {
     assert!(output.stdout.is_empty());
     assert_eq!(facts(&folder), "[true, true, true, true]");
     assert_eq!(std::fs::read_to_string(folder.path().join("locks")).unwrap(), "0", "of the starter's own files");
+    assert_eq!(std::fs::read_to_string(folder.path().join("kept")).unwrap(), "kept");
 }
 
 fn a_failure_reaches_the_terminal_and_the_exit_code() {

@@ -39,7 +39,8 @@ pub fn daemon() {
     let user = std::env::var(USER).ok();
     let stale = if std::env::var_os(REPLACE).is_some() { Stale::Replace } else { Stale::Refuse };
     let user = user.as_deref();
-    let launch = Launch { program: PROGRAM, stem: "seon_test", foreground: false, user, pid_file: None, stale };
+    let launch =
+        Launch { program: PROGRAM, stem: "seon_test", foreground: false, user, pid_file: None, stale, keep: &[] };
     let launched = match launch.enter(signals).and_then(|entered| entered.settle()) {
         Ok(launched) => launched,
         Err(not) => {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use seonapi_client::{Fingerprint, Partner, ProxyConfig};
+use seonapi_client::{Fingerprint, Partner, ProxyConfig, Refusal};
 use verification::{Compiled, Der, Expiring, Expiry, PartnerSource, PolicySource, UnixTime, compile_with_crls};
 
 use super::Certificate;
@@ -31,6 +31,9 @@ pub fn check(
     mistakes: &mut Vec<Mistake>,
     warnings: &mut Vec<String>,
 ) -> Vec<CrlFile> {
+    for Refusal { place, reason } in proxy.refusals() {
+        mistakes.push(document.mistake(&place, reason));
+    }
     ports(document, proxy, mistakes);
     let now = UnixTime::now();
     let crls: Vec<&[u8]> = material.crls.iter().map(|(_, _, der)| der.as_slice()).collect();
@@ -135,7 +138,10 @@ fn ports(document: &Document<'_>, proxy: &ProxyConfig, mistakes: &mut Vec<Mistak
         if common.contains(&port) {
             mistakes.push(document.mistake(&field, format!("port {port} is a listen_port in clients already")));
         }
-        if let Some(other) = taken.insert(port, &partner.name) {
+        // Of partners that can be called it was told above.
+        if let Some(other) = taken.insert(port, &partner.name)
+            && !mistakes.iter().any(|mistake| mistake.field == field)
+        {
             mistakes.push(document.mistake(&field, format!("port {port} is that of partner {other:?} already")));
         }
     }

@@ -254,8 +254,8 @@ async fn server(findings: &mut Findings<Stdout>, sources: &Sources, config: Opti
                 }
             }
         }
-        Err(NotAnswered::WrongKey) => {
-            let seen = format!("{server}: {}", NotAnswered::WrongKey);
+        Err(NotAnswered::WrongKey(seen)) => {
+            let seen = format!("{server}: {seen}");
             findings.wrong(ExitCode::Identity, SUBJECT, seen, Situation::LinkServerWrong.advice());
         }
         Err(NotAnswered::Refused(goodbye)) => {

@@ -42,6 +42,7 @@ pub fn run(options: &Options, sources: &Sources) -> ExitCode {
     let daemon = DaemonCheck {
         program: PROGRAM,
         stem: STEM,
+        foreground: options.foreground,
         user: options.user.as_deref(),
         pid_file: options.pid_file.as_deref(),
         state_dir: &sources.state_dir,

@@ -1,5 +1,5 @@
-//! What `--check` looks at on both daemons alike: user, PID file, log, state directory. It makes no file but those that a
-//! `.logrc` names, and leaves a running daemon alone.
+//! What `--check` looks at on both daemons alike: user, PID file, log, state directory. It makes no file, and
+//! leaves a running daemon alone.
 
 use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
@@ -21,6 +21,8 @@ pub struct DaemonCheck<'a> {
     pub program: &'static str,
     /// Name of its `.logrc`, without the ending.
     pub stem: &'static str,
+    /// `-d`.
+    pub foreground: bool,
     /// `-u`.
     pub user: Option<&'a str>,
     /// PID file; by default `PROGRAM.pid` beside the program.
@@ -66,7 +68,7 @@ impl DaemonCheck<'_> {
         }
         findings
             .ok("user", user.as_ref().map_or_else(|| format!("user {}", Uid::effective()), |user| user.name.clone()));
-        log(findings, self.stem, &directory);
+        log(findings, self.stem, &directory, self.foreground);
         self.state_directory(findings, user.as_ref(), may_be_made);
         true
     }
@@ -133,8 +135,8 @@ impl DaemonCheck<'_> {
     }
 }
 
-fn log<W: Write>(findings: &mut Findings<W>, stem: &str, directory: &Path) {
-    match logging::look(stem, directory) {
+fn log<W: Write>(findings: &mut Findings<W>, stem: &str, directory: &Path, foreground: bool) {
+    match logging::look(stem, directory, foreground) {
         Ok(seen) => findings.ok("log", seen),
         Err(error) => {
             let to_do = "correct the file at the place that is named, or give the daemon's user the right to it";

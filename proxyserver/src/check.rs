@@ -28,6 +28,7 @@ pub fn run(options: &Options) -> ExitCode {
     let daemon = DaemonCheck {
         program: PROGRAM,
         stem: STEM,
+        foreground: options.foreground,
         user: options.user.as_deref(),
         pid_file: options.pid_file.as_deref(),
         state_dir: &options.state_dir,

@@ -18,6 +18,7 @@ mod json;
 mod layout;
 mod logrc;
 mod order;
+mod pattern;
 mod quota;
 mod record;
 mod seon_json;

@@ -60,7 +60,7 @@ fn ports<W: Write>(findings: &mut Findings<W>, options: &Options, running: Optio
     match bind(addresses) {
         Ok(_) => findings.ok(LINK, format_args!("{shown} can be bound")),
         Err(failure) => {
-            findings.wrong(failure.code, LINK, failure.text, "end the program that holds it, or choose another -i");
+            findings.wrong(failure.code, LINK, failure.text, "do what the reason asks for, or choose another -i");
         }
     }
     Vec::new()

@@ -96,6 +96,20 @@ pub fn moment(time: DateTime<Utc>) -> String {
 }
 
 impl LicenceError {
+    /// All codes, in the order of the alphabet, each with a sentence for the manual.
+    pub const CODES: [(&'static str, &'static str); 7] = [
+        ("licence-expired", "It has ended; install a new one."),
+        ("licence-missing", "There is no licence file where one is looked for; put it there, or name it with -l."),
+        ("licence-no-client", "It has no line of a proxyclient; add the one that the proxyclient prints."),
+        ("licence-not-yet-valid", "It begins later; see the date in it, and the clock of the host."),
+        ("licence-other-proxy", "It is for another Proxy ID; have one issued for that of this proxyserver."),
+        (
+            "licence-signature-wrong",
+            "It was changed, or another issuer signed it; put it there again as it was issued.",
+        ),
+        ("licence-unreadable", "It cannot be read, or a line of it cannot be understood; the line says which."),
+    ];
+
     /// The stable name of the situation, for logs and events.
     pub fn code(&self) -> &'static str {
         match self {
@@ -109,5 +123,33 @@ impl LicenceError {
             Self::Expired { .. } => "licence-expired",
             Self::NoClient => "licence-no-client",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_is_in_the_table_for_the_manual() {
+        let id = ProxyId::of_spki(b"key");
+        let now = DateTime::<Utc>::UNIX_EPOCH;
+        let (line, reason) = (1, String::new());
+        let all = [
+            LicenceError::Missing(PathBuf::new()),
+            LicenceError::NoAccess { path: PathBuf::new(), error: std::io::ErrorKind::PermissionDenied.into() },
+            LicenceError::Gone(String::new()),
+            LicenceError::Unreadable { line, reason: reason.clone() },
+            LicenceError::UnreadableClient { line, reason },
+            LicenceError::SignatureWrong { issuer: String::new() },
+            LicenceError::OtherProxy { licensed: id, own: id },
+            LicenceError::NotYetValid { from: now, now },
+            LicenceError::Expired { until: now, now, own: id },
+            LicenceError::NoClient,
+        ];
+        let mut codes: Vec<_> = all.iter().map(LicenceError::code).collect();
+        codes.sort_unstable();
+        codes.dedup();
+        assert_eq!(codes, LicenceError::CODES.map(|(code, _)| code));
     }
 }

@@ -42,6 +42,7 @@ pub fn run(options: &Options, sources: &Sources) -> ExitCode {
     let daemon = DaemonCheck {
         program: PROGRAM,
         stem: STEM,
+        foreground: options.foreground,
         user: options.user.as_deref(),
         pid_file: options.pid_file.as_deref(),
         state_dir: &sources.state_dir,
@@ -254,8 +255,8 @@ async fn server(findings: &mut Findings<Stdout>, sources: &Sources, config: Opti
                 }
             }
         }
-        Err(NotAnswered::WrongKey) => {
-            let seen = format!("{server}: {}", NotAnswered::WrongKey);
+        Err(NotAnswered::WrongKey(seen)) => {
+            let seen = format!("{server}: {seen}");
             findings.wrong(ExitCode::Identity, SUBJECT, seen, Situation::LinkServerWrong.advice());
         }
         Err(NotAnswered::Refused(goodbye)) => {

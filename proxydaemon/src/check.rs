@@ -1,5 +1,5 @@
-//! What `--check` looks at on both daemons alike: user, PID file, log, state directory. It makes no file but those that a
-//! `.logrc` names, and leaves a running daemon alone.
+//! What `--check` looks at on both daemons alike: user, PID file, log, state directory. It makes no file, and
+//! leaves a running daemon alone.
 
 use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
@@ -11,6 +11,7 @@ use nix::unistd::{AccessFlags, Pid, Uid, access};
 
 use crate::logging::{self, binary_directory};
 use crate::pid_file::{PidFile, Present};
+use crate::state_directory;
 use crate::user::{self, User};
 
 /// The daemon whose start is looked at.
@@ -20,6 +21,8 @@ pub struct DaemonCheck<'a> {
     pub program: &'static str,
     /// Name of its `.logrc`, without the ending.
     pub stem: &'static str,
+    /// `-d`.
+    pub foreground: bool,
     /// `-u`.
     pub user: Option<&'a str>,
     /// PID file; by default `PROGRAM.pid` beside the program.
@@ -55,6 +58,8 @@ impl DaemonCheck<'_> {
         };
         let running = self.pid_file(findings, &directory);
         as_started(findings, running);
+        // With the rights of the start: it is made, and given to the user, before that one's rights are all that is left.
+        let may_be_made = state_directory::may_be_made(self.state_dir);
         if let Some(user) = &user
             && let Err(error) = user.become_user()
         {
@@ -63,8 +68,8 @@ impl DaemonCheck<'_> {
         }
         findings
             .ok("user", user.as_ref().map_or_else(|| format!("user {}", Uid::effective()), |user| user.name.clone()));
-        log(findings, self.stem, &directory);
-        self.state_directory(findings, user.as_ref());
+        log(findings, self.stem, &directory, self.foreground);
+        self.state_directory(findings, user.as_ref(), may_be_made);
         true
     }
 
@@ -99,13 +104,18 @@ impl DaemonCheck<'_> {
         None
     }
 
-    fn state_directory<W: Write>(&self, findings: &mut Findings<W>, user: Option<&User>) {
+    fn state_directory<W: Write>(&self, findings: &mut Findings<W>, user: Option<&User>, may_be_made: io::Result<()>) {
         const SUBJECT: &str = "state directory";
         let (shown, owner) = (self.state_dir.display(), user.map_or_else(Uid::effective, |user| user.uid));
         match std::fs::metadata(self.state_dir) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                findings.ok(SUBJECT, format_args!("{shown} is not there yet; the first start makes it"));
-            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => match may_be_made {
+                Ok(()) => findings.ok(SUBJECT, format_args!("{shown} is not there yet; the first start makes it")),
+                Err(error) => {
+                    let seen = format!("{shown} is not there yet, and cannot be made: {error}");
+                    let to_do = format!("make it for user {owner} alone, or name another one with --state-dir");
+                    findings.wrong(ExitCode::Identity, SUBJECT, seen, to_do);
+                }
+            },
             Err(error) => {
                 let to_do = "give the user of the daemon access to it, or name another one with --state-dir";
                 findings.wrong(ExitCode::Identity, SUBJECT, format_args!("{shown}: {error}"), to_do);
@@ -125,8 +135,8 @@ impl DaemonCheck<'_> {
     }
 }
 
-fn log<W: Write>(findings: &mut Findings<W>, stem: &str, directory: &Path) {
-    match logging::look(stem, directory) {
+fn log<W: Write>(findings: &mut Findings<W>, stem: &str, directory: &Path, foreground: bool) {
+    match logging::look(stem, directory, foreground) {
         Ok(seen) => findings.ok("log", seen),
         Err(error) => {
             let to_do = "correct the file at the place that is named, or give the daemon's user the right to it";

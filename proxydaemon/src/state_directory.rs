@@ -4,7 +4,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::Path;
 
-use nix::unistd::{Uid, chown};
+use nix::unistd::{AccessFlags, Uid, access, chown};
 
 use crate::user::User;
 
@@ -14,7 +14,11 @@ use crate::user::User;
 /// It cannot be made, or belongs to somebody else than the user that the daemon runs as.
 pub fn prepare(path: &Path, user: Option<&User>) -> io::Result<()> {
     let owner = user.map_or_else(Uid::effective, |user| user.uid);
-    match std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path) {
+    // Those above it, made by root, must let its user through.
+    if let Some(above) = path.parent() {
+        std::fs::DirBuilder::new().recursive(true).mode(0o755).create(above)?;
+    }
+    match std::fs::DirBuilder::new().mode(0o700).create(path) {
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
         Err(error) => return Err(error),
@@ -36,6 +40,28 @@ pub fn prepare(path: &Path, user: Option<&User>) -> io::Result<()> {
     Ok(())
 }
 
+/// Whether a directory that is not there could be made by this process: the nearest of those above it that is there must be
+/// a directory and writable.
+///
+/// # Errors
+/// Why not, with the directory that stands in the way.
+pub fn may_be_made(path: &Path) -> io::Result<()> {
+    let path = std::path::absolute(path)?;
+    for above in path.ancestors().skip(1) {
+        let in_the_way = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", above.display()));
+        match std::fs::metadata(above) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(in_the_way(error)),
+            Ok(found) if !found.is_dir() => return Err(in_the_way(io::ErrorKind::NotADirectory.into())),
+            Ok(_) => {
+                let rights = access(above, AccessFlags::W_OK | AccessFlags::X_OK);
+                return rights.map_err(|errno| in_the_way(errno.into()));
+            }
+        }
+    }
+    Err(io::ErrorKind::NotFound.into())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -51,6 +77,29 @@ mod tests {
             let found = std::fs::metadata(&path).unwrap();
             assert_eq!((found.permissions().mode() & 0o777, found.uid()), (0o700, Uid::effective().as_raw()));
         }
+    }
+
+    #[test]
+    fn those_above_let_its_user_through() {
+        let scratch = tempfile::tempdir().unwrap();
+        let above = scratch.path().join("lib");
+        prepare(&above.join("seon"), None).unwrap();
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode();
+        assert_eq!((mode(&above) & 0o700, mode(&above.join("seon")) & 0o777), (0o700, 0o700));
+        // Unless the umask of whoever runs this is stricter.
+        let beside = scratch.path().join("beside");
+        std::fs::create_dir(&beside).unwrap();
+        assert_eq!(mode(&above), mode(&beside));
+    }
+
+    #[test]
+    fn what_stands_in_the_way_of_one_that_is_not_there_is_named() {
+        let scratch = tempfile::tempdir().unwrap();
+        let file = scratch.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        may_be_made(&scratch.path().join("lib/seon")).unwrap();
+        let refused = may_be_made(&file.join("seon")).unwrap_err().to_string();
+        assert!(refused.starts_with(&format!("{}: ", file.display())), "{refused}");
     }
 
     #[test]

@@ -16,6 +16,7 @@ use tokio_rustls::TlsConnector;
 use crate::frame;
 use crate::message::{Check, Checked, FromClient, FromServer, Goodbye};
 use crate::preamble::Preamble;
+use crate::tls::WrongKey;
 
 /// For preamble, TLS, question and answer together.
 pub const DEADLINE: Duration = Duration::from_secs(10);
@@ -23,9 +24,9 @@ pub const DEADLINE: Duration = Duration::from_secs(10);
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum NotAnswered {
-    /// It is another server.
-    #[error("it proves another key than that of the expected Proxy ID")]
-    WrongKey,
+    /// It is another server; which, and which is expected.
+    #[error("{0}")]
+    WrongKey(String),
     /// It says why not; its words are not escaped.
     #[error("it refuses")]
     Refused(Goodbye),
@@ -48,11 +49,8 @@ pub async fn ask(
         socket.write_all(&Preamble::Control.write()).await.map_err(|error| failed(&error))?;
         let connector = TlsConnector::from(Arc::new(tls));
         let mut tls = connector.connect(crate::tls::server_name(), socket).await.map_err(|error| {
-            let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
-            match inner {
-                Some(rustls::Error::InvalidCertificate(_)) => NotAnswered::WrongKey,
-                _ => NotAnswered::Failed(format!("TLS failed: {error}")),
-            }
+            let failed = || NotAnswered::Failed(format!("TLS failed: {error}"));
+            WrongKey::of_server(&error).map_or_else(failed, NotAnswered::WrongKey)
         })?;
         frame::write(&mut tls, &FromClient::Check(Check { addresses })).await.map_err(|error| failed(&error))?;
         let answer = frame::read(&mut tls).await.map_err(|error| failed(&error))?;

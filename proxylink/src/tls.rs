@@ -19,7 +19,7 @@ use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::sign::{CertifiedKey, Signer, SigningKey};
 use rustls::{
     CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, DistinguishedName, Error, NamedGroup,
-    ServerConfig, ServerConnection, SignatureAlgorithm, SignatureScheme,
+    OtherError, ServerConfig, ServerConnection, SignatureAlgorithm, SignatureScheme,
 };
 
 use crate::pairing::{KeyHash, TlsFacts};
@@ -83,6 +83,39 @@ pub enum Accept {
     Any,
     /// This key only.
     Only(KeyHash),
+}
+
+/// Another key than the one that TLS lets through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("it shows the key {seen}, and {expected} is expected")]
+pub struct WrongKey {
+    /// The one that was shown.
+    pub seen: KeyHash,
+    /// The one that was expected.
+    pub expected: KeyHash,
+}
+
+impl WrongKey {
+    /// The two keys, where this is what ended a handshake.
+    pub fn of(error: &Error) -> Option<Self> {
+        match error {
+            Error::InvalidCertificate(CertificateError::Other(OtherError(inner))) => inner.downcast_ref().copied(),
+            _ => None,
+        }
+    }
+
+    /// A sentence on a server, whose keys are known as Proxy IDs; `error` is of its handshake. None where the key of the
+    /// server is not what ended it.
+    pub fn of_server(error: &std::io::Error) -> Option<String> {
+        let inner = error.get_ref()?.downcast_ref::<Error>()?;
+        match (Self::of(inner), inner) {
+            (Some(Self { seen, expected }), _) => {
+                Some(format!("its Proxy ID is {seen}px, and the configuration expects {expected}px"))
+            }
+            (None, Error::InvalidCertificate(_)) => Some("it does not prove the key of its Proxy ID".to_owned()),
+            _ => None,
+        }
+    }
 }
 
 /// The key that the other side proved.
@@ -289,11 +322,12 @@ impl ExpectedKeys {
     }
 
     fn check(&self, presented: &CertificateDer<'_>) -> Result<(), Error> {
-        let stands = match self.accepted {
-            Accept::Any => true,
-            Accept::Only(key) => key == KeyHash::of_spki(presented),
-        };
-        if stands { Ok(()) } else { Err(CertificateError::ApplicationVerificationFailure.into()) }
+        let Accept::Only(expected) = self.accepted else { return Ok(()) };
+        let seen = KeyHash::of_spki(presented);
+        if seen == expected {
+            return Ok(());
+        }
+        Err(CertificateError::Other(OtherError(Arc::new(WrongKey { seen, expected }))).into())
     }
 
     fn check_signature(

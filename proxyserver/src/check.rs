@@ -28,6 +28,7 @@ pub fn run(options: &Options) -> ExitCode {
     let daemon = DaemonCheck {
         program: PROGRAM,
         stem: STEM,
+        foreground: options.foreground,
         user: options.user.as_deref(),
         pid_file: options.pid_file.as_deref(),
         state_dir: &options.state_dir,
@@ -59,7 +60,7 @@ fn ports<W: Write>(findings: &mut Findings<W>, options: &Options, running: Optio
     match bind(addresses) {
         Ok(_) => findings.ok(LINK, format_args!("{shown} can be bound")),
         Err(failure) => {
-            findings.wrong(failure.code, LINK, failure.text, "end the program that holds it, or choose another -i");
+            findings.wrong(failure.code, LINK, failure.text, "do what the reason asks for, or choose another -i");
         }
     }
     Vec::new()

@@ -9,6 +9,7 @@ mod check;
 #[path = "../../tests/evil/src/server.rs"]
 mod evil;
 mod gate;
+mod not_bound;
 mod options;
 mod prepared;
 mod session;
@@ -206,13 +207,10 @@ fn bind(addresses: &[SocketAddr]) -> Result<Vec<Listener>, NotLaunched> {
     let mut bound = Vec::new();
     let mut without = Vec::new();
     for &address in addresses {
-        let failed = |error| {
-            format!("cannot listen on {address} for the proxyclient: {error}; see who holds the port, -i names another")
-        };
         match Listener::bind(address, LINK_BACKLOG) {
             Ok(listener) => bound.push(listener),
-            Err(error) if pair && lacks_family(address, &error) => without.push(failed(error)),
-            Err(error) => return Err(NotLaunched::new(ExitCode::CannotBind, failed(error))),
+            Err(error) if pair && lacks_family(address, &error) => without.push(not_bound::text(address, &error)),
+            Err(error) => return Err(NotLaunched::new(ExitCode::CannotBind, not_bound::text(address, &error))),
         }
     }
     if bound.is_empty() { Err(NotLaunched::new(ExitCode::CannotBind, without.join("; "))) } else { Ok(bound) }

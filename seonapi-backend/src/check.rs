@@ -2,7 +2,7 @@
 //! that serves already is not disturbed: it is told from another program on its port by the certificate it shows.
 
 use std::fs::OpenOptions;
-use std::io::{ErrorKind, Stdout, stdout};
+use std::io::{ErrorKind, Stdout, Write, stdout};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -20,7 +20,8 @@ use tokio_rustls::TlsConnector;
 use verification::{Expiring, Expiry, Warning};
 
 use crate::Failure;
-use crate::configuration::{Configuration, Inputs, Reader};
+use crate::configuration::{Configuration, CrlFile, CrlState, Inputs, Reader};
+use crate::crl_download::time;
 use crate::store::Store;
 
 /// For the connection to whoever holds the port, and its TLS handshake.
@@ -41,7 +42,7 @@ pub fn run(config: &Path, database: Option<PathBuf>, listen: Option<SocketAddr>)
                 findings.warn("configuration", warning, "see whether that is meant");
             }
             certificates(&mut findings, &configuration);
-            crls(&mut findings, &configuration);
+            crls(&mut findings, &configuration.crl_files);
             log(&mut findings, configuration.log_file.as_deref());
             self::database(&mut findings, database.as_ref().unwrap_or(&configuration.database));
             port(&mut findings, listen.unwrap_or(configuration.listen), &configuration);
@@ -81,20 +82,47 @@ fn certificates(findings: &mut Findings<Stdout>, configuration: &Configuration) 
     }
 }
 
-fn crls(findings: &mut Findings<Stdout>, configuration: &Configuration) {
-    for file in configuration.crls.values() {
-        let read = std::fs::read(file).map_err(|error| error.to_string());
-        let expiry = read.and_then(|der| Expiry::read(Expiring::Crl, &der).map_err(|error| error.to_string()));
-        let to_do = "fetch a new one from its issuer";
-        match expiry {
-            Ok(expiry) if expiry.due(now()) == Some(Warning::Ended) => {
-                let seen = format!("{}: {expiry}: it is not fresh", file.display());
-                findings.wrong(ExitCode::Configuration, "CRL", seen, to_do);
+fn crls<W: Write>(findings: &mut Findings<W>, files: &[CrlFile]) {
+    const SUBJECT: &str = "CRL";
+    let to_do = "fetch a new one from its issuer, or remove the file";
+    for CrlFile { file, state } in files {
+        let file = file.display();
+        let good = match state {
+            CrlState::Counts(Some(good)) => good,
+            // RFC 5280, 5.1.2.5: there must be one.
+            CrlState::Counts(None) => {
+                let seen = format_args!("{file}: it has no nextUpdate, and counts as not fresh");
+                findings.warn(SUBJECT, seen, "have its issuer name one");
+                continue;
             }
-            Ok(expiry) => findings.ok("CRL", format_args!("fresh: {expiry}")),
-            Err(error) => {
-                findings.wrong(ExitCode::Configuration, "CRL", format_args!("{}: {error}", file.display()), to_do);
+            CrlState::Waits(why) => {
+                findings.ok(SUBJECT, format_args!("{file}: {why}"));
+                continue;
             }
+            CrlState::Doubted(why) => {
+                findings.warn(SUBJECT, format_args!("{file}: {why}"), "see whether that is meant");
+                continue;
+            }
+            CrlState::LeftOut(why) => {
+                findings.wrong(ExitCode::Configuration, SUBJECT, format_args!("{file}: {why}"), to_do);
+                continue;
+            }
+            CrlState::Unreadable(why) => {
+                findings.wrong(ExitCode::Configuration, SUBJECT, format_args!("{file}: {why}"), to_do);
+                continue;
+            }
+        };
+        let (issuer, next_update) = (&good.name, time(good.until.as_secs()));
+        match good.due(now()) {
+            Some(Warning::Ended) => {
+                let seen = format!("{file}: of \"{issuer}\", it has ended, nextUpdate was {next_update}");
+                findings.wrong(ExitCode::Configuration, SUBJECT, seen, to_do);
+            }
+            Some(Warning::Days(days)) => {
+                let seen = format!("{file}: of \"{issuer}\", nextUpdate {next_update}; {days} days or fewer are left");
+                findings.warn(SUBJECT, seen, "fetch a new one from its issuer in time");
+            }
+            None => findings.ok(SUBJECT, format_args!("{file}: of \"{issuer}\", nextUpdate {next_update}")),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The configuration in force: made from the file and everything it names as a whole, or not at all.
 
+mod crl_file;
 mod inputs;
 mod judgement;
 mod named;
@@ -15,7 +16,9 @@ use std::time::Duration;
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::CertificateDer;
 use seonapi_client::{Fingerprint, Identity, PrivateKeyPem, ProxyConfig, Trust};
+use verification::UnixTime;
 
+pub use crl_file::{CrlFile, CrlState};
 pub use inputs::{Inputs, MAX_CRL, MAX_CRL_PEM, Reader, crl_der, read_crl};
 pub use named::{Named, What, is_inner, named};
 pub use source::{Backend, Ignore};
@@ -55,7 +58,9 @@ pub struct Configuration {
     pub listen: SocketAddr,
     /// The SQLite file.
     pub database: PathBuf,
-    /// What is no mistake, and still worth telling.
+    /// The files in the folder of CRLs, and what becomes of each.
+    pub crl_files: Vec<CrlFile>,
+    /// What is no mistake, and still worth telling; that of CRLs stands there.
     pub warnings: Vec<String>,
 }
 
@@ -72,7 +77,8 @@ impl Configuration {
         let identity = reading.key_pair("identity", &source.identity);
         let anchors = reading.certificates("trust.anchors", &source.trust.anchors);
         let pinned = reading.certificates("trust.pinned", &source.trust.pinned);
-        let crls = reading.crls(source.trust.crls.as_deref(), &mut warnings);
+        let mut crl_files = Vec::new();
+        let crls = reading.crls(source.trust.crls.as_deref(), &mut crl_files);
         let alarm = reading.alarm(&source.backend, &mut warnings);
         let log_file = source.backend.log_file.as_deref().map(|file| reading.log_file(file));
         // Where a pair is missing there is a mistake already, and what is judged below is told beside it.
@@ -104,7 +110,7 @@ impl Configuration {
             partners: source.partners,
             limits: source.limits,
         };
-        judgement::check(&document, &proxy, &material, &mut mistakes, &mut warnings);
+        crl_files.extend(judgement::check(&document, &proxy, &material, &mut mistakes, &mut warnings));
         let (Some(https), true) = (https, mistakes.is_empty()) else { return Err(mistakes) };
         Ok(Self {
             proxy,
@@ -120,8 +126,15 @@ impl Configuration {
             allow_private_crl_addresses: source.backend.allow_private_crl_addresses,
             listen: source.backend.listen,
             database: inputs.resolve(&source.backend.database),
+            crl_files,
             warnings,
         })
+    }
+
+    /// All that is no mistake, and still worth telling.
+    pub fn all_warnings(&self) -> impl Iterator<Item = String> {
+        let of_crls = self.crl_files.iter().filter_map(|crl| crl.warning(UnixTime::now()));
+        self.warnings.iter().cloned().chain(of_crls)
     }
 
     /// The file's text without this entry of the ignore list; none where it does not stand there on lines of its own.

@@ -31,7 +31,7 @@ impl Current {
         let inputs = Inputs::read(path, Reader::Service);
         drop(settled);
         let configuration = Configuration::make(&inputs)?;
-        configuration.warnings.iter().for_each(|warning| say(Level::Warn, warning));
+        configuration.all_warnings().for_each(|warning| say(Level::Warn, warning));
         let in_force = RwLock::new(Arc::new(configuration));
         Ok(Self { path: path.to_owned(), in_force, seen: Mutex::new(inputs), ignored: Ignored::default() })
     }
@@ -81,7 +81,7 @@ impl Current {
 
     fn replace(&self, configuration: Configuration) {
         let old = self.get();
-        configuration.warnings.iter().for_each(|warning| say(Level::Warn, warning));
+        configuration.all_warnings().for_each(|warning| say(Level::Warn, warning));
         if (old.listen, &old.database) != (configuration.listen, &configuration.database) {
             say(Level::Warn, "`listen` and `database` take effect at the next start");
         }

@@ -83,7 +83,7 @@ fn main() -> std::process::ExitCode {
 fn check(file: &Path) -> Result<(), Failure> {
     match Configuration::make(&Inputs::read(file, Reader::Command)) {
         Ok(configuration) => {
-            configuration.warnings.iter().for_each(|warning| eprintln!("seon_backend: warning: {warning}"));
+            configuration.all_warnings().for_each(|warning| eprintln!("seon_backend: warning: {warning}"));
             let proxy = &configuration.proxy;
             listing::print(&format!(
                 "{} is good: {} partner(s), {} anchor(s), {} pinned certificate(s), {} CRL(s)\n",

@@ -87,6 +87,9 @@ pub enum Task {
     },
     /// Lists the CRL distribution points that proxyclients saw in certificates of partners, and those that the
     /// configuration names, with what was fetched from them.
+    ///
+    /// CRLs of the folder that `trust.crls` names come from no such place and are not listed; `seon_backend serve --check`
+    /// tells of each of them.
     CrlUrls {
         /// Where they are stored.
         #[command(flatten)]

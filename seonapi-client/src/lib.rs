@@ -8,6 +8,7 @@ mod client;
 mod config;
 mod error;
 mod message;
+mod refusal;
 mod trust;
 mod value;
 
@@ -23,5 +24,6 @@ pub use message::{
     FileDirection, FileRecord, FileResult, LinkState, MAX_CRL_URLS, MAX_CRL_URLS_BODY, MAX_EVENTS, MAX_EVENTS_BODY,
     MAX_SESSIONS, Outcome, ServerStatus, SessionDirection, SessionRecord, Sessions, Severity, Status,
 };
+pub use refusal::{MOST_LISTENED, MOST_OWN_PORTS, Reason, Refusal};
 pub use trust::CaTrust;
 pub use value::{Cidr, Fingerprint, HostPort, PrivateKeyPem, ValueError, plain};

@@ -215,7 +215,7 @@ impl fmt::Display for HostPort {
 /// A DNS name or an IP address; what a resolver would only stumble over is refused.
 pub(crate) fn check_host(host: &str) -> Result<(), ValueError> {
     let name = |host: &str| {
-        !host.is_empty()
+        host.bytes().any(|octet| octet.is_ascii_alphanumeric())
             && host.len() <= 253
             && host.bytes().all(|octet| octet.is_ascii_alphanumeric() || b".-_".contains(&octet))
     };

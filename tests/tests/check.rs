@@ -251,12 +251,7 @@ const FAULTS: [Fault; 9] = [
         "certificate and key",
         "it has ended",
     ),
-    (
-        |config, _| config["proxy_id"] = json!(format!("{}px", "ab".repeat(32))),
-        10,
-        "proxyserver",
-        "it proves another key",
-    ),
+    (|config, _| config["proxy_id"] = json!(format!("{}px", "ab".repeat(32))), 10, "proxyserver", "ababpx"),
     (|config, _| config["outgoing_ip"] = json!(NOBODYS), 11, "outgoing_ip", NOBODYS),
     (|config, _| config["partners"][0]["outgoing_ip"] = json!(NOBODYS), 11, "outgoing_ip", NOBODYS),
     (|config, _| config["listen"]["addresses"] = json!(["127.0.0.1", NOBODYS]), 8, "listening address", NOBODYS),

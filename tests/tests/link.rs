@@ -266,10 +266,13 @@ fn a_client_whose_key_is_not_licensed_does_not_link() -> Result<(), Trouble> {
 #[test]
 fn a_server_with_another_proxy_id_is_not_linked_to() -> Result<(), Trouble> {
     let other = format!("{}px", "ab".repeat(32));
-    let mut chain = Plan::new().configure(move |config| config["proxy_id"] = json!(other)).prepare()?;
+    let configured = other.clone();
+    let mut chain = Plan::new().configure(move |config| config["proxy_id"] = json!(configured)).prepare()?;
     chain.start_server()?;
     chain.start_client()?;
-    chain.client_says("link-server-wrong")?;
+    let line = chain.client_says("link-server-wrong")?;
+    let (seen, expected) = (format!("its Proxy ID is {}", chain.proxy_id), format!("expects {other}"));
+    assert!(line.contains(&seen) && line.contains(&expected), "{line}");
     assert!(!is_open(&chain.partner_address()));
     assert_eq!(count(chain.server(), "link-up"), 0);
     Ok(())

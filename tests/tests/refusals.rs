@@ -82,7 +82,8 @@ fn a_partner_outside_its_addresses_is_refused() -> Result<(), Trouble> {
         Plan::new().configure(|config| config["partners"][0]["allow_from"] = json!(["192.0.2.0/24"])).start()?;
     let report = chain.send(file("NEVER"));
     assert!(report.failure.is_some() && report.agreement.is_none(), "{report:?}");
-    chain.server_says("partner-address-refused")?;
+    let line = chain.server_says("partner-address-refused")?;
+    assert!(line.contains("in no partner's allow_from (192.0.2.0/24)"), "{line}");
     Ok(())
 }
 
@@ -92,7 +93,11 @@ fn another_partners_code_is_refused_with_esid_03() -> Result<(), Trouble> {
     let settings = Settings { code: chain.partners[1].code.clone(), ..chain.settings() };
     let report = station::send(&chain.partner_address(), &chain.security(), &settings, file("NEVER"));
     assert!(matches!(report.failure, Some(Failure::Esid { code: 3, .. })), "{report:?}");
-    chain.client_says("ssid-code-refused")?;
+    // Which codes it may use only the administrator is told.
+    let own = &chain.partners[0].code;
+    assert!(!format!("{:?}", report.failure).contains(own), "{report:?}");
+    let line = chain.client_says("ssid-code-refused")?;
+    assert!(line.contains(&format!("a code of this partner expected: {own};")), "{line}");
     Ok(())
 }
 

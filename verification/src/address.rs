@@ -43,6 +43,19 @@ impl Cidr {
     }
 }
 
+impl Cidr {
+    /// The network with this first and last address.
+    pub(crate) fn of_range(first: Position, last: Position) -> Option<Self> {
+        let host_bits = u128::BITS - (first.number ^ last.number).leading_zeros();
+        let (base, width) = match first.family {
+            4 => (IpAddr::V4(Ipv4Addr::from(u32::try_from(first.number).ok()?)), 32),
+            _ => (IpAddr::V6(Ipv6Addr::from(first.number)), 128),
+        };
+        let network = Self { base, length: u8::try_from(u32::checked_sub(width, host_bits)?).ok()? };
+        (network.range() == (first, last)).then_some(network)
+    }
+}
+
 /// An address as a place in one order: all of IPv4, then all of IPv6.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Position {
@@ -144,6 +157,17 @@ impl From<Cidr> for String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_network_is_found_again_by_its_first_and_last_address() {
+        for text in ["0.0.0.0/0", "192.0.2.0/24", "198.51.100.7/32", "::/0", "2001:db8::/33", "2001:db8::1/128"] {
+            let network: Cidr = text.parse().unwrap();
+            let (first, last) = network.range();
+            assert_eq!(Cidr::of_range(first, last), Some(network), "{text}");
+        }
+        let at = |address: &str| Position::of(address.parse().unwrap());
+        assert_eq!(Cidr::of_range(at("192.0.2.1"), at("192.0.2.2")), None);
+    }
 
     #[test]
     fn an_address_is_inside_or_outside() {

@@ -57,7 +57,8 @@ impl<'a> Case<'a> {
             Some(partner) => {
                 if self.presented.peer == Peer::Caller && !partner.allows_address(self.source) {
                     let address = crate::address::plain(self.source);
-                    return Err(Refusal::PartnerAddress { partner: partner.name().to_owned(), address });
+                    let (partner, allowed) = (partner.name().to_owned(), partner.allowed_addresses());
+                    return Err(Refusal::PartnerAddress { partner, address, allowed });
                 }
                 Ok(Some(partner))
             }

@@ -199,6 +199,8 @@ pub enum Refusal {
         partner: String,
         /// Where the session comes from.
         address: IpAddr,
+        /// From where it may come, as `192.0.2.0/24, 198.51.100.7/32 and 2 more`: for the administrator alone.
+        allowed: String,
     },
     /// The certificate of one partner where another was called.
     PartnerNotCalled {
@@ -469,9 +471,10 @@ impl fmt::Display for Refusal {
                 write!(f, "{certificate} fits both partner {one:?} and partner {other:?}")
             }
             Self::PartnerDisabled { partner } => write!(f, "partner {partner:?} is disabled"),
-            Self::PartnerAddress { partner, address } => {
-                write!(f, "partner {partner:?} may not come from {address}: no network of its allow_from holds it")
-            }
+            Self::PartnerAddress { partner, address, allowed } => write!(
+                f,
+                "partner {partner:?} may not come from {address}: no network of its allow_from holds it ({allowed})"
+            ),
             Self::PartnerNotCalled { called, found } => {
                 write!(f, "partner {called:?} was called and the certificate is that of partner {found:?}")
             }

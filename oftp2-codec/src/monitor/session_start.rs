@@ -4,7 +4,7 @@ use super::{Monitor, Notice, Peer, Phase, Place, Violation};
 use crate::{
     command::{CommandName, Ssid},
     deviation::Deviations,
-    field::Password,
+    field::{IdentificationCode, Password},
     reason::SessionEndReason,
 };
 
@@ -58,7 +58,7 @@ impl Monitor {
     fn require_permitted_code(&self, from: Peer, ssid: &Ssid) -> Result<(), Violation> {
         match &self.settings.permitted_codes {
             Some((peer, codes)) if *peer == from && !codes.is_empty() && !codes.contains(&ssid.code) => {
-                Err(Violation::of_rule(
+                let violation = Violation::of_rule(
                     from,
                     "5.3.2",
                     Some(CommandName::Ssid),
@@ -66,9 +66,20 @@ impl Monitor {
                     "a code of this partner expected".into(),
                     ssid.code.to_string(),
                     SessionEndReason::UserCodeNotKnown,
-                ))
+                );
+                Err(Violation { configured: Some(listed(codes)), ..violation })
             }
             _ => Ok(()),
         }
     }
+}
+
+/// The first few codes of a partner, and how many there are besides.
+fn listed(codes: &[IdentificationCode]) -> String {
+    const MOST: usize = 5;
+    let mut text = codes.iter().take(MOST).map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    if codes.len() > MOST {
+        text += &format!(" and {} more", codes.len() - MOST);
+    }
+    text
 }

@@ -23,6 +23,8 @@ pub struct Violation {
     pub place: Option<Place>,
     /// What would have been allowed.
     pub expected: Cow<'static, str>,
+    /// What the configuration has there, as `A, B and 2 more`: for the administrator alone, and never for the offender.
+    pub configured: Option<String>,
     /// What was seen instead: escaped, cut short, and never a password.
     pub seen: String,
     /// The code for the ESID that the offender gets.
@@ -59,7 +61,7 @@ impl Violation {
         seen: String,
         reason: SessionEndReason,
     ) -> Self {
-        Self { offender, section, command, place, expected, seen, reason }
+        Self { offender, section, command, place, expected, configured: None, seen, reason }
     }
 
     pub(super) fn of_stream_header(from: Peer, error: StreamHeaderError, octets: [u8; 4]) -> Self {
@@ -100,7 +102,16 @@ impl Violation {
     pub(super) fn of_decoding(offender: Peer, error: DecodeError) -> Self {
         let DecodeError { command, field, position, expected, seen, reason } = error;
         let section = command.map_or("5.3.11", CommandName::section);
-        Self { offender, section, command, place: Some(Place { field, position }), expected, seen, reason }
+        Self {
+            offender,
+            section,
+            command,
+            place: Some(Place { field, position }),
+            expected,
+            configured: None,
+            seen,
+            reason,
+        }
     }
 
     /// A command that may not come now, or not from this side.
@@ -117,6 +128,7 @@ impl Violation {
             command: Some(name),
             place: None,
             expected,
+            configured: None,
             seen: format!("{name} in {phase}"),
             reason: SessionEndReason::ProtocolViolation,
         }
@@ -146,6 +158,7 @@ impl Violation {
             command: Some(name),
             place: None,
             expected: Cow::Borrowed("the RFC's word expected, as conformance is strict"),
+            configured: None,
             seen: format!("{} ({} in {phase})", deviation.sentence(), deviation.number()),
             reason,
         }
@@ -162,6 +175,9 @@ impl fmt::Display for Violation {
             }
             (None, Some(Place { field, position })) => write!(f, "{field} at {position} is \"{seen}\", {expected}")?,
             (_, None) => write!(f, "{seen}, {expected}")?,
+        }
+        if let Some(configured) = &self.configured {
+            write!(f, ": {configured}")?;
         }
         write!(f, "; ESID {:02}", reason.code())
     }

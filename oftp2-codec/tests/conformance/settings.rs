@@ -29,8 +29,17 @@ fn a_code_that_is_not_the_partners_is_refused_with_03() {
     ] {
         let violation = run(permitting(peer, &codes), "idle").unwrap_err();
         assert_eq!((violation.offender, violation.reason), (peer, SessionEndReason::UserCodeNotKnown));
-        assert!(violation.to_string().contains("SSIDCODE at 2 of SSID"), "{violation}");
+        let [one, other] = codes;
+        let told = format!("a code of this partner expected: {one}, {other}; ESID 03");
+        let violation_text = violation.to_string();
+        assert!(violation_text.contains("SSIDCODE at 2 of SSID") && violation_text.ends_with(&told), "{violation}");
+        // Whose codes those are is nothing that the offender may learn.
+        assert_eq!(violation.text_for_offender(), "SSIDCODE at 2 of SSID: a code of this partner expected");
     }
+    let many: Vec<String> = (1..=7).map(|number| format!("CODE{number}")).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    let violation = run(permitting(Peer::Initiator, &many), "idle").unwrap_err();
+    assert!(violation.to_string().contains("expected: CODE1, CODE2, CODE3, CODE4, CODE5 and 2 more;"), "{violation}");
 }
 
 #[test]

@@ -9,6 +9,7 @@ use proxylink::frame::{self, FrameError};
 use proxylink::message::{ClientHello, FromClient, FromServer, ServerHello};
 use proxylink::preamble::Preamble;
 use proxylink::situation::Situation;
+use proxylink::tls::WrongKey;
 use rustls::ClientConfig;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -83,16 +84,10 @@ pub async fn dial(
         socket.write_all(&Preamble::Control.write()).await.map_err(|error| unreachable(error.to_string()))?;
         let connector = TlsConnector::from(tls);
         let mut tls = connector.connect(proxylink::tls::server_name(), socket).await.map_err(|error| {
-            let wrong_key = error
-                .get_ref()
-                .and_then(|inner| inner.downcast_ref::<rustls::Error>())
-                .is_some_and(|error| matches!(error, rustls::Error::InvalidCertificate(_)));
-            if wrong_key {
-                let text = format!("server={server}: it proves another key than the Proxy ID of the configuration");
-                Undialled { situation: Situation::LinkServerWrong, text }
-            } else {
-                unreachable(format!("TLS failed: {error}"))
-            }
+            let wrong =
+                |text| Undialled { situation: Situation::LinkServerWrong, text: format!("server={server}: {text}") };
+            let failed = || unreachable(format!("TLS failed: {error}"));
+            WrongKey::of_server(&error).map_or_else(failed, wrong)
         })?;
         frame::write(&mut tls, &FromClient::Hello(hello)).await.map_err(|error| unreachable(error.to_string()))?;
         let theirs = match frame::read::<FromServer>(&mut tls).await {

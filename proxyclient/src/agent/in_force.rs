@@ -8,12 +8,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use license::ProxyId;
 use proxylink::pairing::Chain;
-use proxylink::snapshot::{Limits, MOST_LISTENED, MinimumTls, Snapshot};
+use proxylink::snapshot::{Limits, MinimumTls, Snapshot};
 use rustls::SignatureScheme;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use rustls::sign::{CertifiedKey, SigningKey};
-use seonapi_client::{ProxyConfig, TlsVersion};
+use seonapi_client::{ProxyConfig, Reason, Refusal, TlsVersion};
 use verification::{Cidr, Der, Expiring, Expiry, LeftOutCrl, PartnerSource, PolicySource};
 
 use crate::outgoing::{Callable, Callables, Target};
@@ -32,8 +32,8 @@ const SCHEMES: [SignatureScheme; 10] = [
     SignatureScheme::RSA_PKCS1_SHA512,
 ];
 
-/// Ports of partners' own: each is a descriptor of the gate, which commonly has 1024.
-const MOST_OWN_PORTS: usize = 500;
+// What is not refused here the DMZ must take; it would end the link as if it were attacked.
+const _: () = assert!(seonapi_client::MOST_LISTENED <= proxylink::snapshot::MOST_LISTENED);
 
 /// Why a configuration is not taken over.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,11 +97,12 @@ impl InForce {
     /// # Errors
     /// [`Unusable`] with the exact place.
     pub fn new(config: &ProxyConfig, crls: Crls) -> Result<Self, Unusable> {
-        refuse_what_is_not_built(config)?;
+        if let Some(refusal) = config.refusals().into_iter().next() {
+            return Err(refusal.into());
+        }
         for (index, client) in config.clients.iter().enumerate() {
             networks(&format!("clients[{index}]"), &client.allow_from)?;
         }
-        refuse_what_is_too_much(config)?;
         let invalid = |place: &str, text: &dyn fmt::Display| Unusable::Invalid(format!("{place}: {text}"));
         let proxy_id = config.proxy_id.parse().map_err(|error| invalid("proxy_id", &error))?;
         let chain = certificates("identity.certificate_chain_pem", &config.identity.certificate_chain_pem)?;
@@ -159,38 +160,12 @@ impl InForce {
     }
 }
 
-fn refuse_what_is_not_built(config: &ProxyConfig) -> Result<(), Unusable> {
-    let unsupported = |place: &str| Err(Unusable::Unsupported(format!("{place} is not served by this version")));
-    if !config.tunnels.is_empty() {
-        return unsupported("tunnels");
-    }
-    if config.receive_daemon.proxy_protocol {
-        return unsupported("receive_daemon.proxy_protocol");
-    }
-    if !config.listen.proxy_protocol_from.is_empty() {
-        return unsupported("listen.proxy_protocol_from");
-    }
-    Ok(())
-}
-
-/// The DMZ takes no more; it would end the link as if it were attacked.
-fn refuse_what_is_too_much(config: &ProxyConfig) -> Result<(), Unusable> {
-    let listened = config.listen.addresses.len();
-    if listened > MOST_LISTENED {
-        let text = format!("listen.addresses: there are {listened}; {MOST_LISTENED} are the most");
-        return Err(Unusable::Invalid(text));
-    }
-    let zero = [
-        ("max_sessions", config.limits.max_sessions == 0),
-        ("max_sessions_per_address", config.limits.max_sessions_per_address == 0),
-        ("max_unverified", config.limits.max_unverified == 0),
-        ("handshake_timeout_s", config.limits.handshake_timeout.is_zero()),
-        ("pairing_timeout_s", config.limits.pairing_timeout.is_zero()),
-        ("inactivity_timeout_s", config.limits.inactivity_timeout.is_zero()),
-    ];
-    match zero.into_iter().find(|(_, zero)| *zero) {
-        Some((name, _)) => Err(Unusable::Invalid(format!("limits.{name}: 0 lets no session be; 1 is the least"))),
-        None => Ok(()),
+impl From<Refusal> for Unusable {
+    fn from(refusal: Refusal) -> Self {
+        match refusal.reason {
+            Reason::Invalid(_) => Self::Invalid(refusal.to_string()),
+            Reason::NotServed => Self::Unsupported(refusal.to_string()),
+        }
     }
 }
 
@@ -240,27 +215,18 @@ fn policy(config: &ProxyConfig) -> Result<PolicySource, Unusable> {
     })
 }
 
-/// Enabled partners with an address. Each port of a partner's own leads to one.
+/// Enabled partners with an address.
 fn callables(config: &ProxyConfig) -> Result<Callables, Unusable> {
     let invalid = |index: usize, text: String| Unusable::Invalid(format!("partners[{index}].{text}"));
-    let mut all: Vec<(usize, Callable)> = Vec::new();
+    let mut all = Vec::new();
     for (index, partner) in config.partners.iter().enumerate().filter(|(_, partner)| partner.enabled) {
         let Some(address) = &partner.address else { continue };
         let address =
             Target::read(&address.to_string()).map_err(|error| invalid(index, format!("address: {error}")))?;
-        if let Some(port) = partner.listen_port
-            && let Some((other, _)) = all.iter().find(|(_, other)| other.own_port == Some(port))
-        {
-            return Err(invalid(index, format!("listen_port: {port} is that of partners[{other}] too")));
-        }
         let (name, own_port, max_sessions) = (partner.name.clone(), partner.listen_port, partner.max_sessions);
-        all.push((index, Callable { name, address, own_port, max_sessions }));
+        all.push(Callable { name, address, own_port, max_sessions });
     }
-    let own = all.iter().filter(|(_, partner)| partner.own_port.is_some()).count();
-    if own > MOST_OWN_PORTS {
-        return Err(Unusable::Invalid(format!("partners: {own} have a listen_port; {MOST_OWN_PORTS} are the most")));
-    }
-    Ok(Callables::new(all.into_iter().map(|(_, partner)| partner).collect()))
+    Ok(Callables::new(all))
 }
 
 fn ders(place: &str, pems: &[String]) -> Result<Vec<Der>, Unusable> {
@@ -398,14 +364,14 @@ mod tests {
         };
         let refused = |config: &ProxyConfig| InForce::new(config, Crls::new()).err().unwrap().to_string();
         let mut everywhere = config(serde_json::json!({}));
-        everywhere.listen.addresses = vec!["127.0.0.1".parse().unwrap(); MOST_LISTENED + 1];
+        everywhere.listen.addresses = vec!["127.0.0.1".parse().unwrap(); 65];
         assert!(refused(&everywhere).starts_with("listen.addresses: there are 65"));
         let silent = config(serde_json::json!({ "inactivity_timeout_s": 0 }));
         assert!(refused(&silent).starts_with("limits.inactivity_timeout_s: 0"));
     }
 
     #[test]
-    fn a_port_of_its_own_leads_to_one_enabled_partner() {
+    fn enabled_partners_with_an_address_can_be_called() {
         let partner = |name: &str, port: u16, enabled: bool| {
             let address = format!("{name}.example:6619");
             serde_json::json!({ "name": name, "enabled": enabled, "address": address, "listen_port": port })
@@ -419,13 +385,8 @@ mod tests {
             let config = ProxyConfig::from_json(text.to_string().as_bytes()).unwrap();
             callables(&config).map(|all| all.iter().map(|one| one.name.clone()).collect::<Vec<_>>())
         };
-        let told = |refused: Result<_, Unusable>| refused.unwrap_err().to_string();
-        let twice = callables(vec![partner("a", 1, false), partner("b", 1, true), partner("c", 1, true)]);
-        assert_eq!(told(twice), "partners[2].listen_port: 1 is that of partners[1] too");
         let mut nowhere = partner("b", 1, true);
         nowhere["address"] = serde_json::Value::Null;
         assert_eq!(callables(vec![partner("a", 1, true), nowhere, partner("c", 1, false)]), Ok(vec!["a".to_owned()]));
-        let many = (1..=501).map(|port| partner(&format!("p{port}"), port, true)).collect();
-        assert_eq!(told(callables(many)), "partners: 501 have a listen_port; 500 are the most");
     }
 }

@@ -22,10 +22,12 @@ use log4rs::append::file::FileAppender;
 use log4rs::config::{Deserialize, Deserializers};
 use log4rs::encode::writer::simple::SimpleWriter;
 use log4rs::encode::{Encode, EncoderConfig};
+use nix::unistd::{AccessFlags, access};
 
 use super::gate::Origin;
 use super::layout::SeonLayout;
 use super::loss;
+use crate::state_directory;
 
 /// When the files of a log are opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,7 +36,7 @@ pub(super) enum Opening {
     AtTheStart,
     /// By a gate that has executed itself anew: nothing stops it, and nothing that was written is lost.
     Again,
-    /// For `--check`, beside a daemon that may be running: a mistake is told, and nothing that was written is lost.
+    /// For `--check`, beside a daemon that may be running: a mistake is told, nothing is written, and no file made.
     ToLook,
 }
 
@@ -48,7 +50,11 @@ impl SeonAppender {
     /// Opens today's file. For a daemon that is running, `opening` says so, one that cannot be opened is tried again with each line.
     pub(super) fn open(path: PathBuf, encoder: Box<dyn Encode>, opening: Opening) -> io::Result<Self> {
         let mut file = DailyFile { path, today: None, lost: 0, torn: false };
-        match (file.of(Local::now()).map(drop), opening) {
+        let opened = match opening {
+            Opening::ToLook => could_be_opened(&dated(&file.path, Local::now().date_naive())),
+            Opening::AtTheStart | Opening::Again => file.of(Local::now()).map(drop),
+        };
+        match (opened, opening) {
             (Err(error), Opening::AtTheStart | Opening::ToLook) => Err(error),
             _ => Ok(Self { encoder, file: Mutex::new(file) }),
         }
@@ -162,6 +168,17 @@ impl fmt::Debug for DailyFile {
     }
 }
 
+/// Whether a start could open this file. It need not be there; its directory must be.
+fn could_be_opened(path: &Path) -> io::Result<()> {
+    match OpenOptions::new().append(true).open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let directory = path.parent().filter(|path| !path.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            Ok(access(directory, AccessFlags::W_OK | AccessFlags::X_OK)?)
+        }
+        opened => opened.map(drop),
+    }
+}
+
 /// The path with the date before its extension.
 fn dated(path: &Path, date: NaiveDate) -> PathBuf {
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();
@@ -209,7 +226,9 @@ impl Deserialize for AppenderDeserializer {
 
 /// `kind: file` of log4rs, for whoever does not start the daemon: with `append: false` it would begin its file anew, and what was
 /// written since the daemon's start would be gone.
-pub(super) struct FileAgainDeserializer;
+pub(super) struct FileAgainDeserializer {
+    pub(super) opening: Opening,
+}
 
 #[derive(Debug, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -229,9 +248,36 @@ impl Deserialize for FileAgainDeserializer {
         if let Some(encoder) = config.encoder {
             builder = builder.encoder(all.deserialize::<dyn Encode>(&encoder.kind, encoder.config)?);
         }
-        let failed = |error| anyhow::Error::msg(format!("{} cannot be opened: {error}", config.path));
+        let failed = |error: io::Error| anyhow::Error::msg(format!("{} cannot be opened: {error}", config.path));
+        if self.opening == Opening::ToLook {
+            // What stands in the environment is put in by log4rs alone.
+            if !config.path.contains("$ENV{") {
+                file_could_be_opened(Path::new(&config.path)).map_err(failed)?;
+            }
+            return Ok(Box::new(Nowhere));
+        }
         Ok(Box::new(builder.build(&config.path).map_err(failed)?))
     }
+}
+
+/// The same for the file of log4rs, which makes the directories that are not there.
+fn file_could_be_opened(path: &Path) -> io::Result<()> {
+    match OpenOptions::new().append(true).open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => state_directory::may_be_made(path),
+        opened => opened.map(drop),
+    }
+}
+
+/// Stands where only a look was taken.
+#[derive(Debug)]
+struct Nowhere;
+
+impl Append for Nowhere {
+    fn append(&self, _record: &Record<'_>) -> anyhow::Result<()> {
+        Ok(())
+    }
+
+    fn flush(&self) {}
 }
 
 #[cfg(test)]

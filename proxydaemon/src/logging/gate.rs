@@ -57,23 +57,24 @@ pub fn binary_directory() -> io::Result<PathBuf> {
     Ok(binary.parent().unwrap_or(Path::new("/")).to_owned())
 }
 
-/// Whether a log could be started, and what it would be; for `--check`. Opens the files that the `.logrc` names, and
-/// writes nothing.
+/// Whether a log could be started, and what it would be; for `--check`. Makes and writes no file.
 ///
 /// # Errors
 /// As [`GateLog::start`].
-pub fn look(stem: &str, directory: &Path) -> Result<String, LogError> {
+pub fn look(stem: &str, directory: &Path, foreground: bool) -> Result<String, LogError> {
     let (path, default_path) = paths(stem, directory);
     if let Some(text) = text_of(&path)? {
         let logrc::Read { level, .. } = logrc::read(&path, &text, directory, &default_path, Opening::ToLook)?;
         return Ok(format!("{} is sound; level {level}", path.display()));
     }
+    let absent = format!("there is no {}; level INFO", path.display());
+    if foreground {
+        return Ok(format!("{absent}, standard error"));
+    }
     match nix::unistd::access(directory, nix::unistd::AccessFlags::W_OK) {
-        Ok(()) => Ok(format!(
-            "there is no {}; level INFO, {} (with the date in its name) or the terminal",
-            path.display(),
-            default_path.display()
-        )),
+        Ok(()) => {
+            Ok(format!("{absent}, {} (with the date in its name) or the terminal with -d", default_path.display()))
+        }
         Err(error) => Err(LogError::Unwritable { path: default_path, logrc: path, source: error.into() }),
     }
 }
@@ -314,7 +315,7 @@ mod tests {
                 log.display()
             );
             std::fs::write(folder.path().join("seon.logrc"), text).unwrap();
-            look("seon", folder.path()).map_err(|error| error.to_string())
+            look("seon", folder.path(), false).map_err(|error| error.to_string())
         };
         assert!(logrc("append: false").unwrap().contains("is sound"));
         assert_eq!(std::fs::read_to_string(&log).unwrap(), "what a running daemon has written\n");

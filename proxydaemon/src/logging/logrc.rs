@@ -10,7 +10,7 @@
 //! | `appenders.NAME.filters` | a list, each with a `kind`: `seon_alerts`; of log4rs: `threshold` with `level` (`error` lets FATAL through as well) |
 //! | `root.level` | least level that the processes start with: `trace`, `debug`, `info` (the default), `warn`, `error`, `fatal`; signals and `--log-level` change it |
 //! | `root.appenders` | names of those that are written; at least one |
-//! | `loggers.MODULE.level` | least level of one module (`off`, `error`, `warn`, `info`, `debug`, `trace`), which can only leave out more than the level of the process does |
+//! | `loggers.MODULE.level` | least level of one module (as that of `root`, or `off`), which can only leave out more than the level of the process does |
 //! | `loggers.MODULE.appenders`, `loggers.MODULE.additive` | further appenders for it; whether those of `root` get it too (by default they do) |
 //!
 //! `seon_appender` has the settings `path` and `encoder`, `console` has `target` (`stdout`, `stderr`) and `encoder`, `file`
@@ -32,6 +32,7 @@ use super::alerts_only::FilterDeserializer;
 use super::appender::{AppenderDeserializer, FileAgainDeserializer, Opening};
 use super::eve::EveDeserializer;
 use super::layout::LayoutDeserializer;
+use super::pattern::PatternDeserializer;
 use super::seon_json::JsonDeserializer;
 
 /// What is wrong with a `.logrc`, and where.
@@ -70,11 +71,41 @@ struct RootSection {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct LoggerSection {
-    level: LevelFilter,
+    level: LoggerLevel,
     #[serde(default)]
     appenders: Vec<String>,
     #[serde(default = "yes")]
     additive: bool,
+}
+
+/// The least level of a module.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+enum LoggerLevel {
+    Off,
+    Of(Threshold),
+}
+
+impl TryFrom<String> for LoggerLevel {
+    type Error = String;
+
+    fn try_from(name: String) -> Result<Self, String> {
+        if name.eq_ignore_ascii_case("off") {
+            return Ok(Self::Off);
+        }
+        name.parse().map(Self::Of).map_err(|error| format!("{error}, or off for a module"))
+    }
+}
+
+impl LoggerLevel {
+    /// For log4rs, which does not know FATAL. A FATAL record is one of the daemon and of no module, so nothing of the module
+    /// is left at that level.
+    fn filter(self) -> LevelFilter {
+        match self {
+            Self::Off | Self::Of(Threshold::Fatal) => LevelFilter::Off,
+            Self::Of(level) => level.as_level().to_level_filter(),
+        }
+    }
 }
 
 fn info() -> Threshold {
@@ -121,8 +152,9 @@ pub(super) fn read(
     let directories = Arc::new(Mutex::new(Vec::new()));
     let opened = Arc::clone(&directories);
     kinds.insert("seon_appender", AppenderDeserializer { directory, default_path, opened, opening });
+    kinds.insert("pattern", PatternDeserializer { opening });
     if opening != Opening::AtTheStart {
-        kinds.insert("file", FileAgainDeserializer);
+        kinds.insert("file", FileAgainDeserializer { opening });
     }
 
     let mut config = Config::builder();
@@ -143,7 +175,7 @@ pub(super) fn read(
     }
     for (name, section) in logrc.loggers {
         let logger = Logger::builder().additive(section.additive).appenders(section.appenders);
-        config = config.logger(logger.build(name, section.level));
+        config = config.logger(logger.build(name, section.level.filter()));
     }
     // The threshold is judged before a record gets here, since a signal can change it.
     let root = Root::builder().appenders(logrc.root.appenders).build(LevelFilter::Trace);
@@ -257,6 +289,48 @@ loggers:
     }
 
     #[test]
+    fn a_module_takes_the_levels_that_root_takes_and_off() {
+        for (name, filter) in [
+            ("fatal", LevelFilter::Off),
+            ("off", LevelFilter::Off),
+            ("Error", LevelFilter::Error),
+            ("warn", LevelFilter::Warn),
+            ("info", LevelFilter::Info),
+            ("debug", LevelFilter::Debug),
+            ("trace", LevelFilter::Trace),
+        ] {
+            let Read { config, .. } = read_text(&SOUND.replace("level: warn", &format!("level: {name}"))).unwrap();
+            assert_eq!(config.loggers()[0].level(), filter, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_look_makes_no_file_and_finds_what_could_not_be_made() {
+        let folder = tempfile::tempdir().unwrap();
+        let look = |text: &str| {
+            let path = folder.path();
+            read(Path::new("/opt/seon/seon.logrc"), text, path, &path.join("seon.log"), Opening::ToLook).map(drop)
+        };
+        let file = |path: &str| {
+            let plain = format!("  plain:\n    kind: file\n    path: {}/{path}\n", folder.path().display());
+            SOUND.replacen("  day:\n", &format!("{plain}  day:\n"), 1)
+        };
+        look(SOUND).unwrap();
+        look(&file("new/plain.log")).unwrap();
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+        std::fs::write(folder.path().join("taken"), "").unwrap();
+        for (text, line) in [
+            (SOUND.replace("path: day.log", "path: no/day.log"), 4),
+            (SOUND.replace("path: day.log", "path: taken/day.log"), 4),
+            (file("taken/plain.log"), 4),
+            (file(""), 4),
+        ] {
+            let told = look(&text).unwrap_err();
+            assert!(told.line == line && told.message.contains("cannot be opened"), "{told}");
+        }
+    }
+
+    #[test]
     fn the_folders_of_all_files_are_known() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("log4rs.log");
@@ -281,6 +355,10 @@ loggers:
             ("level: fatal", "level: verbose", 11, 3, "no log level"),
             ("appenders:\n  day", "refresh_rate: 30 seconds\nappenders:\n  day", 1, 1, "refresh_rate"),
             ("target: stderr", "target: [", 11, 0, ""),
+            ("level: warn", "level: verbose", 15, 5, "no log level"),
+            ("target: stderr", "encoder: { pattern: \"{zzz} {l}\" }", 9, 26, "unknown formatter `zzz`"),
+            ("target: stderr", "encoder: { pattern: \"{m} {l\" }", 9, 26, "expected '"),
+            ("target: stderr", "encoder: { pattern: \"{d(%Q)} {m}\" }", 9, 26, "`%Q` is no format of a time"),
         ];
         for (sound, broken, line, column, message) in cases {
             assert_eq!(SOUND.matches(sound).count(), 1, "{sound}");

@@ -19,6 +19,7 @@ mod layout;
 mod logrc;
 pub mod loss;
 mod order;
+mod pattern;
 mod quota;
 mod record;
 mod seon_json;

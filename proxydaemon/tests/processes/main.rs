@@ -8,6 +8,7 @@ macro_rules! tests {
 
 mod anew;
 mod background;
+mod checking;
 mod confinement;
 mod family;
 mod forking;
@@ -40,9 +41,10 @@ type Test = (&'static str, fn());
 const PROGRAMS: &[Test] = tests![background::daemon, heap::program, launching::daemon, title::program_with_secrets];
 
 fn all() -> impl Iterator<Item = Test> {
-    let modules: [&'static [Test]; 13] = [
+    let modules: [&'static [Test]; 14] = [
         anew::TESTS,
         background::TESTS,
+        checking::TESTS,
         confinement::TESTS,
         forking::TESTS,
         handing::TESTS,

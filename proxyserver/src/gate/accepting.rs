@@ -58,7 +58,11 @@ impl Gate {
         let mapping = Arc::clone(&snapshot.mapping);
         let Ok(prepared) = Prepared::open(&mapping) else { return };
         if !prepared.policy.admits_address(peer.ip()) {
-            return self.refuse(Situation::AddressRefused, "in no partner's allow_from", peer, local);
+            let text = match prepared.policy.preferred_addresses() {
+                allowed if allowed.is_empty() => "no partner is enabled".to_owned(),
+                allowed => format!("in no partner's allow_from ({allowed})"),
+            };
+            return self.refuse(Situation::AddressRefused, &text, peer, local);
         }
         // Told when it begins and when it is over, and not for each connection.
         if self.offenders.refuses(peer.ip(), Instant::now()) {

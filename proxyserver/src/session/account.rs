@@ -43,7 +43,12 @@ impl<'a> Account<'a> {
         let called = self.called.map(|name| format!(" partner={name}")).unwrap_or_default();
         let mut text = format!("peer={}{called}: {}", self.around.peer, why.refused.text);
         if let Some(shown) = &why.shown {
-            let _ = write!(text, "; shown was {shown}");
+            // Of a partner that refuses ours, its own is no fault.
+            let whose = match why.refused.situation {
+                Situation::OwnCertificateRefused => "the partner's own, which is not refused, is",
+                _ => "shown was",
+            };
+            let _ = write!(text, "; {whose} {shown}");
         }
         let shown = why.shown.as_deref().map(ShownCertificate::from);
         self.end_unpaired(questions, why.refused.clone(), text, shown, |record| {

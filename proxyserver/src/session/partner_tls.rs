@@ -22,7 +22,7 @@ use super::key_exchange::PostQuantum;
 use super::questions::Questions;
 use super::remote_key::Identity;
 use super::verifier::{PartnerVerifier, Seen, Who};
-use crate::prepared::Prepared;
+use crate::prepared::{Head, Prepared};
 use crate::target::{Host, Target};
 
 /// A partner whose handshake is done and whom the judgement let through.
@@ -97,7 +97,9 @@ pub fn connect(
         .map_err(|error| Unanswered { refused: failed(error.to_string()), shown: None })?;
     let name = name_of(partner, peer, handshake.prepared);
     let outcome = Tls::connect(socket, Arc::new(config), name, handshake.deadline, orders);
-    let mut answered = conclude(outcome, &seen, |error| explain::called(error, handshake.questions, asked.get()))?;
+    let head = &handshake.prepared.head;
+    let explain = |error: &HandshakeError| naming_ours(explain::called(error, handshake.questions, asked.get()), head);
+    let mut answered = conclude(outcome, &seen, explain)?;
     if !asked.get() {
         // RFC 5024, 2.1: authentication by certificates is a matter of agreement. Ours is not wanted here.
         log::info!("peer={peer} partner={partner}: the partner asks for no certificate of ours");
@@ -109,8 +111,19 @@ pub fn connect(
         }
         Err(error) => {
             let shown = answered.chain.0.first().and_then(|der| CertificateFacts::read(der).ok()).map(Box::new);
-            Err(Unanswered { refused: explain::silent(&error), shown })
+            Err(Unanswered { refused: naming_ours(explain::silent(&error), head), shown })
         }
+    }
+}
+
+/// Which certificate of ours it is that the partner refuses.
+fn naming_ours(refused: Refused, head: &Head) -> Refused {
+    let ours = || CertificateFacts::read(head.identity.0.first()?).ok();
+    match (refused.situation, ours()) {
+        (Situation::OwnCertificateRefused, Some(ours)) => {
+            Refused { text: format!("{}; ours is {ours}", refused.text), ..refused }
+        }
+        _ => refused,
     }
 }
 

@@ -11,7 +11,7 @@ use chrono::Utc;
 use super::settle::{List, alone, commit};
 use super::{Bundle, Octets, Packed, read};
 use crate::Failure;
-use crate::configuration::{Configuration, Inputs, Named, Reader, What, is_inner, named};
+use crate::configuration::{Configuration, CrlFile, Inputs, Named, Reader, What, is_inner, named};
 use crate::crl_download::{self, Good, NamedBy, check};
 use crate::listing::print;
 use crate::replacing::{folder_of, owned_as_its_folder, sync_folder, write_new};
@@ -79,7 +79,7 @@ impl Import<'_> {
                 let _ = fs::remove_file(&database);
             }
         })?;
-        checked.configuration.warnings.iter().for_each(|warning| eprintln!("seon_backend: warning: {warning}"));
+        checked.configuration.all_warnings().for_each(|warning| eprintln!("seon_backend: warning: {warning}"));
         print(&said)
     }
 
@@ -177,6 +177,10 @@ impl Import<'_> {
             }
             failure
         })?;
+        let in_its_place = |crl: CrlFile| CrlFile {
+            file: crl.file.strip_prefix(laid_out).map(Path::to_owned).unwrap_or(crl.file),
+            ..crl
+        };
         let configuration = Configuration {
             // As the file in its own place will say.
             database: configuration
@@ -185,6 +189,7 @@ impl Import<'_> {
                 .map(Path::to_owned)
                 .unwrap_or(configuration.database),
             warnings: configuration.warnings.iter().map(|warning| warning.replace(&inside, "")).collect(),
+            crl_files: configuration.crl_files.into_iter().map(in_its_place).collect(),
             ..configuration
         };
         let crls = self.good_crls(&configuration);

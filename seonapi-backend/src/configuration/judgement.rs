@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use seonapi_client::{Fingerprint, Partner, ProxyConfig};
-use verification::{Der, Expiring, Expiry, PartnerSource, PolicySource, UnixTime, Warning, compile_with_crls};
+use seonapi_client::{Fingerprint, Partner, ProxyConfig, Refusal};
+use verification::{Compiled, Der, Expiring, Expiry, PartnerSource, PolicySource, UnixTime, compile_with_crls};
 
 use super::Certificate;
+use super::crl_file::{CrlFile, CrlState, sentence};
 use crate::place::{Document, Mistake};
 
 /// The certificates and CRLs of a configuration, with the members or files that they come from.
@@ -21,29 +22,47 @@ pub struct Material {
     pub crls: Vec<(Fingerprint, PathBuf, Vec<u8>)>,
 }
 
-/// Adds everything that is wrong with this configuration though each member is right alone, and warns of what ends.
+/// Adds everything that is wrong with this configuration though each member is right alone, and warns of what ends. What
+/// becomes of the CRLs is handed back.
 pub fn check(
     document: &Document<'_>,
     proxy: &ProxyConfig,
     material: &Material,
     mistakes: &mut Vec<Mistake>,
     warnings: &mut Vec<String>,
-) {
+) -> Vec<CrlFile> {
+    for Refusal { place, reason } in proxy.refusals() {
+        mistakes.push(document.mistake(&place, reason));
+    }
     ports(document, proxy, mistakes);
     let now = UnixTime::now();
     let crls: Vec<&[u8]> = material.crls.iter().map(|(_, _, der)| der.as_slice()).collect();
     match compile_with_crls(&policy(proxy, material), &crls, now) {
         Ok(compiled) => {
-            for left_out in compiled.left_out.iter().filter(|left_out| !left_out.fault.is_ordinary()) {
-                let file = material.crls.get(left_out.index).map(|(_, file, _)| file.display().to_string());
-                let file = file.unwrap_or_default();
-                let what = if compiled.unproven.contains(&left_out.index) { "doubt" } else { "leave out" };
-                warnings.push(format!("the proxies will {what} the CRL {file}: {}", left_out.fault));
-            }
             let identity = material.identity.iter().filter_map(|own| Expiry::read(Expiring::Identity, &own.der).ok());
-            warnings.extend(identity.chain(compiled.expiries).filter_map(|expiry| sentence(&expiry, now)));
+            let others = compiled.expiries.iter().filter(|expiry| expiry.what != Expiring::Crl).cloned();
+            warnings.extend(identity.chain(others).filter_map(|expiry| sentence(&expiry, now)));
+            let crl = |(index, (_, file, der)): (usize, &(Fingerprint, PathBuf, Vec<u8>))| CrlFile {
+                file: file.clone(),
+                state: crl_state(&compiled, index, verification::Fingerprint::of(der)),
+            };
+            material.crls.iter().enumerate().map(crl).collect()
         }
-        Err(error) => mistakes.push(document.mistake(&field(&error.place, material), error.fault)),
+        Err(error) => {
+            mistakes.push(document.mistake(&field(&error.place, material), error.fault));
+            Vec::new()
+        }
+    }
+}
+
+fn crl_state(compiled: &Compiled, index: usize, fingerprint: verification::Fingerprint) -> CrlState {
+    let mut faults = compiled.left_out.iter().filter(|left_out| left_out.index == index).map(|one| &one.fault);
+    let ends = || compiled.expiries.iter().find(|one| one.what == Expiring::Crl && one.fingerprint == fingerprint);
+    match faults.clone().find(|fault| !fault.is_ordinary()).or_else(|| faults.next()).cloned() {
+        None => CrlState::Counts(ends().cloned()),
+        Some(fault) if fault.is_ordinary() => CrlState::Waits(fault),
+        Some(fault) if compiled.unproven.contains(&index) => CrlState::Doubted(fault),
+        Some(fault) => CrlState::LeftOut(fault),
     }
 }
 
@@ -109,13 +128,6 @@ fn field(place: &str, material: &Material) -> String {
     index.and_then(|index| certificates.get(index)).map_or_else(|| place.to_owned(), |one| one.field.clone())
 }
 
-fn sentence(expiry: &Expiry, now: UnixTime) -> Option<String> {
-    match expiry.due(now)? {
-        Warning::Ended => Some(format!("{expiry}, which is over")),
-        Warning::Days(_) => Some(format!("{expiry}, which is soon")),
-    }
-}
-
 /// No port of a proxyclient may be asked for twice.
 fn ports(document: &Document<'_>, proxy: &ProxyConfig, mistakes: &mut Vec<Mistake>) {
     let common = proxy.clients.iter().map(|client| client.listen_port).collect::<BTreeSet<_>>();
@@ -126,7 +138,10 @@ fn ports(document: &Document<'_>, proxy: &ProxyConfig, mistakes: &mut Vec<Mistak
         if common.contains(&port) {
             mistakes.push(document.mistake(&field, format!("port {port} is a listen_port in clients already")));
         }
-        if let Some(other) = taken.insert(port, &partner.name) {
+        // Of partners that can be called it was told above.
+        if let Some(other) = taken.insert(port, &partner.name)
+            && !mistakes.iter().any(|mistake| mistake.field == field)
+        {
             mistakes.push(document.mistake(&field, format!("port {port} is that of partner {other:?} already")));
         }
     }

@@ -11,6 +11,7 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use seonapi_client::Fingerprint;
 
+use super::crl_file::{CrlFile, CrlState};
 use super::source::{self, Backend, KeyFiles};
 use super::{Certificate, Inputs, read_crl};
 use crate::alarm::{Alarm, Script, Setting, WebHook};
@@ -89,7 +90,7 @@ impl Reading<'_> {
     pub(super) fn crls(
         &mut self,
         folder: Option<&Path>,
-        warnings: &mut Vec<String>,
+        unreadable: &mut Vec<CrlFile>,
     ) -> Vec<(Fingerprint, PathBuf, Vec<u8>)> {
         let files = match folder.map(|_| self.inputs.crls()) {
             None => return Vec::new(),
@@ -102,7 +103,9 @@ impl Reading<'_> {
                 Ok(der) => {
                     crls.insert(Fingerprint::of(&der), (file.clone(), der));
                 }
-                Err(reason) => warnings.push(format!("the CRL {} is left out: {reason}", file.display())),
+                Err(reason) => {
+                    unreadable.push(CrlFile { file: file.clone(), state: CrlState::Unreadable(reason) });
+                }
             }
         }
         crls.into_iter().map(|(fingerprint, (file, der))| (fingerprint, file, der)).collect()

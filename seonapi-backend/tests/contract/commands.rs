@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use crate::backend::{Folder, text};
+use crate::crl_download::{Ca, HOUR};
 
 #[test]
 fn init_leaves_a_folder_alone_that_is_not_empty() {
@@ -77,4 +78,54 @@ fn a_port_that_is_taken_is_told() {
     let output = folder.run(&["serve", "--config", "b/seon_backend.toml", "--listen", &address]);
     assert_eq!(output.status.code(), Some(8));
     assert!(text(&output.stderr).contains(&format!("cannot listen on {address}")), "{output:?}");
+}
+
+#[test]
+fn each_crl_of_the_folder_is_looked_at_before_serving() {
+    let folder = Folder::new();
+    let (first, second, third, fourth) = (Ca::new("First"), Ca::new("Second"), Ca::new("Third"), Ca::new("Fourth"));
+    let anchors = [&first, &second, &third, &fourth].map(|ca| ca.0.pem()).concat();
+    fs::write(folder.path("anchors.pem"), anchors).unwrap();
+    folder.change_config("anchors = []", "anchors = [\"anchors.pem\"]");
+    let crl = |name: &str, octets: &[u8]| fs::write(folder.path("crls").join(name), octets).unwrap();
+    let check = || {
+        let output = folder.run(&["serve", "--check", "--config", "b/seon_backend.toml", "--listen", "127.0.0.1:0"]);
+        (output.status.code(), text(&output.stdout))
+    };
+    let told = |said: &str, word: &str, parts: &[&str]| {
+        let begin = format!("{word:<7} CRL: b/crls/");
+        let one = |line: &&str| line.starts_with(&begin) && parts.iter().all(|part| line.contains(part));
+        assert_eq!(said.lines().filter(one).count(), 1, "{word} {parts:?}: {said}");
+    };
+
+    crl("1.crl", first.crl(2 * HOUR, Ok(24 * HOUR)).der());
+    crl("1.old.crl", first.crl(3 * HOUR, Ok(24 * HOUR)).der());
+    crl("2.pem", second.crl(HOUR, Ok(24 * HOUR)).pem().unwrap().as_bytes());
+    crl("3.crl", third.crl(30 * 24 * HOUR, Ok(5 * 24 * HOUR)).der());
+    crl("foreign.crl", Ca::new("Foreign").crl(HOUR, Ok(24 * HOUR)).der());
+    crl("namesake.crl", Ca::new("First").crl(HOUR, Ok(24 * HOUR)).der());
+    let (code, said) = check();
+    assert_eq!(code, Some(0), "{said}");
+    told(&said, "OK", &["1.crl: of \"CN=First\", nextUpdate 20"]);
+    told(&said, "OK", &["1.old.crl: a newer one of the same issuer counts"]);
+    told(&said, "OK", &["2.pem: of \"CN=Second\", nextUpdate 20"]);
+    told(&said, "WARNING", &["3.crl: of \"CN=Third\", nextUpdate 20", "7 days or fewer are left"]);
+    told(&said, "OK", &["foreign.crl: of \"CN=Foreign\""]);
+    told(&said, "WARNING", &["namesake.crl: the key of \"CN=First\", whose name it carries, did not sign it"]);
+    assert_eq!(said.matches(" CRL: ").count(), 6, "each is told once: {said}");
+    assert!(!said.contains("WARNING configuration: "), "{said}");
+
+    let mut altered = first.crl(HOUR, Ok(24 * HOUR)).der().to_vec();
+    altered.truncate(altered.len() - 1);
+    crl("ended.crl", fourth.crl(2 * HOUR, Err(HOUR)).der());
+    crl("cut.crl", &altered);
+    crl("certificate.crl", first.0.der());
+    crl("text.crl", b"<html>");
+    let (code, said) = check();
+    assert_eq!(code, Some(3), "{said}");
+    told(&said, "WRONG", &["ended.crl: of \"CN=Fourth\", it has ended, nextUpdate was 20"]);
+    told(&said, "WRONG", &["cut.crl: it cannot be read as a CRL: "]);
+    told(&said, "WRONG", &["certificate.crl: it cannot be read as a CRL: "]);
+    told(&said, "WRONG", &["text.crl: it is neither DER nor PEM"]);
+    assert_eq!(said.matches("WRONG ").count(), 4, "{said}");
 }

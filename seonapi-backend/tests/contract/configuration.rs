@@ -147,6 +147,37 @@ fn what_the_proxies_would_refuse_is_refused_here() {
 }
 
 #[test]
+fn what_the_proxyclient_would_not_take_over_is_refused_here() {
+    let callable = |name: &str| {
+        format!("[[partners]]\nname = \"{name}\"\naddress = \"{name}.example:6619\"\nlisten_port = 3310 # {name}\n")
+    };
+    let many: String = (0..65).map(|_| "\"127.0.0.1\", ").collect();
+    let rows = [
+        ("[limits]", "[limits]\nmax_sessions = 0 # mark".to_owned(), "limits.max_sessions: 0 lets no session be"),
+        ("[limits]", "[limits]\npairing_timeout_s = 0 # mark".to_owned(), "limits.pairing_timeout_s: 0 lets no"),
+        ("tls_port = 6619", format!("tls_port = 6619\naddresses = [{many}] # mark"), "listen.addresses: there are 65"),
+        (
+            "tls_port = 6619",
+            "tls_port = 6619\nproxy_protocol_from = [\"127.0.0.1\"] # mark".to_owned(),
+            "listen.proxy_protocol_from: it is not served by this version",
+        ),
+        (
+            "[limits]",
+            callable("a") + &callable("mark") + "[limits]",
+            "partners[1].listen_port: 3310 is that of partners[0] too",
+        ),
+    ];
+    for (old, new, told) in rows {
+        let folder = Folder::new();
+        folder.change_config(&format!("\n{old}\n"), &format!("\n{new}\n"));
+        let (good, said) = folder.check();
+        let line = line_of(&folder, "# mark");
+        assert!(!good && said.contains(&format!("b/seon_backend.toml:{line}: {told}")), "{told}: {said}");
+        assert_eq!(said.matches(&format!("toml:{line}: ")).count(), 1, "told once: {said}");
+    }
+}
+
+#[test]
 fn a_certificate_that_cannot_issue_is_told_as_the_file_that_holds_it() {
     let folder = Folder::new();
     fs::write(folder.path("ca.pem"), ca("first").pem() + &ca("second").pem()).unwrap();

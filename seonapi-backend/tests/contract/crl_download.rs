@@ -18,13 +18,13 @@ use seonapi_client::{ConfigAnswer, CrlUrl, Fingerprint, SeonApi};
 use crate::backend::{Folder, Serving, text};
 
 const DEADLINE: Duration = Duration::from_secs(90);
-const HOUR: Duration = Duration::from_secs(3600);
+pub const HOUR: Duration = Duration::from_secs(3600);
 
 /// A CA whose certificate is an anchor of the configuration.
-struct Ca(CertifiedIssuer<'static, KeyPair>);
+pub struct Ca(pub CertifiedIssuer<'static, KeyPair>);
 
 impl Ca {
-    fn new(name: &str) -> Self {
+    pub fn new(name: &str) -> Self {
         let mut params = CertificateParams::default();
         params.distinguished_name = rcgen::DistinguishedName::new();
         params.distinguished_name.push(DnType::CommonName, name);
@@ -34,7 +34,7 @@ impl Ca {
     }
 
     /// A CRL made so long ago, good for so long from now on (or since so long no more).
-    fn crl(&self, age: Duration, left: Result<Duration, Duration>) -> rcgen::CertificateRevocationList {
+    pub fn crl(&self, age: Duration, left: Result<Duration, Duration>) -> rcgen::CertificateRevocationList {
         let now = SystemTime::now();
         let params = CertificateRevocationListParams {
             this_update: (now - age).into(),

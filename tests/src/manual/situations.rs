@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use license::LicenceError;
 use proxylink::situation::{Severity, Situation};
 
 use super::page::escape;
@@ -31,7 +32,21 @@ What the line says behind the code tells who, what was seen, and what was expect
 .SH SITUATIONS
 "#;
 
-const TAIL: &str = ".SH SEE ALSO\n.BR seon_proxyserver2 (8),\n.BR seon_proxyclient2 (8),\n.BR seon_backend (8),\n.BR seon\\-logrc (5)\n";
+const TAIL: &str = ".SH SEE ALSO\n.BR seon_proxyserver2 (8),\n.BR seon_proxyclient2 (8),\n.BR seon_backend (8),\n.BR seon_license (1),\n.BR seon\\-logrc (5)\n";
+
+/// What the programs say of a licence file, besides.
+const LICENCE: &str = r".SH CODES OF A LICENCE FILE
+What is wrong with a licence file
+.B seon_license check
+and
+.B seon_proxyserver2 \-\-check
+say with one of these besides.
+In the log and in events the code is
+.BR licence\-invalid ,
+.B licence\-unusable
+or
+.BR licence\-expired .
+";
 
 /// The whole page.
 pub fn page() -> String {
@@ -48,6 +63,10 @@ pub fn page() -> String {
         let (code, sentence, advice) = (situation.code(), situation.sentence(), situation.advice());
         let _ = writeln!(page, ".TP\n\\fB{}\\fR ({severity})\n{}\n.br", escape(code), escape(sentence));
         let _ = writeln!(page, "\\fIWhat to do:\\fR {}", escape(advice));
+    }
+    page += LICENCE;
+    for (code, sentence) in LicenceError::CODES.into_iter().filter(|(code, _)| Situation::by_code(code).is_none()) {
+        let _ = writeln!(page, ".TP\n\\fB{}\\fR\n{}", escape(code), escape(sentence));
     }
     page + TAIL
 }

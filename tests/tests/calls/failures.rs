@@ -222,7 +222,7 @@ fn a_partner_that_refuses_our_certificate_is_told_from_one_that_refuses_otherwis
         let station = Partner::serving(move |socket| answer(socket, config).err());
         let (situation, text) = fails(&chain, &mut inside, &station.at());
         assert_eq!(situation, Situation::OwnCertificateRefused, "{text}");
-        assert!(text.contains("UnknownCA"), "{text}");
+        assert!(text.contains("UnknownCA") && text.contains("; ours is subject="), "{text}");
         assert!(station.outcome().is_some());
     }
     // RFC 8446, 6: level fatal, handshake_failure.

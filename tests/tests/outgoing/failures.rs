@@ -123,6 +123,8 @@ fn our_certificate_is_refused_by_them() -> Result<(), Trouble> {
         assert!(report.agreement.is_none() && report.failure.is_some(), "{versions:?}: {report:?}");
         let line = told(chain.server(), mark, "own-certificate-refused")?;
         assert!(line.to_lowercase().contains("unknown"), "which alert: {line}");
+        let whose = ["; ours is subject=", "; the partner's own, which is not refused, is subject="];
+        assert!(whose.iter().all(|part| line.contains(part)) && !line.contains("shown was"), "whose: {line}");
         drop(partner);
     }
     event(&chain, "own-certificate-refused");

@@ -7,7 +7,7 @@ use rustls_pki_types::{TrustAnchor, UnixTime};
 
 use super::image::{Fields, Image, ImageError, Reference, Section, Table};
 use super::source::{Conformance, ExtendedKeyUsage, Revocation, UnknownPartners};
-use crate::address::Position;
+use crate::address::{Cidr, Position};
 use crate::der;
 use crate::fingerprint::{Fingerprint, sha256};
 use crate::known::KnownSignatures;
@@ -92,6 +92,12 @@ impl<'a> Policy<'a> {
     /// Whether the address lies inside some enabled partner's `allow_from`.
     pub fn prefers_address(&self, address: IpAddr) -> bool {
         inside(self.image.table(Section::Networks, NETWORK_ROW), address)
+    }
+
+    /// From where enabled partners may come, in words: the first few networks, and how many there are besides. Empty where
+    /// there is none.
+    pub fn preferred_addresses(&self) -> String {
+        listed(self.image.table(Section::Networks, NETWORK_ROW))
     }
 
     /// What becomes of a trusted certificate that belongs to no partner.
@@ -209,6 +215,25 @@ fn inside(networks: Table<'_>, address: IpAddr) -> bool {
     let Some(row) = networks.row(networks.first(last)) else { return false };
     let mut row = Fields::new(row);
     row.u8() == Some(family) && row.take(16).is_some_and(|first| first <= number.as_slice())
+}
+
+/// Such networks in words: the first few, and how many there are besides.
+fn listed(networks: Table<'_>) -> String {
+    const MOST: usize = 5;
+    let network = |row: &[u8]| {
+        let mut row = Fields::new(row);
+        let family = row.u8()?;
+        let mut number = || Some(u128::from_be_bytes(row.take(16)?.try_into().ok()?));
+        let (first, last) = (Position { family, number: number()? }, Position { family, number: number()? });
+        // One network of those that were merged holds the others.
+        Cidr::of_range(first, last)
+    };
+    let first = (0..networks.len().min(MOST)).filter_map(|index| network(networks.row(index)?));
+    let mut text = first.map(|network| network.to_string()).collect::<Vec<_>>().join(", ");
+    if networks.len() > MOST {
+        text += &format!(" and {} more", networks.len() - MOST);
+    }
+    text
 }
 
 /// An anchor, as chains are built to it.
@@ -329,6 +354,11 @@ impl<'a> PartnerView<'a> {
     /// Whether an incoming session may come from this address.
     pub fn allows_address(&self, address: IpAddr) -> bool {
         self.networks.is_empty() || inside(Table::new(self.networks, NETWORK_ROW), address)
+    }
+
+    /// From where it may come, in words: the first few networks, and how many there are besides.
+    pub(crate) fn allowed_addresses(&self) -> String {
+        listed(Table::new(self.networks, NETWORK_ROW))
     }
 
     /// Whether certificates or subjects are configured that tell this partner.

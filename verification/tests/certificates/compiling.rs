@@ -322,6 +322,17 @@ fn the_gate_knows_from_where_nobody_may_come() {
         assert_eq!(answers(&accepting).1, in_restricted, "{address}");
         assert_eq!(answers(&nobody), (false, false), "{address}");
     }
+    let named = |source: &PolicySource| {
+        let image = compile(source, time("2026-06-01")).unwrap().image;
+        Policy::open(&image).unwrap().preferred_addresses()
+    };
+    assert_eq!(named(&restricted), "192.0.2.0/24, 198.51.100.7/32, 2001:db8::/32");
+    assert_eq!(named(&nobody), "");
+    let many = networks(&[
+        ("10.7.0.0/16 10.6.0.0/16 10.5.0.0/16 10.4.0.0/16", true),
+        ("10.1.0.0/16 10.2.0.0/16 0.0.0.0/8", true),
+    ]);
+    assert_eq!(named(&many), "0.0.0.0/8, 10.1.0.0/16, 10.2.0.0/16, 10.4.0.0/16, 10.5.0.0/16 and 2 more");
 }
 
 #[test]

@@ -141,7 +141,12 @@ impl FromStr for Cidr {
             Some(_) => return Err(wrong()),
         };
         Ok(match (written, plain(written)) {
-            (IpAddr::V6(_), IpAddr::V4(address)) if prefix >= 96 => Self::cut(address.into(), prefix - 96),
+            // What is wholly inside ::ffff:0:0/96 is an IPv4 range; of those around ::1 only itself.
+            (IpAddr::V6(six), IpAddr::V4(address))
+                if prefix == 128 || (prefix >= 96 && six.to_ipv4_mapped().is_some()) =>
+            {
+                Self::cut(address.into(), prefix - 96)
+            }
             _ => Self::cut(written, prefix),
         })
     }
@@ -304,6 +309,9 @@ mod tests {
             ("127.0.0.0/8", "::1", "::ffff:128.0.0.1"),
             ("::1", "127.0.0.1", "127.0.0.2"),
             ("::ffff:192.0.2.0/120", "192.0.2.9", "192.0.3.9"),
+            ("::ffff:0:0/96", "192.0.2.9", "2001:db8::1"),
+            ("::1/96", "::2", "192.0.2.9"),
+            ("::1/127", "::", "127.0.0.1"),
         ] {
             let range: Cidr = range.parse().unwrap();
             assert!(range.contains(inside.parse().unwrap()), "{range} {inside}");

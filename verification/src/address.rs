@@ -105,7 +105,11 @@ impl FromStr for Cidr {
         };
         let network = match (address, plain(address)) {
             // What is wholly inside ::ffff:0:0/96, and ::1 itself, is an IPv4 network.
-            (IpAddr::V6(_), base @ IpAddr::V4(_)) if length >= 96 => Self { base, length: length - 96 },
+            (IpAddr::V6(six), base @ IpAddr::V4(_))
+                if length == 128 || (length >= 96 && six.to_ipv4_mapped().is_some()) =>
+            {
+                Self { base, length: length - 96 }
+            }
             _ => Self { base: address, length },
         };
         let meant = network.masked();
@@ -206,6 +210,7 @@ mod tests {
             ("192.0.2.0/+8", NotANetwork::Length(32)),
             ("2001:db8::/129", NotANetwork::Length(128)),
             ("192.0.2.1/24", NotANetwork::Beyond("192.0.2.0/24".parse().unwrap())),
+            ("::1/96", NotANetwork::Beyond("::/96".parse().unwrap())),
             ("2001:db8::1/32", NotANetwork::Beyond("2001:db8::/32".parse().unwrap())),
         ] {
             assert_eq!(text.parse::<Cidr>(), Err(reason), "{text}");

@@ -207,10 +207,11 @@ impl Drop for PidFile {
 fn write_new(path: &Path, user: Option<&User>) -> io::Result<()> {
     let mut options = OpenOptions::new();
     let mut file = options.write(true).create_new(true).mode(0o644).custom_flags(libc::O_NOFOLLOW).open(path)?;
-    if let Some(user) = user {
-        fchown(&file, Some(user.uid.as_raw()), Some(user.gid.as_raw()))?;
-    }
-    file.write_all(format!("{}\n", Pid::this()).as_bytes())
+    let owned = user.map_or(Ok(()), |user| fchown(&file, Some(user.uid.as_raw()), Some(user.gid.as_raw())));
+    // What was not written would be a stale file to the next start.
+    owned.and_then(|()| file.write_all(format!("{}\n", Pid::this()).as_bytes())).inspect_err(|_| {
+        let _ = std::fs::remove_file(path);
+    })
 }
 
 #[derive(Debug, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! The fixed directory of a daemon: made at the first start, for the user that the daemon runs as and nobody else.
 
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 
 use nix::unistd::{AccessFlags, Uid, access, chown};
@@ -15,8 +15,12 @@ use crate::user::User;
 pub fn prepare(path: &Path, user: Option<&User>) -> io::Result<()> {
     let owner = user.map_or_else(Uid::effective, |user| user.uid);
     // Those above it, made by root, must let its user through.
-    if let Some(above) = path.parent() {
-        std::fs::DirBuilder::new().recursive(true).mode(0o755).create(above)?;
+    let absent: Vec<_> =
+        path.ancestors().skip(1).take_while(|above| !above.as_os_str().is_empty() && !above.exists()).collect();
+    for above in absent.into_iter().rev() {
+        std::fs::create_dir(above)?;
+        // Whatever the umask.
+        std::fs::set_permissions(above, std::fs::Permissions::from_mode(0o755))?;
     }
     match std::fs::DirBuilder::new().mode(0o700).create(path) {
         Ok(()) => {}

@@ -18,8 +18,9 @@ const AT_START: Duration = Duration::from_secs(5);
 /// How long a configuration waits for its CRLs. One that disables a partner must not wait for a slow one; what has not come
 /// by then is worked with when it is there.
 const FETCHING: Duration = Duration::from_secs(30);
-/// The same while there is no configuration at all, and nobody comes in.
-const FETCHING_AT_START: Duration = Duration::from_secs(120);
+/// The same while there is no configuration at all, and nobody comes in. Whoever started the daemon waits, too, and a service
+/// manager commonly for no more than 90 s.
+const FETCHING_AT_START: Duration = Duration::from_secs(60);
 
 /// What came of a question.
 pub enum Polled {
@@ -146,7 +147,7 @@ impl Poller {
         }
     }
 
-    /// Fetches the CRLs that are lacking. Whether there are more than before.
+    /// Fetches the CRLs that are lacking. Whether there are others than before.
     async fn fetch_crls(&mut self, polled: &mut Vec<Polled>) -> bool {
         let api = &self.api;
         let ask = |hash: Fingerprint| {

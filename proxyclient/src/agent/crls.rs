@@ -1,6 +1,6 @@
 //! The CRLs at hand. Each is fetched once; together they have a bound in number and octets, beyond which single ones are left
-//! out. A configuration does not wait for them for long, and what the one before had stays until all of the new one are there: so
-//! that nothing that was revoked is forgotten in between.
+//! out, the last of the list. A configuration does not wait for them for long, and what the one before had stays until all of the
+//! new one are there, or a quarter of an hour: so that nothing that was revoked is forgotten in between.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -10,13 +10,15 @@ use std::time::Duration;
 
 use proxylink::snapshot::{LARGEST_CRLS, MOST_CRLS};
 use seonapi_client::Fingerprint;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, timeout_at};
 
 use super::in_force::Crls;
 
 /// CRLs that are asked for at the same time.
 const AT_ONCE: usize = 4;
+/// How long CRLs of an earlier configuration stay where some of the new one do not come.
+const GRACE: Duration = Duration::from_secs(15 * 60);
 
 /// What all CRLs together may be. The DMZ takes no more; it would end the link as if it were attacked.
 #[derive(Debug, Clone, Copy)]
@@ -24,6 +26,9 @@ struct Bounds {
     number: usize,
     octets: usize,
 }
+
+/// What came of asking for one.
+type Fetched = (Fingerprint, Result<Vec<u8>, String>);
 
 /// CRLs at hand, and those that are on their way.
 pub struct CrlStore {
@@ -35,8 +40,10 @@ pub struct CrlStore {
     missing: HashSet<Fingerprint>,
     /// Named, and without room. Not asked for again as long as the configuration names the same.
     no_room: HashSet<Fingerprint>,
+    /// Until then those of before stay.
+    grace_until: Instant,
     /// Those that are being fetched go on from one question to the next.
-    fetching: JoinSet<(Fingerprint, Result<Vec<u8>, String>)>,
+    fetching: JoinSet<Fetched>,
     under_way: HashSet<Fingerprint>,
 }
 
@@ -53,6 +60,7 @@ impl CrlStore {
             at_hand: HashMap::new(),
             missing: HashSet::new(),
             no_room: HashSet::new(),
+            grace_until: Instant::now(),
             fetching: JoinSet::new(),
             under_way: HashSet::new(),
         }
@@ -69,6 +77,7 @@ impl CrlStore {
         }
         self.missing.retain(|hash| named.contains(hash));
         self.no_room.clear();
+        self.grace_until = Instant::now() + GRACE;
         self.named = named;
         let most = self.bounds.number;
         (beyond > 0).then(|| {
@@ -85,7 +94,7 @@ impl CrlStore {
         !self.at_hand.contains_key(hash) && !self.no_room.contains(hash)
     }
 
-    /// Fetches those that are lacking, a few at a time, for so long. Whether there are more than before; `tell` hears what
+    /// Fetches those that are lacking, a few at a time, for so long. Whether there are others than before; `tell` hears what
     /// is left out, each once.
     pub async fn fetch<F, E>(
         &mut self,
@@ -98,10 +107,13 @@ impl CrlStore {
         E: fmt::Display,
     {
         let until = Instant::now() + within;
+        let mut changed = false;
+        while let Some(ended) = self.fetching.try_join_next() {
+            changed |= self.ended(ended, &mut tell);
+        }
         let lacking: Vec<_> = self.named.iter().filter(|hash| self.lacks(hash)).copied().collect();
         let mut next =
             lacking.iter().copied().filter(|hash| !self.under_way.contains(hash)).collect::<Vec<_>>().into_iter();
-        let mut more = false;
         loop {
             while self.under_way.len() < AT_ONCE
                 && let Some(hash) = next.next()
@@ -110,21 +122,12 @@ impl CrlStore {
                 self.under_way.insert(hash);
                 self.fetching.spawn(async move { (hash, asked.await.map_err(|error| error.to_string())) });
             }
-            // What an earlier configuration named may still be on its way; nobody waits for that.
-            if !lacking.iter().any(|hash| self.lacks(hash) && self.under_way.contains(hash)) {
+            // What an earlier configuration named may still be on its way; nobody waits for that but for its place.
+            if next.len() == 0 && !lacking.iter().any(|hash| self.lacks(hash) && self.under_way.contains(hash)) {
                 break;
             }
             match timeout_at(until, self.fetching.join_next()).await {
-                Ok(Some(Ok((hash, answer)))) => {
-                    self.under_way.remove(&hash);
-                    more |= self.answered(hash, answer, &mut tell);
-                }
-                // Which one it was is not known any more: each is asked for again.
-                Ok(Some(Err(_))) => {
-                    self.fetching = JoinSet::new();
-                    self.under_way.clear();
-                    break;
-                }
+                Ok(Some(ended)) => changed |= self.ended(ended, &mut tell),
                 Ok(None) => break,
                 Err(_) => {
                     let late = lacking.iter().filter(|hash| self.lacks(hash)).copied().collect::<Vec<_>>();
@@ -135,10 +138,32 @@ impl CrlStore {
                 }
             }
         }
-        if !self.waits() {
+        if !self.waits() || Instant::now() >= self.grace_until {
+            let before = self.at_hand.len();
             self.at_hand.retain(|hash, _| self.named.contains(hash));
+            if self.at_hand.len() < before {
+                // There may be room now.
+                self.no_room.clear();
+                changed = true;
+            }
         }
-        more
+        changed
+    }
+
+    /// A task has ended; whether its CRL is at hand now.
+    fn ended(&mut self, ended: Result<Fetched, JoinError>, tell: &mut impl FnMut(String)) -> bool {
+        match ended {
+            Ok((hash, answer)) => {
+                self.under_way.remove(&hash);
+                self.answered(hash, answer, tell)
+            }
+            // Which one it was is not known any more: each is asked for again.
+            Err(_) => {
+                self.fetching = JoinSet::new();
+                self.under_way.clear();
+                false
+            }
+        }
     }
 
     /// Whether it is at hand now.
@@ -156,27 +181,49 @@ impl CrlStore {
         if !self.named.contains(&hash) {
             return false;
         }
-        if !self.makes_room(crl.len()) {
-            self.no_room.insert(hash);
-            let (octets, most) = (crl.len(), self.bounds.octets);
-            tell(format!("{hash}: left out, as it has {octets} octets and all CRLs together may have {most}"));
+        let Some(going) = self.in_the_way_of(&hash, crl.len()) else {
+            self.leave_out(hash, crl.len(), tell);
             return false;
+        };
+        for other in going {
+            let octets = self.at_hand.remove(&other).map_or(0, |crl| crl.len());
+            if self.named.contains(&other) {
+                self.leave_out(other, octets, tell);
+            }
         }
         self.at_hand.insert(hash, Arc::new(crl));
         true
     }
 
-    /// Whether there is room for one more, which may be that of those that are named no more.
-    fn makes_room(&mut self, octets: usize) -> bool {
-        let has_room = |at_hand: &HashMap<_, Arc<Vec<u8>>>| {
-            let held: usize = at_hand.values().map(|crl| crl.len()).sum();
-            at_hand.len() < self.bounds.number && held.saturating_add(octets) <= self.bounds.octets
-        };
-        if has_room(&self.at_hand) {
-            return true;
+    fn leave_out(&mut self, hash: Fingerprint, octets: usize, tell: &mut impl FnMut(String)) {
+        self.no_room.insert(hash);
+        let most = self.bounds.octets;
+        tell(format!("{hash}: left out, as it has {octets} octets and all CRLs together may have {most}"));
+    }
+
+    /// Which have to go for this one, if there can be room: the last of the list, but none before it; then those of an
+    /// earlier configuration, but not for one behind others that are still to come.
+    fn in_the_way_of(&self, hash: &Fingerprint, octets: usize) -> Option<Vec<Fingerprint>> {
+        let place = self.named.iter().position(|named| named == hash).unwrap_or(usize::MAX);
+        let behind = self.named.iter().skip(place.saturating_add(1)).rev();
+        let is_next = self.named.iter().take(place).all(|before| !self.lacks(before));
+        let former = self.at_hand.keys().filter(|other| is_next && !self.named.contains(other));
+        let mut candidates = behind.chain(former).filter_map(|other| Some((*other, self.at_hand.get(other)?.len())));
+        let mut number = self.at_hand.len();
+        let mut held: usize = self.at_hand.values().map(|crl| crl.len()).sum();
+        let mut going = Vec::new();
+        while number >= self.bounds.number || held.saturating_add(octets) > self.bounds.octets {
+            let (other, octets) = candidates.next()?;
+            (number, held) = (number - 1, held - octets);
+            going.push((other, octets));
         }
-        self.at_hand.retain(|hash, _| self.named.contains(hash));
-        has_room(&self.at_hand)
+        // Those need not go for which there is room all the same.
+        going.retain(|(_, its)| {
+            let stays = number + 1 < self.bounds.number && held + its + octets <= self.bounds.octets;
+            (number, held) = if stays { (number + 1, held + its) } else { (number, held) };
+            !stays
+        });
+        Some(going.into_iter().map(|(other, _)| other).collect())
     }
 
     /// All that are at hand, to be worked with.
@@ -261,5 +308,59 @@ mod tests {
         assert_eq!(told.as_deref(), Some(expected));
         assert_eq!(fetch(&mut store, LATE, &[("b", 60), ("d", 0)]).1.len(), 1, "the one of before makes room");
         assert_eq!(at_hand(&store, &["a", "b", "c", "d", "e"]), [false, true, true, false, false]);
+    }
+
+    #[test]
+    fn who_stands_before_in_the_list_comes_first_whatever_the_order_of_arrival() {
+        let mut store = CrlStore::within(Bounds { number: 9, octets: 100 });
+        store.name(&[hash("old"), hash("foreign")]);
+        fetch(&mut store, LATE, &[("old", 50), ("foreign", 50)]);
+        // A new one takes the place of the old one; another foreign one, which is large, comes before it.
+        store.name(&[hash("new"), hash("foreign"), hash("large")]);
+        let (_, told) = fetch(&mut store, SOON, &[("large", 60)]);
+        assert_eq!(told.len(), 2, "without room, and late: {told:?}");
+        assert_eq!(at_hand(&store, &["old", "foreign", "large"]), [true, true, false], "the old one stays meanwhile");
+        // The runtime that fetched it has gone.
+        store.under_way.clear();
+        fetch(&mut store, LATE, &[("new", 60), ("large", 60)]);
+        assert_eq!(at_hand(&store, &["new", "foreign", "large"]), [true, false, false]);
+    }
+
+    #[test]
+    fn those_of_before_do_not_stay_for_ever() {
+        let mut store = CrlStore::new();
+        store.name(&[hash("old")]);
+        fetch(&mut store, LATE, &[("old", 1)]);
+        store.name(&[hash("never")]);
+        assert!(!fetch(&mut store, SOON, &[]).0);
+        assert_eq!(at_hand(&store, &["old"]), [true]);
+        store.grace_until = Instant::now();
+        assert!(fetch(&mut store, SOON, &[]).0, "there are others than before");
+        assert_eq!(at_hand(&store, &["old"]), [false]);
+    }
+
+    #[test]
+    fn what_is_named_no_more_and_still_on_its_way_holds_nobody_up() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(async {
+            let (end, ended) = tokio::sync::watch::channel(false);
+            let slow = |_: Fingerprint| {
+                let mut ended = ended.clone();
+                async move {
+                    let _ = ended.wait_for(|ended| *ended).await;
+                    Ok::<_, String>(vec![0])
+                }
+            };
+            let mut store = CrlStore::new();
+            store.name(&["a", "b", "c", "d", "e"].map(hash));
+            store.fetch(SOON, slow, drop).await;
+            assert_eq!(store.under_way.len(), AT_ONCE);
+            store.name(&[hash("new")]);
+            let at_once = |_: Fingerprint| async { Ok::<_, String>(vec![0]) };
+            assert!(!store.fetch(SOON, at_once, drop).await, "no place is free");
+            end.send(true).unwrap();
+            assert!(store.fetch(LATE, at_once, drop).await);
+            assert_eq!(at_hand(&store, &["new", "a"]), [true, false]);
+        });
     }
 }

@@ -19,7 +19,7 @@ use proxylink::situation::Situation;
 use relay::signalled::WITHDRAW;
 use seonapi_client::CaTrust;
 
-use super::{Gate, read_secrets};
+use super::{Gate, LogOf, read_secrets};
 use crate::agent;
 use crate::between::{Drain, FromAgent, LARGEST, ToAgent};
 
@@ -70,6 +70,11 @@ pub(super) const OBEYS_WITHIN: Duration = Duration::from_secs(30);
 
 impl Gate {
     pub(super) fn start_agent(&mut self) {
+        // The one before may have done something to its log, too; what it said stands.
+        self.read_log(LogOf::Role, usize::MAX);
+        if let Err(error) = self.log_of_role.renew() {
+            log::error!("there is no new log for the agent: {error}");
+        }
         let forked = Channel::pair().map_err(|error| error.to_string()).and_then(|(ours, theirs)| {
             let forked = fork_role("seon_proxyclient2: agent", || self.be_agent(theirs.as_fd().try_clone_to_owned()));
             forked.map(|pid| (pid, ours)).map_err(|error| error.to_string())

@@ -313,11 +313,14 @@ impl Gate {
             let count = self.sessions.count();
             Situation::StopRequested.tell(format_args!("{count} sessions are told to end (ESID 05)"));
         }
-        for pid in self.sessions.processes() {
+        for pid in self.sessions.processes().collect::<Vec<_>>() {
             // One that has just ended cannot be told.
             let _ = match step {
                 Step::Tell | Step::TellAgain => order_end(pid, STOP),
-                Step::Kill => kill(pid, Kill::SIGKILL).map_err(Into::into),
+                Step::Kill => {
+                    self.sessions.kill(pid);
+                    Ok(())
+                }
             };
         }
     }

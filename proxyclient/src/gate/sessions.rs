@@ -263,7 +263,7 @@ impl Gate {
         // Its last words came before its end.
         self.read_log(LogOf::Sessions, usize::MAX);
         let orphaned = if self.has_agent() { None } else { self.sessions.kept_of(pid) };
-        let by_others = ending.is_killed() && !self.sessions.killed.contains(&pid) && self.ending.is_none();
+        let by_others = ending.is_killed() && !self.sessions.killed.contains(&pid);
         let Some(session) = self.sessions.remove(pid) else { return };
         if self.peak.is_over(self.sessions.count()) {
             self.sessions.shrink();

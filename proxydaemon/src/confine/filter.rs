@@ -130,7 +130,12 @@ fn forbidden_to_roles(gate: bool) -> Result<Rules, BackendError> {
     // Landlock knows the connections of TCP itself: not those that another protocol makes to TCP ports (MPTCP).
     let protocols = [0, libc::IPPROTO_TCP, libc::IPPROTO_UDP];
     let other: Result<Vec<_>, _> = protocols.into_iter().map(|protocol| word(2, Op::Ne, integer(protocol))).collect();
-    rules.insert(libc::SYS_socket, vec![Rule::new(foreign?)?, Rule::new(other?)?]);
+    let mut sockets = vec![Rule::new(foreign?)?, Rule::new(other?)?];
+    // Of no protocol by number, but of SCTP and DCCP by their kind.
+    for kind in [libc::SOCK_SEQPACKET, libc::SOCK_DCCP] {
+        sockets.push(Rule::new(vec![word(1, Op::MaskedEq(0xf), integer(kind))?])?);
+    }
+    rules.insert(libc::SYS_socket, sockets);
 
     // Nor those that begin by sending, for which nobody calls connect. (A session's sockets are connected: to them the kernel
     // says EISCONN.)
@@ -149,10 +154,26 @@ fn forbidden_to_roles(gate: bool) -> Result<Rules, BackendError> {
         rules.extend(FORBIDDEN_TO_RUNTIMES.iter().map(|call| (*call, vec![])));
         #[cfg(target_arch = "x86_64")]
         rules.extend([libc::SYS_fork, libc::SYS_vfork].map(|call| (call, vec![])));
+        // What would stay with a socket that is shared with the gate, when the role is gone.
+        let stays = |option: &i32| {
+            Rule::new(vec![word(1, Op::Eq, integer(libc::SOL_SOCKET))?, word(2, Op::Eq, integer(*option))?])
+        };
+        rules.insert(libc::SYS_setsockopt, STAYS_WITH_A_SOCKET.iter().map(stays).collect::<Result<_, _>>()?);
         rules.insert(libc::SYS_tgkill, vec![Rule::new(vec![word(0, Op::Ne, u64::from(PID_TO_COME))?])?]);
     }
     Ok(rules)
 }
+
+/// Filters of what comes, and devices that it must come by.
+const STAYS_WITH_A_SOCKET: &[i32] = &[
+    libc::SO_ATTACH_FILTER,
+    libc::SO_LOCK_FILTER,
+    libc::SO_ATTACH_BPF,
+    libc::SO_ATTACH_REUSEPORT_CBPF,
+    libc::SO_ATTACH_REUSEPORT_EBPF,
+    libc::SO_BINDTODEVICE,
+    libc::SO_BINDTOIFINDEX,
+];
 
 /// F_SETOWN, F_SETSIG, F_SETOWN_EX.
 const OWNER_BY_FCNTL: &[u64] = &[8, 10, 15];
@@ -238,6 +259,8 @@ const FORBIDDEN_TO_RUNTIMES: &[i64] = &[
     libc::SYS_setfsuid,
     libc::SYS_setfsgid,
     libc::SYS_capset,
+    // A pair of sockets by path can be connected anew, to any path. A runtime that hears no signals makes none.
+    libc::SYS_socketpair,
 ];
 
 /// Kills on every number from 2^30 on: the x32 calls of x86-64, by which a list of forbidden numbers could be passed.

@@ -45,7 +45,7 @@ impl Ports {
                 Ok(listener) => self.listeners.push((address, listener)),
                 Err(error) if lacks_family(address, &error) && has_twin(address, addresses) => {
                     if !lacked.contains(&address) {
-                        log::info!("nobody listens on {address}: this host is without that family ({error})");
+                        log::debug!("nobody listens on {address}: this host is without that family ({error})");
                     }
                     self.without.push(address);
                 }

@@ -67,6 +67,16 @@ impl LogSocket {
         Ok(Channel::from(self.children.as_fd().try_clone_to_owned()?))
     }
 
+    /// Another socket, for a process that takes the place of one which could have spoiled this one. What has come is to be
+    /// taken before.
+    ///
+    /// # Errors
+    /// Out of descriptors.
+    pub fn renew(&mut self) -> io::Result<()> {
+        (self.gate, self.children) = pair()?;
+        Ok(())
+    }
+
     /// Takes one message that has come; `None` when there is none. Poll for it with [`AsFd`].
     ///
     /// A child that sends more than any of ours is told of once as [`FromChild::Flooding`], and heard no more until nothing

@@ -319,11 +319,14 @@ impl Gate {
                 }
             }
         }
-        for pid in self.children.pids() {
+        for pid in self.children.pids().collect::<Vec<_>>() {
             // One that has just ended cannot be told.
             let _ = match step {
                 Step::Tell | Step::TellAgain => order_end(pid, STOP),
-                Step::Kill => kill(pid, Kill::SIGKILL).map_err(Into::into),
+                Step::Kill => {
+                    self.children.kill(pid);
+                    Ok(())
+                }
             };
         }
     }
@@ -375,7 +378,7 @@ impl Gate {
             self.report(Situation::SessionCrashed, text, Some(child.peer));
             self.crashed();
             self.fault(&child, true);
-        } else if ending.is_killed() && !child.killed && self.ending.is_none() {
+        } else if ending.is_killed() && !child.killed {
             let text = format!("peer={}: {ending}, and not by this gate", child.peer);
             let session = Some(child.session);
             Situation::SessionKilled.tell_about(&Particulars { session, ..Particulars::of_peer(child.peer) }, &text);

@@ -18,7 +18,7 @@ use proxylink::situation::Situation;
 use proxylink::snapshot::{LARGEST as LARGEST_SNAPSHOT, MOST_LISTENED};
 use verification::LARGEST_IMAGE;
 
-use super::{Gate, InForce};
+use super::{Gate, InForce, LogOf};
 use crate::LINK_BACKLOG;
 use crate::between::{FromSwitchboard, LARGEST, ToSwitchboard};
 use crate::prepared::Prepared;
@@ -52,6 +52,11 @@ impl Gate {
             if let Err(error) = port.listen_again(LINK_BACKLOG) {
                 log::error!("a port of the link cannot be listened at any more: {error}");
             }
+        }
+        // The one before may have done something to its log, too; what it said stands.
+        self.read_log(LogOf::Role, usize::MAX);
+        if let Err(error) = self.log_of_role.renew() {
+            log::error!("there is no new log for the switchboard: {error}");
         }
         let forked = Channel::pair().map_err(|error| error.to_string()).and_then(|(ours, theirs)| {
             let forked = fork_role("seon_proxyserver2: switchboard", || {

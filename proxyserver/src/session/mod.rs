@@ -88,7 +88,7 @@ pub fn serve(belongings: Belongings, around: &Around) -> ExitCode {
     let questions = Arc::new(Mutex::new(Questions::new(switchboard, deadline)));
     let handshake = Handshake { snapshot: &snapshot, prepared: &prepared, questions: &questions, deadline };
     let answered = partner_tls::accept(socket, around.peer, &handshake, orders.as_mut());
-    go_on(answered, prepared, Arc::clone(&questions), orders.as_mut(), around, &Account::new(around, None))
+    go_on(answered, prepared, questions, orders.as_mut(), around, &Account::new(around, None))
 }
 
 /// From the end of the partner's handshake on both directions go the same way.

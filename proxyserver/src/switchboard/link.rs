@@ -21,7 +21,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::Event;
-use super::places::{Places, TOO_MANY};
+use super::places::{Places, TOO_MANY, Who};
 
 const PREAMBLE_DEADLINE: Duration = Duration::from_secs(5);
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
@@ -120,19 +120,19 @@ pub async fn accept(listener: TcpListener, port: Arc<LinkPort>) {
 /// A connection's place among those without authentication, given back when dropped.
 struct Place {
     port: Arc<LinkPort>,
-    address: IpAddr,
+    who: Who,
 }
 
 impl Place {
     fn take(port: &Arc<LinkPort>, address: IpAddr) -> Option<Self> {
-        let taken = port.places.lock().unwrap_or_else(PoisonError::into_inner).take(address);
-        taken.then(|| Self { port: Arc::clone(port), address })
+        let who = port.places.lock().unwrap_or_else(PoisonError::into_inner).take(address)?;
+        Some(Self { port: Arc::clone(port), who })
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.port.places.lock().unwrap_or_else(PoisonError::into_inner).give_back(self.address);
+        self.port.places.lock().unwrap_or_else(PoisonError::into_inner).give_back(self.who);
     }
 }
 

@@ -14,46 +14,56 @@ pub const TOO_MANY: &str = "too many connections without authentication (32 in a
 /// The places that are taken.
 #[derive(Debug, Default)]
 pub struct Places {
-    taken: HashMap<IpAddr, usize>,
+    taken: HashMap<Who, usize>,
     /// Where the client is that is linked; after that, where it was, since it comes back from there.
     client: Option<IpAddr>,
+}
+
+/// Whose places are counted together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Who {
+    /// The client, at its very address.
+    Client(IpAddr),
+    /// An address, or a network, of anybody else.
+    Stranger(IpAddr),
 }
 
 impl Places {
     /// A client is linked from this address.
     pub fn client_is(&mut self, address: IpAddr) {
-        self.client = Some(party(address));
+        self.client = Some(verification::plain(address));
     }
 
-    /// Takes a place, if there is one.
-    pub fn take(&mut self, address: IpAddr) -> bool {
-        let address = party(address);
-        let own = self.taken.get(&address).copied().unwrap_or(0);
-        let free = if self.client == Some(address) {
-            own < MOST_OF_THE_CLIENT
-        } else {
-            let others = self.taken.iter().filter(|(from, _)| Some(**from) != self.client);
-            own < MOST_OF_ONE && others.map(|(_, count)| count).sum::<usize>() < MOST
+    /// Takes a place, if there is one; whose it is, for [`Places::give_back`].
+    pub fn take(&mut self, address: IpAddr) -> Option<Who> {
+        let address = verification::plain(address);
+        let who = if self.client == Some(address) { Who::Client(address) } else { Who::Stranger(party(address)) };
+        let own = self.taken.get(&who).copied().unwrap_or(0);
+        let free = match who {
+            Who::Client(_) => own < MOST_OF_THE_CLIENT,
+            Who::Stranger(_) => {
+                let strangers = self.taken.iter().filter(|(who, _)| matches!(who, Who::Stranger(_)));
+                own < MOST_OF_ONE && strangers.map(|(_, count)| count).sum::<usize>() < MOST
+            }
         };
-        if free {
-            self.taken.insert(address, own + 1);
-        }
-        free
+        free.then(|| {
+            self.taken.insert(who, own + 1);
+            who
+        })
     }
 
     /// Gives a place back.
-    pub fn give_back(&mut self, address: IpAddr) {
-        let address = party(address);
-        match self.taken.get_mut(&address) {
+    pub fn give_back(&mut self, who: Who) {
+        match self.taken.get_mut(&who) {
             Some(count) if *count > 1 => *count -= 1,
-            _ => drop(self.taken.remove(&address)),
+            _ => drop(self.taken.remove(&who)),
         }
     }
 }
 
 /// What counts as one: whoever has an address of IPv6 has its whole /64.
 fn party(address: IpAddr) -> IpAddr {
-    match verification::plain(address) {
+    match address {
         IpAddr::V6(address) => {
             let [a, b, c, d, ..] = address.segments();
             IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
@@ -72,7 +82,7 @@ mod tests {
 
     /// How many of so many get a place.
     fn taken(places: &mut Places, address: impl Fn(usize) -> String, attempts: usize) -> usize {
-        (0..attempts).filter(|attempt| places.take(at(&address(*attempt)))).count()
+        (0..attempts).filter(|attempt| places.take(at(&address(*attempt))).is_some()).count()
     }
 
     #[test]
@@ -81,10 +91,11 @@ mod tests {
         assert_eq!(taken(&mut places, |_| "192.0.2.1".to_owned(), 20), 8);
         assert_eq!(taken(&mut places, |number| format!("2001:db8::{number}"), 20), 8, "of one /64");
         assert_eq!(taken(&mut places, |number| format!("198.51.100.{number}"), 100), 16);
-        places.give_back(at("192.0.2.1"));
+        let first = Who::Stranger(at("192.0.2.1"));
+        places.give_back(first);
         assert_eq!(taken(&mut places, |_| "::ffff:192.0.2.1".to_owned(), 20), 1);
         for _ in 0..8 {
-            places.give_back(at("192.0.2.1"));
+            places.give_back(first);
         }
         assert_eq!(taken(&mut places, |number| format!("203.0.113.{number}"), 100), 8);
     }
@@ -97,6 +108,10 @@ mod tests {
         assert_eq!(taken(&mut places, |_| "192.0.2.1".to_owned(), 1000), 512);
         // It has moved.
         places.client_is(at("192.0.2.2"));
-        assert!(places.take(at("192.0.2.2")) && !places.take(at("192.0.2.1")));
+        assert!(places.take(at("192.0.2.2")).is_some() && places.take(at("192.0.2.1")).is_none());
+        // Its neighbours are none of it.
+        places.client_is(at("2001:db8::1"));
+        assert_eq!(taken(&mut places, |number| format!("2001:db8::1:{number}"), 20), 0);
+        assert!(places.take(at("2001:db8::1")).is_some());
     }
 }

@@ -154,6 +154,10 @@ fn forbidden_to_roles(gate: bool) -> Result<Rules, BackendError> {
         rules.extend(FORBIDDEN_TO_RUNTIMES.iter().map(|call| (*call, vec![])));
         #[cfg(target_arch = "x86_64")]
         rules.extend([libc::SYS_fork, libc::SYS_vfork].map(|call| (call, vec![])));
+        // A pair of sockets by path, of which each may be connected anew, to any path; not one of streams, which a runtime makes.
+        let may_be_connected = [libc::SOCK_DGRAM, libc::SOCK_RAW, libc::SOCK_SEQPACKET];
+        let pair = |kind: i32| Rule::new(vec![word(1, Op::MaskedEq(0xf), integer(kind))?]);
+        rules.insert(libc::SYS_socketpair, may_be_connected.into_iter().map(pair).collect::<Result<_, _>>()?);
         // What would stay with a socket that is shared with the gate, when the role is gone.
         let stays = |option: &i32| {
             Rule::new(vec![word(1, Op::Eq, integer(libc::SOL_SOCKET))?, word(2, Op::Eq, integer(*option))?])
@@ -259,8 +263,6 @@ const FORBIDDEN_TO_RUNTIMES: &[i64] = &[
     libc::SYS_setfsuid,
     libc::SYS_setfsgid,
     libc::SYS_capset,
-    // A pair of sockets by path can be connected anew, to any path. A runtime that hears no signals makes none.
-    libc::SYS_socketpair,
 ];
 
 /// Kills on every number from 2^30 on: the x32 calls of x86-64, by which a list of forbidden numbers could be passed.

@@ -4,7 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::net::{TcpListener, TcpStream, ToSocketAddrs, UdpSocket};
 use std::os::fd::AsFd;
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
 use nix::libc;
@@ -104,6 +104,20 @@ fn what_a_role_never_does_kills_it() {
         ("TCP by another name", &|| {
             call(libc::SYS_socket, [libc::AF_INET.into(), libc::SOCK_STREAM.into(), libc::IPPROTO_MPTCP.into(), 0]);
         }),
+        ("SCTP by its kind", &|| {
+            call(libc::SYS_socket, [libc::AF_INET.into(), libc::SOCK_SEQPACKET.into(), 0, 0]);
+        }),
+        ("DCCP by its kind", &|| call(libc::SYS_socket, [libc::AF_INET.into(), libc::SOCK_DCCP.into(), 0, 0])),
+        ("a pair that can be connected anew", &|| drop(UnixDatagram::pair())),
+        ("a filter on a shared socket", &|| {
+            call(libc::SYS_setsockopt, [-1, libc::SOL_SOCKET.into(), libc::SO_ATTACH_FILTER.into(), 0]);
+        }),
+        ("a lock on it", &|| {
+            call(libc::SYS_setsockopt, [-1, libc::SOL_SOCKET.into(), libc::SO_LOCK_FILTER.into(), 0]);
+        }),
+        ("another device for it", &|| {
+            call(libc::SYS_setsockopt, [-1, libc::SOL_SOCKET.into(), libc::SO_BINDTODEVICE.into(), 0]);
+        }),
         ("io_uring", &|| call(libc::SYS_io_uring_setup, [8, 0, 0, 0])),
         ("load into the kernel", &|| call(libc::SYS_bpf, [0, 0, 0, 0])),
         ("the x32 way", &|| call(0x4000_0000 + libc::SYS_getpid, [0; 4])),
@@ -128,6 +142,8 @@ fn a_role_reaches_its_files_and_ports_alone() {
         assert_eq!(std::fs::read_to_string(place.own.join("file")).unwrap(), "contentmore");
         assert!(File::open("/etc/hosts").is_ok_and(|_| true) || !Path::new("/etc/hosts").exists());
         TcpStream::connect(open).unwrap();
+        // As a runtime makes it that hears signals.
+        UnixStream::pair().unwrap();
         let by_path = UnixStream::connect(place.own.join("socket")).unwrap_err();
         assert_eq!(by_path.raw_os_error(), Some(libc::EAFNOSUPPORT));
         if landlock() {

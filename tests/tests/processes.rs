@@ -62,6 +62,37 @@ fn there_is_one_process_for_each_session_on_each_side_named_after_its_role() -> 
     Ok(())
 }
 
+/// Sockets that a process has open.
+fn sockets(pid: i32) -> usize {
+    let open = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().filter_map(Result::ok);
+    let sockets = open.filter_map(|fd| std::fs::read_link(fd.path()).ok());
+    sockets.filter(|link| link.to_string_lossy().starts_with("socket:")).count()
+}
+
+#[test]
+fn a_session_that_is_paired_has_its_two_connections_and_the_log_and_its_role_nothing_of_it() -> Result<(), Trouble> {
+    let chain = Chain::start()?;
+    // What is opened once, as by the first session, does not count.
+    let first = hold(&chain, "FIRST")?;
+    let roles = [(chain.server(), "switchboard"), (chain.client(), "agent")];
+    let before = roles.map(|(daemon, role)| sockets(of_role(daemon, role)[0].pid));
+    let second = hold(&chain, "SECOND")?;
+    for daemon in [chain.server(), chain.client()] {
+        for session in wait_for_sessions(daemon, 2) {
+            let three = || (sockets(session.pid) == 3).then_some(());
+            assert!(until(PATIENCE, three).is_some(), "{session:?}: {} sockets", sockets(session.pid));
+        }
+    }
+    for ((daemon, role), before) in roles.into_iter().zip(before) {
+        let pid = of_role(daemon, role)[0].pid;
+        let as_before = || (sockets(pid) <= before).then_some(());
+        assert!(until(PATIENCE, as_before).is_some(), "{role}: {} sockets, {before} before", sockets(pid));
+    }
+    arrived(&chain, &first.go_on()?, "FIRST");
+    arrived(&chain, &second.go_on()?, "SECOND");
+    Ok(())
+}
+
 #[test]
 fn no_secret_is_seen_in_the_table_of_processes() -> Result<(), Trouble> {
     let mut chain = Plan::new().prepare()?;

@@ -28,6 +28,7 @@ use proxydaemon::level_command::LevelCommand;
 use proxydaemon::logging::{self, Alert};
 use proxydaemon::pid_file::Stale;
 use proxydaemon::signals::Signals;
+use proxydaemon::wiping::{self, Wiping};
 use proxydaemon::{heap, state_directory, title};
 use proxylink::situation::Situation;
 use zeroize::Zeroize;
@@ -38,6 +39,10 @@ use crate::options::{Options, Task};
 const PROGRAM: &str = "seon_proxyclient2";
 /// Name of the `.logrc`, without the ending.
 const STEM: &str = "seon_proxyclient";
+
+/// Reading the options leaves no copy of URL and token.
+#[global_allocator]
+static ALLOCATOR: Wiping = Wiping;
 
 fn main() -> ProcessExit {
     logging::set_alerts(alert);
@@ -79,6 +84,7 @@ fn alert(code: &str) -> Option<Alert> {
 
 /// Goes on as the gate that this process was before it executed itself anew.
 fn resume(heritage: Heritage) -> Result<ExitCode, NotLaunched> {
+    wiping::no_more();
     // A process list that shows less is no reason to end what runs.
     let _ = title::prepare();
     title::set_title(&format!("{PROGRAM}: gate"));
@@ -154,6 +160,7 @@ fn change_level(words: &[String], time: Option<Duration>) -> Result<ExitCode, No
 /// A daemon's start, top to bottom.
 fn serve(options: &Options, sources: Sources) -> Result<ExitCode, NotLaunched> {
     let resources = |error: std::io::Error| NotLaunched::new(ExitCode::Resources, error);
+    wiping::no_more();
     title::prepare().map_err(resources)?;
     title::wipe_arguments(PROGRAM).map_err(resources)?;
     let signals = Signals::block().map_err(resources)?;

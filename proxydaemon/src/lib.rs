@@ -5,7 +5,7 @@
 //! A gate starts in this order:
 //!
 //! 1. read the command line; [`heap::have_freed_pieces_joined`], [`title::prepare`], where there are secrets
-//!    [`title::wipe_arguments`], [`signals::Signals::block`];
+//!    [`wiping::no_more`] and [`title::wipe_arguments`], [`signals::Signals::block`];
 //! 2. [`user::for_start`], [`background::enter`], [`pid_file::PidFile::create`], [`user::User::become_user`];
 //! 3. [`logging::GateLog::start`], the listeners ([`descriptors::Listener`]), [`confine::Bounds::prepare`];
 //! 4. [`gate::confine`] for itself, then [`fork::fork_role`] for each role, then [`background::Starter::ready`].
@@ -36,6 +36,7 @@ pub mod signals;
 pub mod state_directory;
 pub mod title;
 pub mod user;
+pub mod wiping;
 
 pub use command_line::exit;
 pub use nix::unistd::Pid;

@@ -21,6 +21,7 @@ mod roles;
 mod signals;
 mod title;
 mod user;
+mod wiping;
 
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, ExitCode, Stdio};
@@ -38,10 +39,11 @@ const AS_NOBODY: &str = "PROXYDAEMON_TEST_AS_NOBODY";
 type Test = (&'static str, fn());
 
 /// Programs that tests start; each ends by itself.
-const PROGRAMS: &[Test] = tests![background::daemon, heap::program, launching::daemon, title::program_with_secrets];
+const PROGRAMS: &[Test] =
+    tests![background::daemon, heap::program, launching::daemon, title::program_with_secrets, wiping::program];
 
 fn all() -> impl Iterator<Item = Test> {
-    let modules: [&'static [Test]; 14] = [
+    let modules: [&'static [Test]; 15] = [
         anew::TESTS,
         background::TESTS,
         checking::TESTS,
@@ -56,6 +58,7 @@ fn all() -> impl Iterator<Item = Test> {
         signals::TESTS,
         title::TESTS,
         user::TESTS,
+        wiping::TESTS,
     ];
     modules.into_iter().flatten().copied()
 }

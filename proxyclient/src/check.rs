@@ -12,7 +12,7 @@ use oftp2_codec::monitor::{Monitor, Peer, Settings};
 use proxydaemon::check::DaemonCheck;
 use proxydaemon::exit::ExitCode;
 use proxylink::asking::{self, NotAnswered};
-use proxylink::message::MOST_CHECKED;
+use proxylink::message::{MOST_CHECKED, RESOLVED_WITHIN};
 use proxylink::pairing::KeyHash;
 use proxylink::situation::Situation;
 use seonapi_client::{ApiError, BaseUrl, CaTrust, ConfigAnswer, ProxyConfig, Revocation, SeonApi, Timeouts};
@@ -28,7 +28,6 @@ use crate::{PROGRAM, STEM};
 
 /// For all CRLs together.
 const CRLS_WITHIN: Duration = Duration::from_secs(120);
-const RESOLVED_WITHIN: Duration = Duration::from_secs(5);
 const CONNECTED_WITHIN: Duration = Duration::from_secs(10);
 /// For the whole of the receive daemon's first message.
 const READY_WITHIN: Duration = Duration::from_secs(10);

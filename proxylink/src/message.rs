@@ -93,6 +93,9 @@ pub struct Checked {
     pub absent: Vec<(IpAddr, String)>,
 }
 
+/// For a name service to answer. One whose first server is silent asks the second after five seconds (resolv.conf(5)).
+pub const RESOLVED_WITHIN: std::time::Duration = std::time::Duration::from_secs(15);
+
 /// Addresses that one [`Check`] may name.
 pub const MOST_CHECKED: usize = 64;
 

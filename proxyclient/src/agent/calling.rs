@@ -9,7 +9,7 @@
 
 use std::net::{Ipv6Addr, SocketAddr};
 
-use proxylink::message::{Call, CallFailed, SignRequest};
+use proxylink::message::{Call, CallFailed, RESOLVED_WITHIN, SignRequest};
 use proxylink::pairing::Direction;
 use verification::Peer;
 
@@ -434,10 +434,11 @@ fn meant<'a>(config: &'a InForce, leads: &Leads, target: Option<&Target>) -> Res
     }
 }
 
-/// The DMZ has `handshake_timeout` to reach the partner, and as much for its handshake; then the partner is judged.
+/// The DMZ has to find the partner's address, has `handshake_timeout` to reach the partner, and as much for its handshake;
+/// then the partner is judged.
 fn longest_call(config: &InForce) -> Duration {
     let limits = &config.snapshot.limits;
-    2 * limits.handshake_timeout + limits.pairing_timeout
+    RESOLVED_WITHIN + 2 * limits.handshake_timeout + limits.pairing_timeout
 }
 
 fn refuse(channel: &AsyncChannel, refused: Refused, seen: Option<Seen>) {

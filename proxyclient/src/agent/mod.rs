@@ -78,8 +78,6 @@ const STOOD: Duration = Duration::from_secs(60);
 const PATIENT: u32 = 15;
 /// How long a link that stood may be gone before the daemon ends.
 const GONE_FOR_GOOD: Duration = Duration::from_secs(45);
-/// For the name of the receive daemon.
-const RESOLVE_DEADLINE: Duration = Duration::from_secs(5);
 const TICK: Duration = Duration::from_millis(500);
 const FLUSH: Duration = Duration::from_secs(3);
 /// Large things that wait to be sent: more than the CRLs that a snapshot may name.

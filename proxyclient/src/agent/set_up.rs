@@ -108,8 +108,10 @@ impl Agent {
             return refuse(Situation::PairingRefused, "this session was paired before");
         }
         let (events, (host, port)) = (self.events.clone(), config.receive_daemon.clone());
+        // The rest is for the connection and the pairing.
+        let within = limits.pairing_timeout * 4 / 5;
         tokio::spawn(async move {
-            let addresses = resolve(&host, port).await;
+            let addresses = resolve(&host, port, within).await;
             let _ = events.send(Event::Resolved(link, session, addresses)).await;
         });
         Ok(())
@@ -303,12 +305,13 @@ pub(super) fn shown(tls: &TlsFacts, partner: &VerifiedPartner) -> String {
     format!("{} {} {}; it shows {}", tls.version, tls.cipher_suite, tls.key_exchange, partner.facts())
 }
 
-async fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, Refused> {
+/// A name service that has to ask its second server needs more than five seconds, as resolv.conf(5) has it.
+async fn resolve(host: &str, port: u16, within: Duration) -> Result<Vec<SocketAddr>, Refused> {
     const MOST: usize = 8;
     let failed = |text: String| Refused { situation: Situation::DaemonUnreachable, text };
-    let found = tokio::time::timeout(RESOLVE_DEADLINE, tokio::net::lookup_host((host, port)))
+    let found = tokio::time::timeout(within, tokio::net::lookup_host((host, port)))
         .await
-        .map_err(|_| failed(format!("{host} is not resolved in time")))?
+        .map_err(|_| failed(format!("the name service does not resolve {host} within {} s", within.as_secs())))?
         .map_err(|error| failed(format!("{host} cannot be resolved: {error}")))?;
     let addresses: Vec<_> = found.take(MOST).collect();
     if addresses.is_empty() { Err(failed(format!("{host} has no address"))) } else { Ok(addresses) }

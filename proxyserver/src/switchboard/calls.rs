@@ -4,7 +4,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, ToSocketAddrs};
 
-use proxylink::message::{Call, CallFailed};
+use proxylink::message::{Call, CallFailed, RESOLVED_WITHIN};
 use proxylink::pairing::Direction;
 use proxylink::particulars::Particulars;
 use proxylink::snapshot::Snapshot;
@@ -21,8 +21,8 @@ const MOST_CALLS: usize = 1024;
 const MOST_RESOLVING: usize = 64;
 /// What the gate is asked at once. It forks one after the other; more would fill the way to it.
 const MOST_ASKED: usize = 32;
-/// For the name service to answer, waiting for a turn included.
-const RESOLVE_DEADLINE: Duration = Duration::from_secs(5);
+/// Of a name, before those are left out that cannot be called from here.
+const MOST_FOUND: usize = 64;
 
 /// Whom a snapshot lets us call. Nobody else can be.
 #[derive(Debug, Default)]
@@ -280,7 +280,7 @@ impl Switchboard {
     }
 }
 
-/// The addresses of a name, at most [`MOST_ADDRESSES`].
+/// The addresses of a name, at most [`MOST_FOUND`].
 async fn resolve(target: &Target, turns: Arc<Semaphore>) -> Result<Vec<SocketAddr>, Refused> {
     let Host::Name(name) = &target.host else { return Ok(Vec::new()) };
     let failed = |reason: String| Refused {
@@ -292,29 +292,55 @@ async fn resolve(target: &Target, turns: Arc<Semaphore>) -> Result<Vec<SocketAdd
         let turn = turns.acquire_owned().await.map_err(|error| error.to_string())?;
         // The turn ends with the thread, which may be later than anybody waits for it.
         let task = tokio::task::spawn_blocking(move || {
-            let found = (host.as_str(), port).to_socket_addrs().map(|found| found.take(MOST_ADDRESSES).collect());
+            let found = (host.as_str(), port).to_socket_addrs().map(|found| found.take(MOST_FOUND).collect());
             drop(turn);
             found
         });
         task.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
     };
-    let found: Vec<SocketAddr> = match tokio::time::timeout(RESOLVE_DEADLINE, looked_up).await {
+    let found: Vec<SocketAddr> = match tokio::time::timeout(RESOLVED_WITHIN, looked_up).await {
         Ok(found) => found.map_err(failed)?,
-        Err(_) => return Err(failed(format!("no answer within {} s", RESOLVE_DEADLINE.as_secs()))),
+        Err(_) => return Err(failed(format!("no answer within {} s", RESOLVED_WITHIN.as_secs()))),
     };
     if found.is_empty() { Err(failed("it has no address".to_owned())) } else { Ok(found) }
 }
 
-/// Those that can be called from our address, whose family decides.
+/// Those that can be called, at most [`MOST_ADDRESSES`]: of the family of our address, or of both in turn where we have
+/// none of our own, so that none of a family without a route keeps those of the other from being tried.
 fn fitting(mut found: Vec<SocketAddr>, from: Option<IpAddr>) -> Result<Vec<SocketAddr>, Refused> {
-    let Some(from) = from else { return Ok(found) };
-    let all = found.iter().map(|to| to.ip().to_string()).collect::<Vec<_>>().join(", ");
+    let told = |found: &[SocketAddr]| found.iter().map(|to| to.ip().to_string()).collect::<Vec<_>>().join(", ");
+    let all = told(&found);
+    found.retain(|to| is_of_one_host(to.ip().to_canonical()));
+    if found.is_empty() {
+        // Linux takes 0.0.0.0 and :: for the host itself.
+        let text = format!(
+            "no host can have what stands for the partner's address ({all}); a name service that blocks a name answers so"
+        );
+        return Err(Refused { situation: Situation::CallUnreachable, text });
+    }
+    let Some(from) = from else { return Ok(in_turn(found)) };
     found.retain(|to| to.is_ipv4() == from.is_ipv4());
     if found.is_empty() {
         let text = format!("outgoing_ip {from} is of another family than all addresses of the partner ({all})");
         return Err(Refused { situation: Situation::CallUnreachable, text });
     }
+    found.truncate(MOST_ADDRESSES);
     Ok(found)
+}
+
+/// Whether it is not everybody's, or nobody's.
+fn is_of_one_host(address: IpAddr) -> bool {
+    let broadcast = matches!(address, IpAddr::V4(address) if address.is_broadcast());
+    !(broadcast || address.is_unspecified() || address.is_multicast())
+}
+
+/// One of each family in turn, beginning with the family that the name service prefers (RFC 8305, 4).
+fn in_turn(found: Vec<SocketAddr>) -> Vec<SocketAddr> {
+    let Some(first) = found.first().map(SocketAddr::is_ipv4) else { return found };
+    let (preferred, other): (Vec<_>, Vec<_>) = found.into_iter().partition(|to| to.is_ipv4() == first);
+    let (mut preferred, mut other) = (preferred.into_iter(), other.into_iter());
+    let pairs = std::iter::from_fn(|| Some([preferred.next(), other.next()]).filter(|pair| *pair != [None, None]));
+    pairs.flatten().flatten().take(MOST_ADDRESSES).collect()
 }
 
 #[cfg(test)]
@@ -389,6 +415,30 @@ mod tests {
         assert_eq!(fitting(both(), from("2001:db8::1")).unwrap(), addresses(&["[2001:db8::7]:1"]));
         let none = fitting(addresses(&["192.0.2.7:1"]), from("2001:db8::1")).unwrap_err();
         assert!(none.text.contains("2001:db8::1") && none.text.contains("192.0.2.7"), "{}", none.text);
+    }
+
+    #[test]
+    fn addresses_of_one_family_leave_room_for_those_of_the_other() {
+        let six = (1..=9).map(|number| format!("[2001:db8::{number}]:1"));
+        let all: Vec<String> = six.chain(["192.0.2.7:1".to_owned()]).collect();
+        let found = || addresses(&all.iter().map(String::as_str).collect::<Vec<_>>());
+        assert_eq!(fitting(found(), Some("192.0.2.1".parse().unwrap())).unwrap(), addresses(&["192.0.2.7:1"]));
+        let both = fitting(found(), None).unwrap();
+        assert_eq!(both.len(), MOST_ADDRESSES);
+        assert_eq!(both[..3], addresses(&["[2001:db8::1]:1", "192.0.2.7:1", "[2001:db8::2]:1"]));
+    }
+
+    #[test]
+    fn what_is_no_address_of_a_host_is_not_called() {
+        let nobody = ["0.0.0.0:1", "[::]:1", "[::ffff:0.0.0.0]:1", "224.0.0.1:1", "[ff02::1]:1", "255.255.255.255:1"];
+        for nobody in nobody {
+            let refused = fitting(addresses(&[nobody]), None).unwrap_err();
+            assert_eq!(refused.situation, Situation::CallUnreachable);
+            let address = nobody.parse::<SocketAddr>().unwrap().ip().to_string();
+            assert!(refused.text.contains(&address), "{}", refused.text);
+            let with_a_good_one = addresses(&[nobody, "192.0.2.7:1"]);
+            assert_eq!(fitting(with_a_good_one, None).unwrap(), addresses(&["192.0.2.7:1"]));
+        }
     }
 
     #[test]

@@ -295,6 +295,7 @@ impl SeonApi {
             _ => ApiError::Status {
                 status: status.as_u16(),
                 expected,
+                is_problem,
                 reason: said.map(|said| format!(": {said}")).unwrap_or_default(),
             },
         }

@@ -44,6 +44,8 @@ pub enum ApiError {
         status: u16,
         /// What the contract has here.
         expected: &'static str,
+        /// Whether it came as a problem document, so from the backend and not from a web server in front of it.
+        is_problem: bool,
         /// What the backend says about it, with a colon before it; or nothing.
         reason: String,
     },

@@ -17,8 +17,8 @@ use super::{now, to_backend};
 
 /// Reports of one batch. With the longest messages they stay below what the contract lets a body have.
 const BATCH: usize = 200;
-/// Reports of a lane that a round may drop because the backend refuses each of them: a backend that refuses everything is
-/// out of order and will not be one day.
+/// Reports of a lane that are dropped one after the other because the backend refuses each of them, until it has taken one: a
+/// backend that refuses everything is out of order and will not be one day.
 const MOST_REFUSED: usize = 8;
 /// Until the next attempt after one that failed. A heartbeat tries at once.
 const RETRY: Duration = Duration::from_secs(15);
@@ -163,6 +163,7 @@ pub fn start(api: Arc<SeonApi>, open: impl Fn() -> std::io::Result<Directory>) -
         api,
         shared: Arc::clone(&shared),
         batches: [BATCH; 4],
+        refused: [0; 4],
         dropped: [0; 4],
         dropped_told: None,
         on_disk: true,
@@ -177,6 +178,8 @@ struct Delivery {
     shared: Arc<Shared>,
     /// How much of each lane is sent at once: less while the backend refuses something in it.
     batches: [usize; 4],
+    /// How many of each lane were dropped as refused since the backend took one.
+    refused: [usize; 4],
     dropped: [u64; 4],
     dropped_told: Option<Instant>,
     on_disk: bool,
@@ -232,7 +235,6 @@ impl Delivery {
             Attempt::NotNow => left = true,
             Attempt::Unreachable => return false,
         }
-        let mut refused = [0; 4];
         let mut passed_over = [false; 4];
         loop {
             let next = (0..).zip(Lane::ALL).find(|(place, lane)| {
@@ -240,13 +242,13 @@ impl Delivery {
             });
             let Some((place, lane)) = next else { return !left };
             let (Some(batch), Some(refused), Some(passed)) =
-                (self.batches.get_mut(place), refused.get_mut(place), passed_over.get_mut(place))
+                (self.batches.get_mut(place), self.refused.get_mut(place), passed_over.get_mut(place))
             else {
                 return false;
             };
             match deliver(&self.api, &self.shared, lane, batch, refused).await {
-                Attempt::Settled if *refused < MOST_REFUSED => {}
-                Attempt::Settled | Attempt::NotNow => (*passed, left) = (true, true),
+                Attempt::Settled => {}
+                Attempt::NotNow => (*passed, left) = (true, true),
                 Attempt::Unreachable => return false,
             }
         }
@@ -337,7 +339,7 @@ impl Delivery {
 }
 
 /// Sends a batch of a lane. One that the backend refuses for ever is cut in halves until what is refused stands alone;
-/// only that is dropped.
+/// only that is dropped, unless nothing else is taken either.
 async fn deliver(api: &SeonApi, shared: &Shared, lane: Lane, batch: &mut usize, refused: &mut usize) -> Attempt {
     let lines = shared.spool.oldest(lane, *batch);
     let reports: Vec<&Line> = lines.iter().filter(|line| is_report(line, lane)).collect();
@@ -355,9 +357,14 @@ async fn deliver(api: &SeonApi, shared: &Shared, lane: Lane, batch: &mut usize, 
             *batch = lines.len() / 2;
             Attempt::Settled
         }
+        Err(error) if for_ever(&error) && *refused >= MOST_REFUSED => failure(lane.what(), &error),
         Err(error) if for_ever(&error) => {
             shared.spool.delivered(lane, lines.len());
             *refused += 1;
+            if *refused == MOST_REFUSED {
+                log::error!(code = Situation::ReportRefused.code();
+                    "{} {} in a row are refused; the others wait until the backend takes one", lane.what(), *refused);
+            }
             let text = format!("{} {}: {error}", lane.what(), lines.first().and_then(name).unwrap_or_default());
             Situation::ReportRefused.tell(&text);
             // An event about an event could be refused for the same reason, and so on.
@@ -373,14 +380,18 @@ async fn deliver(api: &SeonApi, shared: &Shared, lane: Lane, batch: &mut usize, 
 fn failure(what: &str, error: &ApiError) -> Attempt {
     log::debug!("{what} did not reach the backend: {error}; they wait");
     match error {
-        ApiError::Status { .. } => Attempt::NotNow,
+        ApiError::Status { .. } | ApiError::RequestTooLarge => Attempt::NotNow,
         _ => Attempt::Unreachable,
     }
 }
 
-/// Whether the same would be refused again.
+/// Whether the same would be refused again. A web server in front of the backend may have its own reasons for 400 and 422, but
+/// has no problem document.
 const fn for_ever(error: &ApiError) -> bool {
-    matches!(error, ApiError::Status { status: 400 | 413 | 422, .. } | ApiError::RequestTooLarge | ApiError::Request(_))
+    matches!(
+        error,
+        ApiError::Status { status: 400 | 422, is_problem: true, .. } | ApiError::RequestTooLarge | ApiError::Request(_)
+    )
 }
 
 fn tell_event(shared: &Shared, situation: Situation, text: String) {

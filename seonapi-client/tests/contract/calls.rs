@@ -107,6 +107,21 @@ async fn other_answers_leave_the_caller_with_the_status() {
 }
 
 #[tokio::test]
+async fn a_refusal_of_the_backend_is_told_from_one_of_a_web_server_in_front() {
+    let problem = br#"{"title": "bad request", "status": 400}"#;
+    for (header, body, from_backend) in [
+        (PROBLEM, problem.as_slice(), true),
+        (PROBLEM, b"broken", true),
+        ("content-type: text/html", b"<html>", false),
+        (JSON, problem, false),
+    ] {
+        let error = config_error(answer("400 Bad Request", &[header], body)).await;
+        let expected = from_backend;
+        assert!(matches!(error, ApiError::Status { is_problem, .. } if is_problem == expected), "{header}: {error}");
+    }
+}
+
+#[tokio::test]
 async fn a_redirect_is_not_followed() {
     let other = Backend::plain(vec![answer("200 OK", &[JSON], CONFIG.as_bytes())]).await;
     let location = format!("location: http://{}/proxy/v1/config", other.address);

@@ -80,6 +80,8 @@ pub enum FromAgent {
     Standing(Standing),
     /// It has its secrets, and the first question for the configuration is over, whatever came of it.
     Begun,
+    /// It is there, with its spool open, and reads. It is told nothing before.
+    Reads,
 }
 
 /// How things stand.

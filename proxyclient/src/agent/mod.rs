@@ -197,6 +197,8 @@ async fn serve(start: Start) -> std::io::Result<()> {
     tokio::spawn(configuration::poll(api, events, start.poll_interval));
     let mut levels = LevelSignals::new()?;
     let mut tick = tokio::time::interval(TICK);
+    // Nothing above reads what the gate tells, and each of it may fail.
+    agent.gate.post(&FromAgent::Reads, &[])?;
     loop {
         tokio::select! {
             message = agent.gate.receive::<ToAgent>() => match message? {

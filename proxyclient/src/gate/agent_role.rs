@@ -87,7 +87,7 @@ impl Gate {
                 let first = running.chain(draining).filter_map(|message| postcard::to_allocvec(&message).ok());
                 let first = first.collect();
                 self.backlog.begin_anew(first);
-                self.flush_agent();
+                self.backlog.hold(Instant::now());
             }
             Err(error) => {
                 log::error!("the agent cannot be started: {error}");
@@ -238,6 +238,10 @@ impl Gate {
             }
             FromAgent::Begun if self.ending.is_none() => self.is_ready(),
             FromAgent::Begun => {}
+            FromAgent::Reads => {
+                self.backlog.release();
+                self.flush_agent();
+            }
             FromAgent::Standing(_) if self.ending.is_some() => {}
             FromAgent::Standing(standing) => {
                 let _ = notify::status(&standing.to_string());

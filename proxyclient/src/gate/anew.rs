@@ -145,7 +145,7 @@ impl Gate {
     pub(super) fn renew(&mut self) {
         let Some(why) = Renewal::due(self.renewal_due, self.sessions.generation(), Instant::now()) else { return };
         // Whoever waits for the daemon to be ready would wait in vain.
-        if self.ending.is_some() || self.starter.is_some() || !self.backlog.is_empty() {
+        if self.ending.is_some() || self.starter.is_some() || !self.backlog.is_empty() || self.backlog.is_held() {
             return;
         }
         if why.waits(self.agent.as_ref().map(|agent| agent.channel.as_ref())) {

@@ -44,6 +44,8 @@ pub struct Backlog {
     most_octets: usize,
     dropped: u64,
     stuck_since: Option<Instant>,
+    /// A role that has not said that it reads is told nothing; since when.
+    held_since: Option<Instant>,
 }
 
 impl Default for Backlog {
@@ -56,7 +58,15 @@ impl Default for Backlog {
 impl Backlog {
     /// With room for so many messages and octets.
     pub fn with_room(most_entries: usize, most_octets: usize) -> Self {
-        Self { entries: VecDeque::new(), octets: 0, most_entries, most_octets, dropped: 0, stuck_since: None }
+        Self {
+            entries: VecDeque::new(),
+            octets: 0,
+            most_entries,
+            most_octets,
+            dropped: 0,
+            stuck_since: None,
+            held_since: None,
+        }
     }
 
     /// Adds a message behind all others. It is sent by the next [`Backlog::flush`].
@@ -76,6 +86,9 @@ impl Backlog {
     /// # Errors
     /// The role is gone. What waits is left for the next one.
     pub fn flush(&mut self, channel: &Channel, now: Instant) -> io::Result<()> {
+        if self.held_since.is_some() {
+            return Ok(());
+        }
         while let Some(entry) = self.entries.front() {
             let descriptors: Vec<_> = entry.descriptor.iter().map(AsFd::as_fd).collect();
             match channel.try_send(&entry.message, &descriptors) {
@@ -105,11 +118,26 @@ impl Backlog {
         }
     }
 
+    /// Nothing is sent until [`Backlog::release`]: a role that dies before it reads would take along what lies in its socket.
+    pub const fn hold(&mut self, now: Instant) {
+        self.held_since = Some(now);
+    }
+
+    /// The role has said that it reads.
+    pub const fn release(&mut self) {
+        self.held_since = None;
+    }
+
+    /// Whether the role has not said yet that it reads.
+    pub const fn is_held(&self) -> bool {
+        self.held_since.is_some()
+    }
+
     /// The role is gone: what was for it alone is forgotten, with its descriptors.
     pub fn forget_present(&mut self) {
         self.entries.retain(|entry| entry.keep != Keep::ForThisOne);
         self.octets = self.entries.iter().map(|entry| entry.message.len()).sum();
-        self.stuck_since = None;
+        (self.stuck_since, self.held_since) = (None, None);
     }
 
     /// How many messages wait.
@@ -129,7 +157,8 @@ impl Backlog {
 
     /// When a role that takes nothing will have had `patience`.
     pub fn stuck_until(&self, patience: Duration) -> Option<Instant> {
-        self.stuck_since.map(|since| since + patience)
+        let held = self.held_since.filter(|_| !self.entries.is_empty());
+        self.stuck_since.or(held).map(|since| since + patience)
     }
 
     /// How many were dropped, once there is room again; then counts anew.
@@ -201,6 +230,36 @@ mod tests {
         let (ours, theirs) = Channel::pair().unwrap();
         backlog.flush(&ours, now).unwrap();
         assert_eq!(come(&theirs), ["running 1", "running 2", "record 1", "record 2"]);
+    }
+
+    #[test]
+    fn a_role_that_dies_before_it_reads_takes_nothing_along() {
+        let (mut backlog, now) = (Backlog::default(), Instant::now());
+        for number in 0..1000 {
+            assert_eq!(put(&mut backlog, &format!("record {number}"), Keep::ForAny), Put::Taken);
+        }
+        for _ in 0..4 {
+            let (ours, theirs) = Channel::pair().unwrap();
+            backlog.begin_anew(vec![b"running".to_vec()]);
+            backlog.hold(now);
+            backlog.flush(&ours, now).unwrap();
+            assert!(come(&theirs).is_empty() && !backlog.waits_for_room());
+            assert_eq!(backlog.stuck_until(SOON), Some(now + SOON), "it does not wait for ever");
+            backlog.forget_present();
+            assert_eq!((backlog.lasting(), backlog.stuck_until(SOON)), (1000, None));
+        }
+        let (ours, theirs) = Channel::pair().unwrap();
+        backlog.begin_anew(vec![b"running".to_vec()]);
+        backlog.hold(now);
+        backlog.release();
+        let mut all = Vec::new();
+        while all.len() < 1001 {
+            backlog.flush(&ours, now).unwrap();
+            let some = come(&theirs);
+            assert!(!some.is_empty(), "after {}", all.len());
+            all.extend(some);
+        }
+        assert_eq!((all[0].as_str(), all[1].as_str(), backlog.stuck_until(SOON)), ("running", "record 0", None));
     }
 
     #[test]

@@ -26,6 +26,8 @@ const FETCHING_AT_START: Duration = Duration::from_secs(60);
 pub enum Polled {
     /// A new configuration is to come into force.
     New { config: Arc<InForce>, etag: Option<String> },
+    /// The one in force has this name now.
+    Renamed(Option<String>),
     /// A situation began or ended.
     Tell(Situation, String),
     /// The backend refuses the token, and there never was a configuration.
@@ -58,7 +60,7 @@ pub async fn once(api: SeonApi) -> Result<Arc<InForce>, String> {
             Polled::New { config, .. } => return Ok(config),
             Polled::Tell(situation, text) => reasons.push(format!("{situation}: {text}")),
             Polled::TokenRefused(text) => reasons.push(text),
-            Polled::Done => {}
+            Polled::Renamed(_) | Polled::Done => {}
         }
     }
     Err(reasons.join("; "))
@@ -85,18 +87,11 @@ impl Poller {
         let mut polled = Vec::new();
         let etag = self.known.as_ref().and_then(|(etag, _)| etag.as_ref());
         match self.api.config(etag).await {
-            Ok(ConfigAnswer::NotModified) => {
-                self.well(&mut polled);
-                if let Some((_, config)) = &self.known {
-                    // One that was refused in between may have named others.
-                    self.crls.name(&config.trust.crls);
-                }
-                if self.crls.waits()
-                    && let Some((etag, config)) = self.known.clone()
-                    && self.fetch_crls(&mut polled).await
-                {
-                    self.take(etag, config, &mut polled).await;
-                }
+            Ok(ConfigAnswer::NotModified) => self.same(&mut polled).await,
+            // Tolerated: a backend that sends the whole each time, without a name or whatever name it was told.
+            Ok(ConfigAnswer::Config { etag, config, .. }) if self.is_known(&config) => {
+                self.rename(etag, &mut polled);
+                self.same(&mut polled).await;
             }
             Ok(ConfigAnswer::Config { etag, config, .. }) => {
                 let told = self.crls.name(&config.trust.crls);
@@ -118,6 +113,33 @@ impl Poller {
         }
         polled.push(Polled::Done);
         polled
+    }
+
+    fn is_known(&self, config: &ProxyConfig) -> bool {
+        self.known.as_ref().is_some_and(|(_, known)| **known == *config)
+    }
+
+    fn rename(&mut self, etag: Option<Etag>, polled: &mut Vec<Polled>) {
+        let Some((known, _)) = &mut self.known else { return };
+        if *known != etag {
+            polled.push(Polled::Renamed(etag.as_ref().map(|etag| etag.as_str().to_owned())));
+            *known = etag;
+        }
+    }
+
+    /// The known one is still the right one; CRLs of it may be lacking.
+    async fn same(&mut self, polled: &mut Vec<Polled>) {
+        self.well(polled);
+        if let Some((_, config)) = &self.known {
+            // One that was refused in between may have named others.
+            self.crls.name(&config.trust.crls);
+        }
+        if self.crls.waits()
+            && let Some((etag, config)) = self.known.clone()
+            && self.fetch_crls(polled).await
+        {
+            self.take(etag, config, polled).await;
+        }
     }
 
     async fn take(&mut self, etag: Option<Etag>, config: Box<ProxyConfig>, polled: &mut Vec<Polled>) {
@@ -187,3 +209,6 @@ impl Poller {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

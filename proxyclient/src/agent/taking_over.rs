@@ -6,6 +6,7 @@ impl Agent {
     pub(super) fn polled(&mut self, polled: Polled) {
         match polled {
             Polled::New { config, etag } => self.take_over(config, etag),
+            Polled::Renamed(etag) => self.etag = etag,
             Polled::Tell(situation, text) => self.report(situation, &text, None, None, None),
             Polled::TokenRefused(text) => {
                 Situation::TokenRefused.tell(&text);

@@ -204,6 +204,8 @@ situations! {
     OffenderRefused "offender-refused" Error "An address was at fault again and again; nothing is taken from there for a while (offender_refuse_s)." "See its lines before this one; put the address into the partner's allow_from if it is a partner's.";
     LinkMisconduct "link-misconduct" Error "The proxyserver asked again and again for what no healthy one asks; the link is ended and dialled again after a pause." "Treat the DMZ host as suspect: see the lines before this one.";
     IgnoreEntryExpired "ignore-entry-expired" Info "An entry of the ignore list of seon_backend is over and was removed from its configuration file." "Nothing to do; add it again with a later `until` if its events are still not worth storing.";
+    // Backend
+    ConfigurationMended "configuration-mended" Info "The backend's configuration is good again." "Nothing to do.";
 }
 
 impl Situation {

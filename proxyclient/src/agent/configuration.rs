@@ -2,6 +2,7 @@
 //! when it begins and when it ends.
 
 use std::collections::HashSet;
+use std::mem::Discriminant;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -73,14 +74,24 @@ struct Poller {
     crls: CrlStore,
     /// CRLs that are left out when all is compiled, as they were told.
     left_out: HashSet<String>,
-    /// What was told last of what is wrong, so that it is not told every minute.
-    told: Option<(Situation, String)>,
+    /// What is wrong on the way to the backend, as it was told: not its words, in which it may count or tell the time.
+    away: Option<(Situation, Discriminant<ApiError>, Option<u16>)>,
+    /// What is wrong with its configuration, and where.
+    invalid: Option<(Situation, String)>,
     in_force: bool,
 }
 
 impl Poller {
     fn new(api: Arc<SeonApi>) -> Self {
-        Self { api, known: None, crls: CrlStore::new(), left_out: HashSet::new(), told: None, in_force: false }
+        Self {
+            api,
+            known: None,
+            crls: CrlStore::new(),
+            left_out: HashSet::new(),
+            away: None,
+            invalid: None,
+            in_force: false,
+        }
     }
 
     async fn ask(&mut self) -> Vec<Polled> {
@@ -94,6 +105,7 @@ impl Poller {
                 self.same(&mut polled).await;
             }
             Ok(ConfigAnswer::Config { etag, config, .. }) => {
+                self.answers(&mut polled);
                 let told = self.crls.name(&config.trust.crls);
                 polled.extend(told.map(|text| Polled::Tell(Situation::CrlLeftOut, text)));
                 self.fetch_crls(&mut polled).await;
@@ -102,14 +114,17 @@ impl Poller {
             Err(error) if error.refuses_token() && !self.in_force => {
                 polled.push(Polled::TokenRefused(error.to_string()));
             }
-            Err(error) => {
-                let situation = match &error {
-                    ApiError::TokenRefused { .. } => Situation::TokenRefused,
-                    ApiError::Config(_) | ApiError::NotJson { .. } => Situation::ConfigurationInvalid,
-                    _ => Situation::BackendDown,
-                };
-                self.wrong(situation, error.to_string(), &mut polled);
+            Err(error @ ApiError::Config(_)) => {
+                self.answers(&mut polled);
+                let text = error.to_string();
+                self.is_invalid(Situation::ConfigurationInvalid, text.clone(), text, &mut polled);
             }
+            Err(error @ ApiError::NotJson { .. }) => {
+                self.answers(&mut polled);
+                // It may be any page, with the time of day in it.
+                self.is_invalid(Situation::ConfigurationInvalid, String::new(), error.to_string(), &mut polled);
+            }
+            Err(error) => self.is_away(&error, &mut polled),
         }
         polled.push(Polled::Done);
         polled
@@ -129,7 +144,8 @@ impl Poller {
 
     /// The known one is still the right one; CRLs of it may be lacking.
     async fn same(&mut self, polled: &mut Vec<Polled>) {
-        self.well(polled);
+        self.answers(polled);
+        self.is_good(polled);
         if let Some((_, config)) = &self.known {
             // One that was refused in between may have named others.
             self.crls.name(&config.trust.crls);
@@ -152,7 +168,7 @@ impl Poller {
         };
         match built {
             Ok(Ok(in_force)) => {
-                self.well(polled);
+                self.is_good(polled);
                 self.tell_left_out(&in_force, polled);
                 self.known = Some((etag, config));
                 self.in_force = true;
@@ -163,9 +179,13 @@ impl Poller {
                     Unusable::Invalid(_) => Situation::ConfigurationInvalid,
                     Unusable::Unsupported(_) => Situation::ConfigurationUnsupported,
                 };
-                self.wrong(situation, unusable.to_string(), polled);
+                let text = unusable.to_string();
+                self.is_invalid(situation, text.clone(), text, polled);
             }
-            Err(error) => self.wrong(Situation::ConfigurationInvalid, error.to_string(), polled),
+            Err(error) => {
+                let text = error.to_string();
+                self.is_invalid(Situation::ConfigurationInvalid, text.clone(), text, polled);
+            }
         }
     }
 
@@ -191,21 +211,40 @@ impl Poller {
         self.left_out = told;
     }
 
-    fn wrong(&mut self, situation: Situation, text: String, polled: &mut Vec<Polled>) {
-        let told = (situation, text);
-        if self.told.as_ref() != Some(&told) {
-            polled.push(Polled::Tell(told.0, told.1.clone()));
-            self.told = Some(told);
+    /// No configuration can be had, nor the word that there is no other.
+    fn is_away(&mut self, error: &ApiError, polled: &mut Vec<Polled>) {
+        let (situation, status) = match error {
+            ApiError::TokenRefused { status, .. } => (Situation::TokenRefused, Some(*status)),
+            ApiError::Status { status, .. } => (Situation::BackendDown, Some(*status)),
+            _ => (Situation::BackendDown, None),
+        };
+        let away = Some((situation, std::mem::discriminant(error), status));
+        if self.away != away {
+            polled.push(Polled::Tell(situation, error.to_string()));
+            self.away = away;
         }
     }
 
-    fn well(&mut self, polled: &mut Vec<Polled>) {
-        match self.told.take() {
-            Some((Situation::BackendDown | Situation::TokenRefused, _)) => {
-                polled.push(Polled::Tell(Situation::BackendUp, format!("{} answers again", self.api.base())));
-            }
-            Some((situation, _)) => log::info!("{situation} has ended: the backend's configuration is good again"),
-            None => {}
+    /// The backend answers, whatever its configuration is worth.
+    fn answers(&mut self, polled: &mut Vec<Polled>) {
+        if self.away.take().is_some() {
+            polled.push(Polled::Tell(Situation::BackendUp, format!("{} answers again", self.api.base())));
+        }
+    }
+
+    /// Its configuration cannot be worked with, for what is wrong at this place.
+    fn is_invalid(&mut self, situation: Situation, place: String, text: String, polled: &mut Vec<Polled>) {
+        let invalid = Some((situation, place));
+        if self.invalid != invalid {
+            polled.push(Polled::Tell(situation, text));
+            self.invalid = invalid;
+        }
+    }
+
+    fn is_good(&mut self, polled: &mut Vec<Polled>) {
+        if let Some((situation, _)) = self.invalid.take() {
+            let text = format!("{situation} has ended: the backend's configuration is good again");
+            polled.push(Polled::Tell(Situation::ConfigurationMended, text));
         }
     }
 }

@@ -69,6 +69,11 @@ fn config(port: u16) -> String {
     .to_string()
 }
 
+fn problem(status: u16, detail: &str) -> Answer {
+    let body = format!(r#"{{"title":"t","status":{status},"detail":"{detail}"}}"#);
+    (status, "Content-Type: application/problem+json\r\n", body)
+}
+
 const NO_NAME: &str = "";
 const A: &str = "ETag: \"a\"\r\n";
 const B: &str = "ETag: \"b\"\r\n";
@@ -79,4 +84,51 @@ fn the_same_configuration_sent_again_is_no_new_one() {
     assert_eq!(again, [vec!["new None"], vec![], vec!["new None"]]);
     let named = ask(vec![(200, A, config(1)), (200, A, config(1)), (200, B, config(1)), (200, B, config(1))]);
     assert_eq!(named, [vec!["new Some(\"\\\"a\\\"\")"], vec![], vec!["renamed Some(\"\\\"b\\\"\")"], vec![]]);
+}
+
+#[test]
+fn a_backend_that_words_the_same_differently_is_told_once() {
+    let ways = ask(vec![
+        (200, A, config(1)),
+        problem(503, "try in 60 s"),
+        problem(503, "try in 59 s"),
+        problem(500, "fault 17"),
+        problem(500, "fault 18"),
+        (200, A, "<html>12:00".to_owned()),
+        (200, A, "  <html>12:01".to_owned()),
+        (304, A, String::new()),
+    ]);
+    let told = ["backend-down", "", "backend-down", "", "backend-up configuration-invalid", "", "configuration-mended"];
+    assert_eq!(ways[1..].iter().map(|told| told.join(" ")).collect::<Vec<_>>(), told);
+}
+
+#[test]
+fn each_of_two_troubles_is_told_when_it_begins_and_when_it_ends() {
+    let invalid = || config(1).replace("\"version\":1", "\"version\":2");
+    let ways = ask(vec![
+        (200, A, config(1)),
+        (200, B, invalid()),
+        problem(503, ""),
+        (200, B, invalid()),
+        (200, A, config(1)),
+        problem(503, ""),
+        (200, B, invalid()),
+        (304, A, String::new()),
+        (200, B, invalid()),
+        (200, B, config(2)),
+    ]);
+    assert_eq!(
+        ways[1..].iter().map(|told| told.join(" ")).collect::<Vec<_>>(),
+        [
+            "configuration-invalid",
+            "backend-down",
+            "backend-up",
+            "configuration-mended",
+            "backend-down",
+            "backend-up configuration-invalid",
+            "configuration-mended",
+            "configuration-invalid",
+            "configuration-mended new Some(\"\\\"b\\\"\")",
+        ]
+    );
 }

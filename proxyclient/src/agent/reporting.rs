@@ -1,6 +1,8 @@
 //! Brings events, session records, CRL URLs and the heartbeat to the backend: at least once, in order, in bounded batches,
 //! the inside's before the DMZ's. What is told is in the spool at once; one task only delivers from there.
 
+mod progress;
+
 use std::collections::{HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -12,14 +14,14 @@ use seonapi_client::{ApiError, Component, CrlUrl, Event, MAX_CRL_URLS, SeonApi, 
 use serde::Deserialize;
 use tokio::sync::{Notify, oneshot};
 
-use super::spool::{Lane, Line, Spool};
+use self::progress::{MOST_REFUSED, Progress};
+use super::spool::{Lane, Line, PutBehind, Spool};
 use super::{now, to_backend};
 
-/// Reports of one batch. With the longest messages they stay below what the contract lets a body have.
-const BATCH: usize = 200;
-/// Reports of a lane that are dropped one after the other because the backend refuses each of them, until it has taken one: a
-/// backend that refuses everything is out of order and will not be one day.
-const MOST_REFUSED: usize = 8;
+/// Rounds in which something of a lane is not taken, while the backend takes other things, before it is looked for.
+const SEVERAL: u32 = 3;
+/// How long a report may be tried that the backend never takes, and never refuses for ever, while it takes others.
+const GIVE_UP: Duration = Duration::from_secs(24 * 60 * 60);
 /// Until the next attempt after one that failed. A heartbeat tries at once.
 const RETRY: Duration = Duration::from_secs(15);
 /// From the first new report to the request that takes it and all that came meanwhile.
@@ -150,6 +152,14 @@ impl Shared {
 /// # Errors
 /// When a file of the spool is there and cannot be read.
 pub fn start(api: Arc<SeonApi>, open: impl Fn() -> std::io::Result<Directory>) -> std::io::Result<Reporter> {
+    start_with(api, open, GIVE_UP)
+}
+
+fn start_with(
+    api: Arc<SeonApi>,
+    open: impl Fn() -> std::io::Result<Directory>,
+    give_up: Duration,
+) -> std::io::Result<Reporter> {
     let shared = Arc::new(Shared {
         spool: Spool::open(open)?,
         desk: Mutex::default(),
@@ -162,8 +172,11 @@ pub fn start(api: Arc<SeonApi>, open: impl Fn() -> std::io::Result<Directory>) -
     let delivery = Delivery {
         api,
         shared: Arc::clone(&shared),
-        batches: [BATCH; 4],
-        refused: [0; 4],
+        lanes: Default::default(),
+        urls: Progress::default(),
+        round: 0,
+        taken: None,
+        give_up,
         dropped: [0; 4],
         dropped_told: None,
         on_disk: true,
@@ -176,10 +189,15 @@ pub fn start(api: Arc<SeonApi>, open: impl Fn() -> std::io::Result<Directory>) -
 struct Delivery {
     api: Arc<SeonApi>,
     shared: Arc<Shared>,
-    /// How much of each lane is sent at once: less while the backend refuses something in it.
-    batches: [usize; 4],
-    /// How many of each lane were dropped as refused since the backend took one.
-    refused: [usize; 4],
+    /// How each lane goes.
+    lanes: [Progress; 4],
+    /// How the CRL URLs go.
+    urls: Progress,
+    /// Number of the round.
+    round: u64,
+    /// When the backend took anything.
+    taken: Option<Instant>,
+    give_up: Duration,
     dropped: [u64; 4],
     dropped_told: Option<Instant>,
     on_disk: bool,
@@ -229,36 +247,48 @@ impl Delivery {
 
     /// Delivers all there is; `false` when something is left.
     async fn round(&mut self) -> bool {
+        self.round += 1;
+        self.lanes.iter_mut().for_each(Progress::begin_round);
         let mut left = !self.status().await;
         match self.crl_urls().await {
             Attempt::Settled => {}
             Attempt::NotNow => left = true,
             Attempt::Unreachable => return false,
         }
-        let mut passed_over = [false; 4];
+        let mut passed_over = Vec::new();
         loop {
-            let next = (0..).zip(Lane::ALL).find(|(place, lane)| {
-                !passed_over.get(*place).is_some_and(|passed| *passed) && !self.shared.spool.is_empty(*lane)
-            });
-            let Some((place, lane)) = next else { return !left };
-            let (Some(batch), Some(refused), Some(passed)) =
-                (self.batches.get_mut(place), self.refused.get_mut(place), passed_over.get_mut(place))
-            else {
-                return false;
-            };
-            match deliver(&self.api, &self.shared, lane, batch, refused).await {
+            let next =
+                Lane::ALL.into_iter().find(|lane| !passed_over.contains(lane) && !self.shared.spool.is_empty(*lane));
+            let Some(lane) = next else { return !left };
+            match self.deliver(lane).await {
                 Attempt::Settled => {}
-                Attempt::NotNow => (*passed, left) = (true, true),
+                Attempt::NotNow => {
+                    passed_over.push(lane);
+                    left = true;
+                }
                 Attempt::Unreachable => return false,
             }
         }
     }
 
+    const fn progress(&mut self, lane: Lane) -> &mut Progress {
+        let [events, sessions, dmz_events, dmz_sessions] = &mut self.lanes;
+        match lane {
+            Lane::Events => events,
+            Lane::Sessions => sessions,
+            Lane::DmzEvents => dmz_events,
+            Lane::DmzSessions => dmz_sessions,
+        }
+    }
+
     /// The heartbeat; one that did not arrive is sent again unless there is a newer one.
-    async fn status(&self) -> bool {
+    async fn status(&mut self) -> bool {
         let Some(status) = self.shared.desk().status.take() else { return true };
         match self.api.put_status(&status).await {
-            Ok(()) => true,
+            Ok(()) => {
+                self.taken = Some(Instant::now());
+                true
+            }
             Err(error) => {
                 log::debug!("the heartbeat did not reach the backend: {error}");
                 if !for_ever(&error) {
@@ -269,24 +299,22 @@ impl Delivery {
         }
     }
 
-    async fn crl_urls(&self) -> Attempt {
+    async fn crl_urls(&mut self) -> Attempt {
         loop {
             let batch: Vec<_> = self.shared.desk().crl_urls.iter().take(MAX_CRL_URLS).cloned().collect();
             if batch.is_empty() {
                 return Attempt::Settled;
             }
-            let attempt = match self.api.add_crl_urls(&batch).await {
-                Ok(_) => Attempt::Settled,
-                Err(error) if for_ever(&error) && batch.len() == 1 => {
-                    log::error!(code = Situation::ReportRefused.code(); "a CRL URL: {error}");
-                    Attempt::Settled
-                }
+            let answer = match self.api.add_crl_urls(&batch).await {
+                Ok(_) => Ok(()),
                 Err(error) if for_ever(&error) => self.crl_urls_singly(&batch).await,
-                Err(error) => failure("CRL URLs", &error),
+                Err(error) => Err(error),
             };
-            if !matches!(attempt, Attempt::Settled) {
-                return attempt;
+            if let Err(error) = answer {
+                self.urls.is_not_taken(self.round);
+                return failure("CRL URLs", &error, is_well_since(self.taken, &self.urls, self.round));
             }
+            self.taken = Some(Instant::now());
             // Those that were refused would be refused again; with another configuration they may come again.
             let mut desk = self.shared.desk();
             desk.crl_urls.drain(..batch.len());
@@ -299,17 +327,92 @@ impl Delivery {
         }
     }
 
-    async fn crl_urls_singly(&self, batch: &[CrlUrl]) -> Attempt {
+    async fn crl_urls_singly(&self, batch: &[CrlUrl]) -> Result<(), ApiError> {
         for url in batch {
             match self.api.add_crl_urls(std::slice::from_ref(url)).await {
                 Ok(_) => {}
                 Err(error) if for_ever(&error) => {
                     log::error!(code = Situation::ReportRefused.code(); "a CRL URL: {error}");
                 }
-                Err(error) => return failure("CRL URLs", &error),
+                Err(error) => return Err(error),
             }
         }
-        Attempt::Settled
+        Ok(())
+    }
+
+    /// Sends a batch of a lane. One in which the backend refuses something for ever, or stumbles over something, is cut in halves
+    /// until that stands alone. What is refused is dropped; what it stumbles over is put behind the others. Where nothing else of
+    /// the lane is taken either, nothing is dropped.
+    async fn deliver(&mut self, lane: Lane) -> Attempt {
+        let lines = self.next_batch(lane);
+        if lines.is_empty() {
+            // All that is left was tried in this round.
+            return Attempt::NotNow;
+        }
+        let reports: Vec<&Line> = lines.iter().filter(|line| is_report(line, lane)).collect();
+        let answer = match lane {
+            Lane::Events | Lane::DmzEvents => self.api.add_event_texts(&reports).await.map(drop),
+            Lane::Sessions | Lane::DmzSessions => self.api.add_session_texts(&reports).await,
+        };
+        let Err(error) = answer else {
+            self.shared.spool.delivered(lane, lines.len());
+            self.progress(lane).is_taken();
+            self.taken = Some(Instant::now());
+            return Attempt::Settled;
+        };
+        let (round, taken) = (self.round, self.taken);
+        let progress = self.progress(lane);
+        progress.is_not_taken(round);
+        let is_well = is_well_since(taken, progress, round);
+        let stumbles = is_well && is_answer(&error) && progress.trouble(round).is_some_and(|it| it.rounds >= SEVERAL);
+        if !for_ever(&error) && !stumbles {
+            return failure(lane.what(), &error, is_well);
+        }
+        if lines.len() > 1 {
+            progress.batch = lines.len() / 2;
+        } else if let Some(line) = lines.first() {
+            self.stands_alone(lane, line, &error);
+        }
+        if self.progress(lane).goes_on() { Attempt::Settled } else { Attempt::NotNow }
+    }
+
+    /// What is sent next. What was put behind the others goes alone, once in a round.
+    fn next_batch(&mut self, lane: Lane) -> Vec<Line> {
+        let batch = self.progress(lane).batch;
+        let mut lines = self.shared.spool.oldest(lane, batch);
+        let most = match lines.first().and_then(Line::put_behind) {
+            None => lines.iter().take_while(|line| line.put_behind().is_none()).count(),
+            Some(PutBehind { round, .. }) if round == self.round => 0,
+            Some(_) => 1,
+        };
+        lines.truncate(most);
+        lines
+    }
+
+    /// One report alone is not taken: it is dropped, or put behind the others.
+    fn stands_alone(&mut self, lane: Lane, line: &Line, error: &ApiError) {
+        let (round, give_up) = (self.round, self.give_up);
+        let progress = self.progress(lane);
+        let drop_it = match line.put_behind() {
+            _ if for_ever(error) => progress.may_drop(),
+            Some(PutBehind { since, .. }) => since.elapsed() >= give_up && progress.has_taken_since(since),
+            None => false,
+        };
+        if progress.is_refused(drop_it || line.put_behind().is_none()) {
+            log::error!(code = Situation::ReportRefused.code();
+                "{MOST_REFUSED} {} in a row are not taken; none is dropped before the backend takes one", lane.what());
+        }
+        if !drop_it {
+            log::debug!("{} {}: {error}; it waits behind the others", lane.what(), name(line).unwrap_or_default());
+            return self.shared.spool.put_behind(lane, round);
+        }
+        self.shared.spool.delivered(lane, 1);
+        let text = format!("{} {}: {error}", lane.what(), name(line).unwrap_or_default());
+        Situation::ReportRefused.tell(&text);
+        // An event about an event could be refused for the same reason, and so on.
+        if matches!(lane, Lane::Sessions) {
+            tell_event(&self.shared, Situation::ReportRefused, text);
+        }
     }
 
     /// Tells what was dropped and that the disk makes trouble; to the backend too, as soon as it can be reached.
@@ -338,51 +441,31 @@ impl Delivery {
     }
 }
 
-/// Sends a batch of a lane. One that the backend refuses for ever is cut in halves until what is refused stands alone;
-/// only that is dropped, unless nothing else is taken either.
-async fn deliver(api: &SeonApi, shared: &Shared, lane: Lane, batch: &mut usize, refused: &mut usize) -> Attempt {
-    let lines = shared.spool.oldest(lane, *batch);
-    let reports: Vec<&Line> = lines.iter().filter(|line| is_report(line, lane)).collect();
-    let answer = match lane {
-        Lane::Events | Lane::DmzEvents => api.add_event_texts(&reports).await.map(drop),
-        Lane::Sessions | Lane::DmzSessions => api.add_session_texts(&reports).await,
-    };
-    match answer {
-        Ok(()) => {
-            shared.spool.delivered(lane, lines.len());
-            (*batch, *refused) = ((*batch * 2).min(BATCH), 0);
-            Attempt::Settled
-        }
-        Err(error) if for_ever(&error) && lines.len() > 1 => {
-            *batch = lines.len() / 2;
-            Attempt::Settled
-        }
-        Err(error) if for_ever(&error) && *refused >= MOST_REFUSED => failure(lane.what(), &error),
-        Err(error) if for_ever(&error) => {
-            shared.spool.delivered(lane, lines.len());
-            *refused += 1;
-            if *refused == MOST_REFUSED {
-                log::error!(code = Situation::ReportRefused.code();
-                    "{} {} in a row are refused; the others wait until the backend takes one", lane.what(), *refused);
-            }
-            let text = format!("{} {}: {error}", lane.what(), lines.first().and_then(name).unwrap_or_default());
-            Situation::ReportRefused.tell(&text);
-            // An event about an event could be refused for the same reason, and so on.
-            if matches!(lane, Lane::Sessions) {
-                tell_event(shared, Situation::ReportRefused, text);
-            }
-            Attempt::Settled
-        }
-        Err(error) => failure(lane.what(), &error),
-    }
-}
-
-fn failure(what: &str, error: &ApiError) -> Attempt {
+/// What becomes of the round; `is_well`: the backend takes other things.
+fn failure(what: &str, error: &ApiError, is_well: bool) -> Attempt {
     log::debug!("{what} did not reach the backend: {error}; they wait");
     match error {
         ApiError::Status { .. } | ApiError::RequestTooLarge => Attempt::NotNow,
+        _ if is_well && is_answer(error) => Attempt::NotNow,
         _ => Attempt::Unreachable,
     }
+}
+
+/// Whether the backend took anything since this is in trouble.
+fn is_well_since(taken: Option<Instant>, progress: &Progress, round: u64) -> bool {
+    progress.trouble(round).is_some_and(|trouble| taken.is_some_and(|taken| taken > trouble.since))
+}
+
+/// Whether it may be an answer to what was sent, and another one may come to something else.
+const fn is_answer(error: &ApiError) -> bool {
+    matches!(
+        error,
+        ApiError::Status { .. }
+            | ApiError::RequestTooLarge
+            | ApiError::TokenRefused { .. }
+            | ApiError::CredentialsRefused
+            | ApiError::Broken(_)
+    )
 }
 
 /// Whether the same would be refused again. A web server in front of the backend may have its own reasons for 400 and 422, but

@@ -73,9 +73,24 @@ pub struct Line {
     /// With its line break.
     octets: Arc<[u8]>,
     is_from_disk: bool,
+    put_behind: Option<PutBehind>,
+}
+
+/// A report that was put behind all others of its lane, as the backend did not take it and was well otherwise.
+#[derive(Debug, Clone, Copy)]
+pub struct PutBehind {
+    /// When that was done for the first time.
+    pub since: Instant,
+    /// The round of delivery in which it was done last.
+    pub round: u64,
 }
 
 impl Line {
+    /// Whether it was put behind others since the start of this agent.
+    pub const fn put_behind(&self) -> Option<PutBehind> {
+        self.put_behind
+    }
+
     /// Whether it was read from a file, and may be anything but a report.
     pub const fn is_from_disk(&self) -> bool {
         self.is_from_disk
@@ -177,7 +192,7 @@ impl Spool {
         let line = match line {
             Ok(mut line) if waiting.lines.len() < quota.reports && waiting.octets + line.len() < quota.octets => {
                 line.push(b'\n');
-                Line { octets: line.into(), is_from_disk: false }
+                Line { octets: line.into(), is_from_disk: false, put_behind: None }
             }
             _ => {
                 waiting.dropped += 1;
@@ -207,6 +222,22 @@ impl Spool {
         let count = count.min(waiting.lines.len());
         waiting.octets -= waiting.lines.drain(..count).map(|line| line.len()).sum::<usize>();
         waiting.first += count as u64;
+        self.shared.change(state);
+    }
+
+    /// The oldest of a lane goes behind all others of it, in this round of delivery.
+    pub fn put_behind(&self, lane: Lane, round: u64) {
+        let mut state = self.shared.lock();
+        let waiting = state.of(lane);
+        let Some(mut line) = waiting.lines.pop_front() else { return };
+        let since = line.put_behind.map_or_else(Instant::now, |before| before.since);
+        line.put_behind = Some(PutBehind { since, round });
+        if waiting.lines.is_empty() {
+            return waiting.lines.push_front(line);
+        }
+        // In the file it comes once more behind the others; where it was, it counts as delivered.
+        waiting.first += 1;
+        waiting.lines.push_back(line);
         self.shared.change(state);
     }
 
@@ -353,7 +384,8 @@ impl LaneFile {
                 let mut line = Vec::new();
                 // A line that a power cut left unfinished is passed over.
                 while reader.read_until(b'\n', &mut line)? > 0 && line.ends_with(b"\n") {
-                    lines.push(Line { octets: std::mem::take(&mut line).into(), is_from_disk: true });
+                    let octets = std::mem::take(&mut line).into();
+                    lines.push(Line { octets, is_from_disk: true, put_behind: None });
                 }
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -377,6 +409,8 @@ impl LaneFile {
 
     /// Writes what is not written. To commit is to have the disk keep it, and to drop what is delivered when that pays.
     fn write(&mut self, shared: &Shared, commit: bool) -> io::Result<()> {
+        // What is put behind others while this writes is not in the file again yet, and must not go from its old place.
+        let first = shared.lock().of(self.lane).first;
         if std::mem::take(&mut self.doubtful) {
             self.reopen(shared);
         }
@@ -404,7 +438,7 @@ impl LaneFile {
             file.store().sync_data()?;
         }
         self.uncommitted = false;
-        self.shorten(shared)
+        self.shorten(first)
     }
 
     fn next_piece(&self, shared: &Shared) -> (Vec<u8>, Vec<(u64, usize)>) {
@@ -440,8 +474,8 @@ impl LaneFile {
         }
     }
 
-    fn shorten(&mut self, shared: &Shared) -> io::Result<()> {
-        let first = shared.lock().of(self.lane).first;
+    /// Drops those before this one.
+    fn shorten(&mut self, first: u64) -> io::Result<()> {
         while let Some((_, octets)) = self.lines.pop_front_if(|(number, _)| *number < first) {
             self.gone += octets as u64;
         }
@@ -562,6 +596,27 @@ mod tests {
             waiting(&open(&scratch), Events).last_chunk::<10>().unwrap(),
             &[990, 991, 992, 993, 994, 995, 996, 997, 998, 999]
         );
+    }
+
+    #[test]
+    fn what_is_put_behind_the_others_outlives_a_restart_there() {
+        let scratch = tempfile::tempdir().unwrap();
+        let spool = open(&scratch);
+        for report in 1..=4_u32 {
+            assert!(spool.add(Events, &report));
+        }
+        assert!(spool.keep(SOON));
+        spool.put_behind(Events, 1);
+        assert_eq!(waiting(&spool, Events), [2, 3, 4, 1]);
+        spool.delivered(Events, 2);
+        assert!(spool.keep(SOON));
+        assert!(waiting(&open(&scratch), Events).ends_with(&[4, 1]));
+        spool.delivered(Events, 1);
+        spool.put_behind(Events, 2);
+        let put_behind = spool.oldest(Events, 1)[0].put_behind().unwrap();
+        assert_eq!(put_behind.round, 2);
+        assert!(spool.keep(SOON));
+        assert_eq!(waiting(&open(&scratch), Events), [1]);
     }
 
     #[test]

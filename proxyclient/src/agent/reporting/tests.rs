@@ -329,6 +329,93 @@ fn a_backend_that_refuses_everything_does_not_empty_the_spool() {
     }
 }
 
+/// A healthy backend but for a request to `path` with a report of `poison` in it, which it answers with that status. What it takes
+/// of that path is sent on.
+fn stumbling(status: u16, path: &'static str, poison: &[u32], taken_of_path: mpsc::Sender<String>) -> Arc<SeonApi> {
+    let poison: Vec<_> = poison.iter().map(|number| format!("session-aborted: {number}")).collect();
+    let member = if path == "events" { ("events", "message") } else { ("sessions", "detail") };
+    backend(Box::new(move |asked, body| {
+        let texts =
+            body[member.0].as_array().into_iter().flatten().map(|one| one[member.1].as_str().unwrap().to_owned());
+        let texts: Vec<_> = texts.collect();
+        if asked == path && (poison.is_empty() || texts.iter().any(|text| poison.contains(text))) {
+            return Some(status);
+        }
+        texts.into_iter().for_each(|text| taken_of_path.send(text).unwrap());
+        Some(taken(asked))
+    }))
+}
+
+/// A heartbeat, and a round or two.
+async fn go_round(reporter: &Reporter) {
+    let status = serde_json::from_value(serde_json::json!({ "client": {}, "link": "down" })).unwrap();
+    reporter.tell(Tell::Status(Box::new(status)));
+    reporter.flush(SOON).await;
+}
+
+#[test]
+fn a_report_that_the_backend_stumbles_over_waits_behind_the_others_and_is_given_up_at_last() {
+    for status in [500, 404, 403] {
+        let scratch = tempfile::tempdir().unwrap();
+        let (take, taken) = mpsc::channel();
+        run(async {
+            let api = stumbling(status, "sessions", &[3, 7], take);
+            let open = || Directory::open(scratch.path());
+            let reporter = start_with(api, open, GIVE_UP).unwrap();
+            (0..10).for_each(|number| reporter.tell(Tell::Session(session(number))));
+            for _ in 0..SEVERAL + 3 {
+                go_round(&reporter).await;
+            }
+            let expected = [0, 1, 2, 4, 5, 6, 8, 9].map(|number| format!("session-aborted: {number}"));
+            assert_eq!(taken.try_iter().collect::<HashSet<_>>(), HashSet::from(expected), "{status}");
+            assert_eq!(reporter.0.spool.oldest(Lane::Sessions, 99).len(), 2, "nothing is dropped");
+            reporter.tell(Tell::Session(session(10)));
+            go_round(&reporter).await;
+            assert_eq!(taken.try_iter().collect::<Vec<_>>(), ["session-aborted: 10"], "{status}");
+        });
+        // With all patience gone they are dropped, once others were taken behind them.
+        let scratch = tempfile::tempdir().unwrap();
+        let (take, taken) = mpsc::channel();
+        run(async {
+            let api = stumbling(status, "sessions", &[3, 7], take);
+            let open = || Directory::open(scratch.path());
+            let reporter = start_with(api, open, Duration::ZERO).unwrap();
+            [3, 7].into_iter().for_each(|number| reporter.tell(Tell::Session(session(number))));
+            for _ in 0..SEVERAL + 3 {
+                go_round(&reporter).await;
+            }
+            assert_eq!(reporter.0.spool.oldest(Lane::Sessions, 99).len(), 2, "nothing else is taken: {status}");
+            reporter.tell(Tell::Session(session(11)));
+            go_round(&reporter).await;
+            go_round(&reporter).await;
+            assert!(reporter.0.spool.is_empty(Lane::Sessions), "{status}");
+            assert_eq!(taken.try_iter().collect::<Vec<_>>(), ["session-aborted: 11"]);
+        });
+    }
+}
+
+#[test]
+fn a_path_that_is_forbidden_alone_holds_nothing_else_up_and_loses_nothing() {
+    let scratch = tempfile::tempdir().unwrap();
+    let (take, _taken) = mpsc::channel();
+    run(async {
+        let reporter =
+            start_with(stumbling(403, "events", &[], take), || Directory::open(scratch.path()), Duration::ZERO);
+        let reporter = reporter.unwrap();
+        for number in 0..20 {
+            reporter.tell(Tell::Inside(report(&number.to_string())));
+            reporter.tell(Tell::Session(session(number)));
+        }
+        for _ in 0..SEVERAL + 20 {
+            go_round(&reporter).await;
+        }
+        assert_eq!(
+            (reporter.0.spool.oldest(Lane::Events, 99).len(), reporter.0.spool.oldest(Lane::Sessions, 99).len()),
+            (20, 0)
+        );
+    });
+}
+
 fn crl_url(number: usize) -> CrlUrl {
     let certificate = seonapi_client::Fingerprint::from([1; 32]);
     CrlUrl::new(&format!("http://ca.example/{number}.crl"), certificate, "CN=CA").unwrap()

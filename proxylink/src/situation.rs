@@ -206,6 +206,8 @@ situations! {
     IgnoreEntryExpired "ignore-entry-expired" Info "An entry of the ignore list of seon_backend is over and was removed from its configuration file." "Nothing to do; add it again with a later `until` if its events are still not worth storing.";
     // Backend
     ConfigurationMended "configuration-mended" Info "The backend's configuration is good again." "Nothing to do.";
+    ReportsWait "reports-wait" Error "Reports have waited for minutes because the backend does not take them; they stay in the spool." "See the reason; if the backend is there otherwise, its own log or that of a web server in front of it may say more.";
+    ReportsArrive "reports-arrive" Info "The backend takes reports again." "Nothing to do.";
 }
 
 impl Situation {

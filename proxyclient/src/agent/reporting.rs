@@ -20,8 +20,8 @@ use super::{now, to_backend};
 
 /// Rounds in which something of a lane is not taken, while the backend takes other things, before it is looked for.
 const SEVERAL: u32 = 3;
-/// How long a report may be tried that the backend never takes, and never refuses for ever, while it takes others.
-const GIVE_UP: Duration = Duration::from_secs(24 * 60 * 60);
+/// How long what the backend does not take is nobody's business.
+const PATIENCE: Patience = Patience { waits: Duration::from_secs(5 * 60), give_up: Duration::from_secs(24 * 60 * 60) };
 /// Until the next attempt after one that failed. A heartbeat tries at once.
 const RETRY: Duration = Duration::from_secs(15);
 /// From the first new report to the request that takes it and all that came meanwhile.
@@ -152,13 +152,13 @@ impl Shared {
 /// # Errors
 /// When a file of the spool is there and cannot be read.
 pub fn start(api: Arc<SeonApi>, open: impl Fn() -> std::io::Result<Directory>) -> std::io::Result<Reporter> {
-    start_with(api, open, GIVE_UP)
+    start_with(api, open, PATIENCE)
 }
 
 fn start_with(
     api: Arc<SeonApi>,
     open: impl Fn() -> std::io::Result<Directory>,
-    give_up: Duration,
+    patience: Patience,
 ) -> std::io::Result<Reporter> {
     let shared = Arc::new(Shared {
         spool: Spool::open(open)?,
@@ -176,13 +176,23 @@ fn start_with(
         urls: Progress::default(),
         round: 0,
         taken: None,
-        give_up,
+        patience,
+        waits_told: false,
         dropped: [0; 4],
         dropped_told: None,
         on_disk: true,
     };
     tokio::spawn(delivery.run());
     Ok(Reporter(shared))
+}
+
+/// How long things may take.
+#[derive(Debug, Clone, Copy)]
+struct Patience {
+    /// Until it is told that reports wait.
+    waits: Duration,
+    /// Until a report is dropped that the backend never takes, and never refuses for ever, while it takes others.
+    give_up: Duration,
 }
 
 /// The task that delivers.
@@ -197,7 +207,9 @@ struct Delivery {
     round: u64,
     /// When the backend took anything.
     taken: Option<Instant>,
-    give_up: Duration,
+    patience: Patience,
+    /// It was told that reports wait.
+    waits_told: bool,
     dropped: [u64; 4],
     dropped_told: Option<Instant>,
     on_disk: bool,
@@ -231,6 +243,7 @@ impl Delivery {
             let flushes = std::mem::take(&mut self.shared.desk().flushes);
             self.tell_losses();
             failed = !self.round().await;
+            self.tell_waiting();
             for done in flushes {
                 let _ = done.send(());
             }
@@ -311,7 +324,7 @@ impl Delivery {
                 Err(error) => Err(error),
             };
             if let Err(error) = answer {
-                self.urls.is_not_taken(self.round);
+                self.urls.is_not_taken(self.round, error.to_string());
                 return failure("CRL URLs", &error, is_well_since(self.taken, &self.urls, self.round));
             }
             self.taken = Some(Instant::now());
@@ -362,7 +375,7 @@ impl Delivery {
         };
         let (round, taken) = (self.round, self.taken);
         let progress = self.progress(lane);
-        progress.is_not_taken(round);
+        progress.is_not_taken(round, error.to_string());
         let is_well = is_well_since(taken, progress, round);
         let stumbles = is_well && is_answer(&error) && progress.trouble(round).is_some_and(|it| it.rounds >= SEVERAL);
         if !for_ever(&error) && !stumbles {
@@ -391,7 +404,7 @@ impl Delivery {
 
     /// One report alone is not taken: it is dropped, or put behind the others.
     fn stands_alone(&mut self, lane: Lane, line: &Line, error: &ApiError) {
-        let (round, give_up) = (self.round, self.give_up);
+        let (round, give_up) = (self.round, self.patience.give_up);
         let progress = self.progress(lane);
         let drop_it = match line.put_behind() {
             _ if for_ever(error) => progress.may_drop(),
@@ -413,6 +426,26 @@ impl Delivery {
         if matches!(lane, Lane::Sessions) {
             tell_event(&self.shared, Situation::ReportRefused, text);
         }
+    }
+
+    /// Tells that reports have not arrived for long, and that they do again.
+    fn tell_waiting(&mut self) {
+        let all = self.lanes.iter().chain([&self.urls]);
+        let oldest = all.filter_map(|progress| progress.trouble(self.round)).min_by_key(|trouble| trouble.since);
+        let (situation, text) = match oldest {
+            Some(trouble) if !self.waits_told && trouble.since.elapsed() >= self.patience.waits => {
+                let each = Lane::ALL.map(|lane| (self.shared.spool.count(lane), lane.what()));
+                let each = each.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}"));
+                let what = each.collect::<Vec<_>>().join(", ");
+                let what = if what.is_empty() { "CRL URLs" } else { &what };
+                (Situation::ReportsWait, format!("{}; waiting: {what}", trouble.reason))
+            }
+            None if self.waits_told => (Situation::ReportsArrive, format!("{} takes them again", self.api.base())),
+            _ => return,
+        };
+        self.waits_told = oldest.is_some();
+        situation.tell(&text);
+        tell_event(&self.shared, situation, text);
     }
 
     /// Tells what was dropped and that the disk makes trouble; to the backend too, as soon as it can be reached.

@@ -241,6 +241,11 @@ impl Spool {
         self.shared.change(state);
     }
 
+    /// How many wait in a lane.
+    pub fn count(&self, lane: Lane) -> usize {
+        self.shared.lock().of(lane).lines.len()
+    }
+
     /// How many of a lane were dropped since the last question.
     pub fn take_dropped(&self, lane: Lane) -> u64 {
         std::mem::take(&mut self.shared.lock().of(lane).dropped)
@@ -614,7 +619,7 @@ mod tests {
         spool.delivered(Events, 1);
         spool.put_behind(Events, 2);
         let put_behind = spool.oldest(Events, 1)[0].put_behind().unwrap();
-        assert_eq!(put_behind.round, 2);
+        assert_eq!((put_behind.round, spool.count(Events)), (2, 1));
         assert!(spool.keep(SOON));
         assert_eq!(waiting(&open(&scratch), Events), [1]);
     }

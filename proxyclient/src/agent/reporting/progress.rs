@@ -31,6 +31,8 @@ pub struct Trouble {
     pub rounds: u32,
     /// The last of them.
     pub round: u64,
+    /// What the backend said last.
+    pub reason: String,
 }
 
 impl Default for Progress {
@@ -56,14 +58,14 @@ impl Progress {
         };
     }
 
-    /// It did not.
-    pub fn is_not_taken(&mut self, round: u64) {
+    /// It did not, for this reason.
+    pub fn is_not_taken(&mut self, round: u64, reason: String) {
         let (since, rounds) = match &self.trouble {
             Some(trouble) if trouble.round == round => (trouble.since, trouble.rounds),
             Some(trouble) if trouble.round + 1 == round => (trouble.since, trouble.rounds + 1),
             _ => (Instant::now(), 1),
         };
-        self.trouble = Some(Trouble { since, rounds, round });
+        self.trouble = Some(Trouble { since, rounds, round, reason });
     }
 
     /// What is not taken since some time, up to this round.

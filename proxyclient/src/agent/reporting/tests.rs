@@ -361,14 +361,14 @@ fn a_report_that_the_backend_stumbles_over_waits_behind_the_others_and_is_given_
         run(async {
             let api = stumbling(status, "sessions", &[3, 7], take);
             let open = || Directory::open(scratch.path());
-            let reporter = start_with(api, open, GIVE_UP).unwrap();
+            let reporter = start_with(api, open, PATIENCE).unwrap();
             (0..10).for_each(|number| reporter.tell(Tell::Session(session(number))));
             for _ in 0..SEVERAL + 3 {
                 go_round(&reporter).await;
             }
             let expected = [0, 1, 2, 4, 5, 6, 8, 9].map(|number| format!("session-aborted: {number}"));
             assert_eq!(taken.try_iter().collect::<HashSet<_>>(), HashSet::from(expected), "{status}");
-            assert_eq!(reporter.0.spool.oldest(Lane::Sessions, 99).len(), 2, "nothing is dropped");
+            assert_eq!(reporter.0.spool.count(Lane::Sessions), 2, "nothing is dropped");
             reporter.tell(Tell::Session(session(10)));
             go_round(&reporter).await;
             assert_eq!(taken.try_iter().collect::<Vec<_>>(), ["session-aborted: 10"], "{status}");
@@ -379,12 +379,12 @@ fn a_report_that_the_backend_stumbles_over_waits_behind_the_others_and_is_given_
         run(async {
             let api = stumbling(status, "sessions", &[3, 7], take);
             let open = || Directory::open(scratch.path());
-            let reporter = start_with(api, open, Duration::ZERO).unwrap();
+            let reporter = start_with(api, open, Patience { give_up: Duration::ZERO, ..PATIENCE }).unwrap();
             [3, 7].into_iter().for_each(|number| reporter.tell(Tell::Session(session(number))));
             for _ in 0..SEVERAL + 3 {
                 go_round(&reporter).await;
             }
-            assert_eq!(reporter.0.spool.oldest(Lane::Sessions, 99).len(), 2, "nothing else is taken: {status}");
+            assert_eq!(reporter.0.spool.count(Lane::Sessions), 2, "nothing else is taken: {status}");
             reporter.tell(Tell::Session(session(11)));
             go_round(&reporter).await;
             go_round(&reporter).await;
@@ -399,9 +399,9 @@ fn a_path_that_is_forbidden_alone_holds_nothing_else_up_and_loses_nothing() {
     let scratch = tempfile::tempdir().unwrap();
     let (take, _taken) = mpsc::channel();
     run(async {
-        let reporter =
-            start_with(stumbling(403, "events", &[], take), || Directory::open(scratch.path()), Duration::ZERO);
-        let reporter = reporter.unwrap();
+        let api = stumbling(403, "events", &[], take);
+        let patience = Patience { give_up: Duration::ZERO, ..PATIENCE };
+        let reporter = start_with(api, || Directory::open(scratch.path()), patience).unwrap();
         for number in 0..20 {
             reporter.tell(Tell::Inside(report(&number.to_string())));
             reporter.tell(Tell::Session(session(number)));
@@ -409,11 +409,42 @@ fn a_path_that_is_forbidden_alone_holds_nothing_else_up_and_loses_nothing() {
         for _ in 0..SEVERAL + 20 {
             go_round(&reporter).await;
         }
-        assert_eq!(
-            (reporter.0.spool.oldest(Lane::Events, 99).len(), reporter.0.spool.oldest(Lane::Sessions, 99).len()),
-            (20, 0)
-        );
+        assert_eq!((reporter.0.spool.count(Lane::Events), reporter.0.spool.count(Lane::Sessions)), (20, 0));
     });
+}
+
+#[test]
+fn reports_that_wait_for_long_are_told_once_and_that_they_arrive_again() {
+    let scratch = tempfile::tempdir().unwrap();
+    let is_full = Arc::new(Mutex::new(true));
+    let (arrive, arrivals) = mpsc::channel();
+    run(async {
+        let full = Arc::clone(&is_full);
+        let answering = move |path: &str, body: &Value| {
+            if path == "sessions" && *full.lock().unwrap() {
+                return Some(507);
+            }
+            let events = body["events"].as_array().cloned().unwrap_or_default();
+            events.into_iter().for_each(|event| arrive.send(event).unwrap());
+            Some(taken(path))
+        };
+        let patience = Patience { waits: Duration::ZERO, ..PATIENCE };
+        let reporter = start_with(backend(Box::new(answering)), || Directory::open(scratch.path()), patience).unwrap();
+        reporter.tell(Tell::Session(session(1)));
+        reporter.tell(Tell::Session(session(2)));
+        for _ in 0..3 {
+            reporter.flush(SOON).await;
+        }
+        *is_full.lock().unwrap() = false;
+        for _ in 0..3 {
+            reporter.flush(SOON).await;
+        }
+    });
+    let told: Vec<_> = arrivals.try_iter().map(|event| (event["code"].clone(), event["message"].clone())).collect();
+    let codes: Vec<_> = told.iter().map(|(code, _)| code.as_str().unwrap()).collect();
+    assert_eq!(codes, ["reports-wait", "reports-arrive"]);
+    let expected = "the backend answers 507 where 202 was expected; waiting: 2 session records";
+    assert_eq!(told[0].1, expected);
 }
 
 fn crl_url(number: usize) -> CrlUrl {

@@ -178,8 +178,7 @@ fn start_with(
         taken: None,
         patience,
         waits_told: false,
-        dropped: [0; 4],
-        dropped_told: None,
+        dropped: [Dropped::default(), Dropped::default()],
         on_disk: true,
     };
     tokio::spawn(delivery.run());
@@ -210,8 +209,8 @@ struct Delivery {
     patience: Patience,
     /// It was told that reports wait.
     waits_told: bool,
-    dropped: [u64; 4],
-    dropped_told: Option<Instant>,
+    /// What was dropped, for the log and for the system log, which may be as full as the rest.
+    dropped: [Dropped; 2],
     on_disk: bool,
 }
 
@@ -450,18 +449,19 @@ impl Delivery {
 
     /// Tells what was dropped and that the disk makes trouble; to the backend too, as soon as it can be reached.
     fn tell_losses(&mut self) {
-        for (dropped, lane) in self.dropped.iter_mut().zip(Lane::ALL) {
-            *dropped += self.shared.spool.take_dropped(lane);
+        for (place, lane) in (0..).zip(Lane::ALL) {
+            let count = self.shared.spool.take_dropped(lane);
+            self.dropped.iter_mut().for_each(|dropped| dropped.add(place, count));
         }
-        if self.dropped.iter().any(|dropped| *dropped > 0)
-            && self.dropped_told.is_none_or(|told| told.elapsed() >= DROPPED_EVERY)
-        {
-            let each = self.dropped.iter().zip(Lane::ALL).filter(|(dropped, _)| **dropped > 0);
-            let text: Vec<_> = each.map(|(dropped, lane)| format!("{dropped} {}", lane.what())).collect();
-            let text = format!("dropped since the last such line: {}", text.join(", "));
+        let [for_log, for_system_log] = &mut self.dropped;
+        if let Some(text) = for_log.due() {
             Situation::SpoolFull.tell(&text);
-            tell_event(&self.shared, Situation::SpoolFull, text);
-            (self.dropped, self.dropped_told) = ([0; 4], Some(Instant::now()));
+            for_log.is_told();
+        }
+        if let Some(text) = for_system_log.due()
+            && self.shared.spool.offer(Lane::Events, &own_event(&self.shared, Situation::SpoolFull, text))
+        {
+            for_system_log.is_told();
         }
         let trouble = self.shared.spool.trouble();
         if let Some(trouble) = &trouble
@@ -471,6 +471,35 @@ impl Delivery {
             tell_event(&self.shared, Situation::SpoolUnwritable, text);
         }
         self.on_disk = trouble.is_none();
+    }
+}
+
+/// Dropped reports that were not told yet.
+#[derive(Debug, Default)]
+struct Dropped {
+    counts: [u64; 4],
+    told: Option<Instant>,
+}
+
+impl Dropped {
+    fn add(&mut self, place: usize, count: u64) {
+        if let Some(known) = self.counts.get_mut(place) {
+            *known += count;
+        }
+    }
+
+    /// What is to be told now.
+    fn due(&self) -> Option<String> {
+        if self.told.is_some_and(|told| told.elapsed() < DROPPED_EVERY) {
+            return None;
+        }
+        let each = self.counts.iter().zip(Lane::ALL).filter(|(count, _)| **count > 0);
+        let text: Vec<_> = each.map(|(count, lane)| format!("{count} {}", lane.what())).collect();
+        (!text.is_empty()).then(|| format!("dropped since the last such line: {}", text.join(", ")))
+    }
+
+    fn is_told(&mut self) {
+        *self = Self { counts: [0; 4], told: Some(Instant::now()) };
     }
 }
 
@@ -511,9 +540,13 @@ const fn for_ever(error: &ApiError) -> bool {
 }
 
 fn tell_event(shared: &Shared, situation: Situation, text: String) {
+    shared.spool.add(Lane::Events, &own_event(shared, situation, text));
+}
+
+fn own_event(shared: &Shared, situation: Situation, text: String) -> Event {
     let report =
         Report { time: now(), situation, pid: std::process::id(), text, session: None, partner: None, peer: None };
-    shared.spool.add(Lane::Events, &to_backend::event(&report, Component::Proxyclient, &shared.host));
+    to_backend::event(&report, Component::Proxyclient, &shared.host)
 }
 
 /// Whether a line is a report of its lane. One of a damaged file may be none, and is passed over.

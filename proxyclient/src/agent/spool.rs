@@ -186,6 +186,15 @@ impl Spool {
 
     /// Adds a report; `false` when its lane is full and it was dropped (and counted).
     pub fn add(&self, lane: Lane, report: &impl Serialize) -> bool {
+        let is_added = self.offer(lane, report);
+        if !is_added {
+            self.shared.lock().of(lane).dropped += 1;
+        }
+        is_added
+    }
+
+    /// Adds a report if its lane has room for it, and counts nothing.
+    pub fn offer(&self, lane: Lane, report: &impl Serialize) -> bool {
         let line = serde_json::to_vec(report);
         let mut state = self.shared.lock();
         let (waiting, quota) = (state.of(lane), lane.quota());
@@ -194,10 +203,7 @@ impl Spool {
                 line.push(b'\n');
                 Line { octets: line.into(), is_from_disk: false, put_behind: None }
             }
-            _ => {
-                waiting.dropped += 1;
-                return false;
-            }
+            _ => return false,
         };
         waiting.octets += line.len();
         waiting.lines.push_back(line);

@@ -254,6 +254,29 @@ fn a_flood_from_the_dmz_drops_nothing_of_the_inside_and_comes_after_it() {
     });
 }
 
+#[test]
+fn what_a_full_lane_of_events_lost_comes_to_the_system_log_when_there_is_room() {
+    let scratch = tempfile::tempdir().unwrap();
+    run(async {
+        let (arrive, arrivals) = mpsc::channel();
+        let api = backend(Box::new(move |path, body| {
+            arrive.send(body.clone()).unwrap();
+            Some(taken(path))
+        }));
+        let reporter = begin(api, &scratch);
+        // The task that delivers does not run before this one waits.
+        (0..20_005).for_each(|_| reporter.tell(Tell::Inside(report("flood"))));
+        reporter.flush(SOON).await;
+        reporter.flush(SOON).await;
+        let all = arrived(arrivals, "events", 20_001).await;
+        let last = all.last().unwrap();
+        assert_eq!(
+            (&last["code"], &last["message"]),
+            (&"spool-full".into(), &"dropped since the last such line: 5 events".into())
+        );
+    });
+}
+
 /// What a backend has, and how many times it was asked.
 #[derive(Default)]
 struct Stored {

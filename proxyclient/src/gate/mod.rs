@@ -335,6 +335,7 @@ impl Gate {
                 agent.stopping = Some(now + AGENT_PATIENCE);
                 // The last records first, so that the agent can deliver them.
                 self.read_log(LogOf::Sessions, usize::MAX);
+                self.report(Situation::ClientStopped, self.last_words());
                 self.tell_agent(&ToAgent::Stop, None);
             } else if until <= now {
                 let _ = kill(agent.pid, Kill::SIGKILL);
@@ -357,8 +358,12 @@ impl Gate {
         true
     }
 
+    fn last_words(&self) -> String {
+        format!("exit code {}", self.exit.number())
+    }
+
     fn end(mut self) -> ExitCode {
-        Situation::ClientStopped.tell(format_args!("exit code {}", self.exit.number()));
+        Situation::ClientStopped.tell(self.last_words());
         if let Err(error) = self.pid_file.remove() {
             log::error!("the PID file cannot be removed: {error}");
         }

@@ -24,10 +24,8 @@ a situation is in the log only; of
 and
 .B fatal
 it is also an event in the system log of the backend; but for
-.B client-stopped
-and
 .BR server-stopped ,
-the last words of a daemon, which nobody is left to send.
+the last words of the proxyserver, which nobody is left to send.
 What the line says behind the code tells who, what was seen, and what was expected; text that came from a peer is escaped.
 .SH SITUATIONS
 "#;

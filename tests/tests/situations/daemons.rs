@@ -40,6 +40,7 @@ fn start_and_end_are_told_and_a_session_that_has_to_end_with_them() -> Result<()
     // The proxyclient follows its server, when its own session has ended.
     assert!(chain.client().wait_for_end()?.success());
     assert!(chain.client().wait_for_text(" client-stopped ").is_ok());
+    has_event(&chain, "client-stopped");
     has_event(&chain, "partner-port-closed");
     Ok(())
 }

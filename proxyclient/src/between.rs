@@ -25,8 +25,8 @@ pub enum ToAgent {
     Forked(SessionId),
     /// It could not be forked.
     NotForked(SessionId, String),
-    /// The process of a session has ended.
-    SessionEnded { session: SessionId, how: HowEnded },
+    /// The process of a session has ended; whether an agent was given the record that it wrote.
+    SessionEnded { session: SessionId, how: HowEnded, recorded: bool },
     /// The record of a session that has ended.
     Record(Box<SessionReport>),
     /// Something that belongs into the system log.

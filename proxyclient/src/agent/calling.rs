@@ -133,7 +133,7 @@ impl Agent {
                 about: Particulars::default(),
                 chain: Vec::new(),
                 established: judge::now(),
-                ended: false,
+                ended: None,
                 recorded: false,
                 phase: Phase::Calling(Box::new(called)),
             },
@@ -328,7 +328,8 @@ impl Agent {
             ToDmz::PairRefused => self.send(gone.link, FromClient::PairRefused(session, refused.clone())),
         }
         let not_called = NotCalled { refused, seen };
-        let told = !gone.ended && called.channel.send(&ToSession::Refused(Box::new(not_called.clone())), &[]).is_ok();
+        let told =
+            gone.ended.is_none() && called.channel.send(&ToSession::Refused(Box::new(not_called.clone())), &[]).is_ok();
         if joins {
             // It may have its data connection, and must not come to be unseen.
             self.end(session);

@@ -359,7 +359,7 @@ impl Agent {
             ToAgent::NotForked(session, text) => {
                 self.refuse(session, Refused { situation: Situation::LimitReached, text });
             }
-            ToAgent::SessionEnded { session, how } => self.session_ended(session, how),
+            ToAgent::SessionEnded { session, how, recorded } => self.session_ended(session, how, recorded),
             ToAgent::Record(record) => {
                 if let Some(known) = self.sessions.get_mut(record.id) {
                     known.recorded = true;
@@ -390,26 +390,29 @@ impl Agent {
         }
     }
 
-    fn session_ended(&mut self, session: SessionId, how: HowEnded) {
+    fn session_ended(&mut self, session: SessionId, how: HowEnded, recorded: bool) {
         let Some(known) = self.sessions.get_mut(session) else { return };
-        known.ended = true;
-        let (runs, partner, peer) = (matches!(known.phase, Phase::Running), known.partner.clone(), known.peer);
-        let fault = match how {
-            HowEnded::Crashed => Some((Situation::SessionCrashed, "the inside's process of the session crashed")),
-            HowEnded::Killed => Some((Situation::SessionKilled, "the inside's process of the session was killed")),
-            HowEnded::Otherwise => None,
-        };
-        if let Some((situation, text)) = fault {
-            let lost = (runs && !known.recorded).then(|| Box::new(known.lost(session, situation, now())));
-            self.report(situation, &format!("peer={peer}: {text}"), Some(session), partner, Some(peer));
-            if let Some(record) = lost {
-                self.reporter.tell(Tell::Session(self.under_its_own_name(record)));
-            }
+        known.ended = Some(how);
+        known.recorded |= recorded;
+        let (partner, peer) = (known.partner.clone(), known.peer);
+        if matches!(known.phase, Phase::Running) {
+            return self.over_for_good(session);
         }
-        if runs {
-            self.sessions.remove(session);
-        } else if let Some((_, text)) = fault {
-            self.refuse(session, Refused { situation: Situation::PairingRefused, text: text.to_owned() });
+        // One in set-up may have said that it runs; that is still to be heard.
+        let Some((situation, text)) = sessions::fault(how) else { return };
+        self.report(situation, &format!("peer={peer}: {text}"), Some(session), partner, Some(peer));
+        self.refuse(session, Refused { situation: Situation::PairingRefused, text: text.to_owned() });
+    }
+
+    /// A session that ran has ended. The gate passes its record on before that: where there is none, there will be none.
+    fn over_for_good(&mut self, session: SessionId) {
+        let Some(known) = self.sessions.remove(session) else { return };
+        let fault = known.ended.and_then(sessions::fault);
+        let lost = (!known.recorded).then(|| known.lost(session, fault, now()));
+        let Some((situation, text)) = fault.or_else(|| lost.is_some().then_some(sessions::UNRECORDED)) else { return };
+        self.report(situation, &format!("peer={}: {text}", known.peer), Some(session), known.partner, Some(known.peer));
+        if let Some(record) = lost {
+            self.reporter.tell(Tell::Session(self.under_its_own_name(Box::new(record))));
         }
     }
 

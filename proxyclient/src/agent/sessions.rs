@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use verification::UnixTime;
 
 use super::calling::Called;
-use crate::between::Assignment;
+use crate::between::{Assignment, HowEnded};
 
 /// One session.
 #[derive(Debug)]
@@ -39,12 +39,27 @@ pub struct Session {
     pub chain: Vec<Vec<u8>>,
     /// When the partner was judged.
     pub established: UnixTime,
-    /// Its process has ended; what it said before is still to be heard.
-    pub ended: bool,
+    /// How its process has ended, if it has; what it said before is still to be heard.
+    pub ended: Option<HowEnded>,
     /// Its record has come.
     pub recorded: bool,
     /// What it waits for.
     pub phase: Phase,
+}
+
+/// What happened to the process of a session.
+type Told = (Situation, &'static str);
+
+/// It ran and left no record: the gate killed it, or the record was lost on the way.
+pub const UNRECORDED: Told = (Situation::SessionAborted, "the inside's process of the session ended without a record");
+
+/// What is told whether there is a record or not.
+pub const fn fault(how: HowEnded) -> Option<Told> {
+    match how {
+        HowEnded::Crashed => Some((Situation::SessionCrashed, "the inside's process of the session crashed")),
+        HowEnded::Killed => Some((Situation::SessionKilled, "the inside's process of the session was killed")),
+        HowEnded::Otherwise => None,
+    }
 }
 
 /// What a session in set-up waits for.
@@ -88,13 +103,13 @@ impl Session {
         }
     }
 
-    /// The record of one that runs and whose process is gone without having written it, for this reason.
-    pub fn lost(&self, id: SessionId, situation: Situation, ended: UnixMillis) -> SessionReport {
+    /// The record of one that ran and whose process is gone without having written it, for this reason.
+    pub fn lost(&self, id: SessionId, fault: Option<Told>, ended: UnixMillis) -> SessionReport {
         let partner = self.partner.as_deref().unwrap_or("(unknown)");
-        let what = if situation == Situation::SessionKilled { "was killed" } else { "crashed" };
+        let (situation, what) = fault.unwrap_or(UNRECORDED);
         let detail = format!(
-            "peer={} partner={partner}: the inside's process of the session {what}; which files went through is not known here, \
-             and what was not acknowledged is sent again in the next session",
+            "peer={} partner={partner}: {what}; which files went through is not known here, and what was not acknowledged is \
+             sent again in the next session",
             self.peer
         );
         SessionReport {
@@ -129,7 +144,7 @@ impl Session {
             about: Particulars::default(),
             chain: kept.chain.into_iter().map(serde_bytes::ByteBuf::into_vec).collect(),
             established: UnixTime::since_unix_epoch(Duration::from_secs(kept.established)),
-            ended: false,
+            ended: None,
             recorded: false,
             phase: Phase::Running,
         }
@@ -237,7 +252,7 @@ mod tests {
             about: Particulars::default(),
             chain: vec![b"certificate".to_vec()],
             established: UnixTime::since_unix_epoch(Duration::from_secs(5)),
-            ended: true,
+            ended: Some(HowEnded::Otherwise),
             recorded: false,
             phase,
         }
@@ -279,6 +294,19 @@ mod tests {
         assert_eq!(sessions.overdue(later, Some(7)), [id(1)]);
         // One that connects needs the link no more.
         assert_eq!(sessions.overdue(now, None), []);
+    }
+
+    #[test]
+    fn the_record_of_one_that_left_none_says_what_happened_to_its_process() {
+        for (how, situation, what) in [
+            (HowEnded::Crashed, Situation::SessionCrashed, "crashed;"),
+            (HowEnded::Killed, Situation::SessionKilled, "was killed;"),
+            (HowEnded::Otherwise, Situation::SessionAborted, "ended without a record;"),
+        ] {
+            let record = session("ACME", Phase::Running).lost(id(1), fault(how), UnixMillis(9000));
+            assert_eq!((record.situation, record.outcome, record.ended.0), (situation, SessionOutcome::Aborted, 9000));
+            assert!(record.detail.contains("partner=ACME") && record.detail.contains(what), "{}", record.detail);
+        }
     }
 
     #[test]

@@ -99,7 +99,7 @@ impl Agent {
                 about,
                 chain: request.chain.0.iter().map(|der| der.to_vec()).collect(),
                 established: judge::now(),
-                ended: false,
+                ended: None,
                 recorded: false,
                 phase: Phase::Forking(Box::new(assignment), deadline),
             },
@@ -187,16 +187,16 @@ impl Agent {
         if let Ok(kept) = postcard::to_allocvec(&known.kept()) {
             let _ = self.gate.post(&FromAgent::Remember(session, kept.into()), &[]);
         }
-        let (partner, peer, ended) = (known.partner.clone(), known.peer, known.ended);
+        let (partner, peer, ended) = (known.partner.clone(), known.peer, known.ended.is_some());
         let name = partner.as_deref().unwrap_or("(unknown)");
         let called = known.called.as_ref().map(|called| format!(" called={called}")).unwrap_or_default();
         let text = format!("peer={peer} partner={name}{called}: {}", std::mem::take(&mut known.shown));
         let about = std::mem::take(&mut known.about);
-        if ended {
-            self.sessions.remove(session);
-        }
         Situation::SessionPaired.tell_about(&about, &text);
         self.report_only(Situation::SessionPaired, &text, Some(session), partner, Some(peer));
+        if ended {
+            self.over_for_good(session);
+        }
     }
 
     pub(super) fn forked(&mut self, session: SessionId, channel: OwnedFd) -> std::io::Result<()> {

@@ -281,11 +281,13 @@ impl Gate {
         }
     }
 
-    /// Tells the agent, or the next one if there is none now.
-    pub(super) fn deliver(&mut self, message: &ToAgent) {
-        if self.send(message, Keep::ForAny, None) == Put::Dropped {
+    /// Tells the agent, or the next one if there is none now; `false` when there is no room.
+    pub(super) fn deliver(&mut self, message: &ToAgent) -> bool {
+        let put = self.send(message, Keep::ForAny, None);
+        if put == Put::Dropped {
             log::debug!("a session record was dropped");
         }
+        put == Put::Taken
     }
 
     /// Line and event; its successor delivers the event.

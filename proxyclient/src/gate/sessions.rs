@@ -35,6 +35,8 @@ pub(super) struct Sessions {
     pids: HashMap<SessionId, Pid>,
     /// Those that the gate has killed, until they are gone.
     killed: HashSet<Pid>,
+    /// Those whose record came, until they are gone.
+    recorded: HashSet<Pid>,
     kept: HashMap<SessionId, Kept>,
     /// Where most of that lies; none when the kernel refused it.
     aside: Option<Aside>,
@@ -68,6 +70,7 @@ impl Sessions {
         self.generation.ended(pid);
         self.pids.remove(&session);
         self.killed.remove(&pid);
+        self.recorded.remove(&pid);
         self.forget(session);
         Some(session)
     }
@@ -225,7 +228,11 @@ impl Gate {
     pub(super) fn take_record(&mut self, pid: Pid, payload: &[u8]) {
         let Some(session) = self.sessions.of(pid) else { return self.end_liar(pid, SENT_WRONG) };
         match proxylink::frame::decode::<SessionReport>(payload) {
-            Ok(record) if record.id == session => self.deliver(&ToAgent::Record(Box::new(record))),
+            Ok(record) if record.id == session => {
+                if self.deliver(&ToAgent::Record(Box::new(record))) {
+                    self.sessions.recorded.insert(pid);
+                }
+            }
             _ => self.end_liar(pid, SENT_WRONG),
         }
     }
@@ -262,7 +269,8 @@ impl Gate {
     pub(super) fn session_ended(&mut self, pid: Pid, ending: Ending) {
         // Its last words came before its end.
         self.read_log(LogOf::Sessions, usize::MAX);
-        let orphaned = if self.has_agent() { None } else { self.sessions.kept_of(pid) };
+        let recorded = self.sessions.recorded.contains(&pid);
+        let orphaned = if self.has_agent() || recorded { None } else { self.sessions.kept_of(pid) };
         let by_others = ending.is_killed() && !self.sessions.killed.contains(&pid);
         let Some(session) = self.sessions.remove(pid) else { return };
         if self.peak.is_over(self.sessions.count()) {
@@ -290,7 +298,7 @@ impl Gate {
             // The next agent has to know whose end it is.
             self.deliver(&ToAgent::Running(session, kept));
         }
-        self.deliver(&ToAgent::SessionEnded { session, how });
+        self.deliver(&ToAgent::SessionEnded { session, how, recorded });
     }
 }
 

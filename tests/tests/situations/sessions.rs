@@ -96,6 +96,23 @@ fn a_session_inside_that_crashes_before_it_is_paired_costs_the_pairing() -> Resu
 }
 
 #[test]
+fn a_running_session_that_does_not_obey_and_is_killed_leaves_a_record() -> Result<(), Trouble> {
+    let chain = Chain::start()?;
+    let file = OutgoingFile::from_octets("STUCK", made_octets(2_000_000));
+    let held = Held::start(&chain.partner_address(), &chain.security(), &chain.settings(), file, 500_000)?;
+    let session = Stopped::process(until(PATIENCE, || of_role(chain.client(), "session")).expect("it runs"));
+    chain.client().signal(Signal::SIGHUP);
+    let detail = |record: &serde_json::Value| record["detail"].as_str().unwrap_or_default().to_owned();
+    let told = |record: &serde_json::Value| detail(record).contains("ended without a record");
+    chain.scripted_backend().wait_for_record("of the session that was killed", PATIENCE, told)?;
+    assert!(chain.client().wait_for_end()?.success());
+    let stopped = |event: &serde_json::Value| event["code"] == "client-stopped";
+    assert!(chain.scripted_backend().events().iter().any(stopped), "{:#?}", chain.scripted_backend().events());
+    drop((held, session));
+    Ok(())
+}
+
+#[test]
 fn a_running_session_whose_process_is_killed_leaves_a_line_an_event_and_a_record() -> Result<(), Trouble> {
     let chain = Chain::start()?;
     for (of, crashes) in [("inside", false), ("inside", true), ("dmz", false)] {

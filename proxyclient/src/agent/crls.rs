@@ -38,6 +38,8 @@ pub struct CrlStore {
     at_hand: HashMap<Fingerprint, Arc<Vec<u8>>>,
     /// Named, and not to be had at the last try. Each is told once.
     missing: HashSet<Fingerprint>,
+    /// How often each of those was asked for in vain: who was not comes first.
+    in_vain: HashMap<Fingerprint, u32>,
     /// Named, and without room. Not asked for again as long as the configuration names the same.
     no_room: HashSet<Fingerprint>,
     /// Until then those of before stay.
@@ -59,6 +61,7 @@ impl CrlStore {
             named: Vec::new(),
             at_hand: HashMap::new(),
             missing: HashSet::new(),
+            in_vain: HashMap::new(),
             no_room: HashSet::new(),
             grace_until: Instant::now(),
             fetching: JoinSet::new(),
@@ -76,6 +79,7 @@ impl CrlStore {
             return None;
         }
         self.missing.retain(|hash| named.contains(hash));
+        self.in_vain.retain(|hash, _| named.contains(hash));
         self.no_room.clear();
         self.grace_until = Instant::now() + GRACE;
         self.named = named;
@@ -111,7 +115,8 @@ impl CrlStore {
         while let Some(ended) = self.fetching.try_join_next() {
             changed |= self.ended(ended, &mut tell);
         }
-        let lacking: Vec<_> = self.named.iter().filter(|hash| self.lacks(hash)).copied().collect();
+        let mut lacking: Vec<_> = self.named.iter().filter(|hash| self.lacks(hash)).copied().collect();
+        lacking.sort_by_key(|hash| self.in_vain.get(hash).copied().unwrap_or(0));
         let mut next =
             lacking.iter().copied().filter(|hash| !self.under_way.contains(hash)).collect::<Vec<_>>().into_iter();
         loop {
@@ -171,6 +176,7 @@ impl CrlStore {
         let crl = match answer {
             Ok(crl) => crl,
             Err(error) => {
+                *self.in_vain.entry(hash).or_default() += 1;
                 if self.missing.insert(hash) {
                     tell(format!("{hash}: {error}; it is asked for again"));
                 }
@@ -178,6 +184,7 @@ impl CrlStore {
             }
         };
         self.missing.remove(&hash);
+        self.in_vain.remove(&hash);
         if !self.named.contains(&hash) {
             return false;
         }
@@ -337,6 +344,36 @@ mod tests {
         store.grace_until = Instant::now();
         assert!(fetch(&mut store, SOON, &[]).0, "there are others than before");
         assert_eq!(at_hand(&store, &["old"]), [false]);
+    }
+
+    #[test]
+    fn those_that_failed_come_last() {
+        let asked = RefCell::new(Vec::new());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(async {
+            let (end, ended) = tokio::sync::watch::channel(false);
+            let mut store = CrlStore::new();
+            let all = ["a", "b", "c", "d", "e", "f"].map(hash);
+            store.name(&all);
+            let ask = |hash| {
+                asked.borrow_mut().push(hash);
+                let mut ended = ended.clone();
+                async move {
+                    let _ = ended.wait_for(|ended| *ended).await;
+                    if hash == all[4] { Ok(vec![0]) } else { Err("silent for too long") }
+                }
+            };
+            store.fetch(SOON, ask, drop).await;
+            assert_eq!(asked.take(), all[..AT_ONCE]);
+            // They end in vain when nobody waits for them any more.
+            end.send(true).unwrap();
+            for _ in 0..100 {
+                tokio::task::yield_now().await;
+            }
+            assert!(store.fetch(LATE, ask, drop).await);
+            assert_eq!(asked.take(), [all[4], all[5], all[0], all[1], all[2], all[3]]);
+            assert_eq!(at_hand(&store, &["e"]), [true]);
+        });
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The CRLs at hand. Each is fetched once; together they have a bound in number and octets, beyond which single ones are left
-//! out, the last of the list. A configuration does not wait for them for long, and what the one before had stays until all of the
-//! new one are there, or a quarter of an hour: so that nothing that was revoked is forgotten in between.
+//! out, the last of the list. A configuration does not wait for them for long, and what earlier ones had stays until all of the new
+//! one are there, or a quarter of an hour, or its room is needed: so that nothing that was revoked is forgotten in between.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -17,7 +17,7 @@ use super::in_force::Crls;
 
 /// CRLs that are asked for at the same time.
 const AT_ONCE: usize = 4;
-/// How long CRLs of an earlier configuration stay where some of the new one do not come.
+/// How long a CRL stays that is not named any more, where some that are do not come.
 const GRACE: Duration = Duration::from_secs(15 * 60);
 
 /// What all CRLs together may be. The DMZ takes no more; it would end the link as if it were attacked.
@@ -42,8 +42,8 @@ pub struct CrlStore {
     in_vain: HashMap<Fingerprint, u32>,
     /// Named, and without room. Not asked for again as long as the configuration names the same.
     no_room: HashSet<Fingerprint>,
-    /// Until then those of before stay.
-    grace_until: Instant,
+    /// At hand, and not named any more; until when they stay.
+    former: HashMap<Fingerprint, Instant>,
     /// Those that are being fetched go on from one question to the next.
     fetching: JoinSet<Fetched>,
     under_way: HashSet<Fingerprint>,
@@ -63,7 +63,7 @@ impl CrlStore {
             missing: HashSet::new(),
             in_vain: HashMap::new(),
             no_room: HashSet::new(),
-            grace_until: Instant::now(),
+            former: HashMap::new(),
             fetching: JoinSet::new(),
             under_way: HashSet::new(),
         }
@@ -81,7 +81,11 @@ impl CrlStore {
         self.missing.retain(|hash| named.contains(hash));
         self.in_vain.retain(|hash, _| named.contains(hash));
         self.no_room.clear();
-        self.grace_until = Instant::now() + GRACE;
+        let until = Instant::now() + GRACE;
+        for hash in self.at_hand.keys() {
+            self.former.entry(*hash).or_insert(until);
+        }
+        self.former.retain(|hash, _| !named.contains(hash));
         self.named = named;
         let most = self.bounds.number;
         (beyond > 0).then(|| {
@@ -143,14 +147,14 @@ impl CrlStore {
                 }
             }
         }
-        if !self.waits() || Instant::now() >= self.grace_until {
-            let before = self.at_hand.len();
-            self.at_hand.retain(|hash, _| self.named.contains(hash));
-            if self.at_hand.len() < before {
-                // There may be room now.
-                self.no_room.clear();
-                changed = true;
-            }
+        let (now, waits) = (Instant::now(), self.waits());
+        let before = self.former.len();
+        self.former.retain(|_, until| waits && *until > now);
+        if self.former.len() < before {
+            self.at_hand.retain(|hash, _| self.named.contains(hash) || self.former.contains_key(hash));
+            // There may be room now.
+            self.no_room.clear();
+            changed = true;
         }
         changed
     }
@@ -194,7 +198,7 @@ impl CrlStore {
         };
         for other in going {
             let octets = self.at_hand.remove(&other).map_or(0, |crl| crl.len());
-            if self.named.contains(&other) {
+            if self.former.remove(&other).is_none() {
                 self.leave_out(other, octets, tell);
             }
         }
@@ -202,20 +206,22 @@ impl CrlStore {
         true
     }
 
+    /// It is for its octets: there are no more names than places, and who is not named makes room.
     fn leave_out(&mut self, hash: Fingerprint, octets: usize, tell: &mut impl FnMut(String)) {
         self.no_room.insert(hash);
         let most = self.bounds.octets;
         tell(format!("{hash}: left out, as it has {octets} octets and all CRLs together may have {most}"));
     }
 
-    /// Which have to go for this one, if there can be room: the last of the list, but none before it; then those of an
-    /// earlier configuration, but not for one behind others that are still to come.
+    /// Which have to go for this one, if there can be room: those that are not named any more, those first that go soonest; then
+    /// the last of the list, but none before this one.
     fn in_the_way_of(&self, hash: &Fingerprint, octets: usize) -> Option<Vec<Fingerprint>> {
         let place = self.named.iter().position(|named| named == hash).unwrap_or(usize::MAX);
         let behind = self.named.iter().skip(place.saturating_add(1)).rev();
-        let is_next = self.named.iter().take(place).all(|before| !self.lacks(before));
-        let former = self.at_hand.keys().filter(|other| is_next && !self.named.contains(other));
-        let mut candidates = behind.chain(former).filter_map(|other| Some((*other, self.at_hand.get(other)?.len())));
+        let mut former: Vec<_> = self.former.iter().collect();
+        former.sort_by_key(|(_, until)| **until);
+        let candidates = former.into_iter().map(|(other, _)| other).chain(behind);
+        let mut candidates = candidates.filter_map(|other| Some((*other, self.at_hand.get(other)?.len())));
         let mut number = self.at_hand.len();
         let mut held: usize = self.at_hand.values().map(|crl| crl.len()).sum();
         let mut going = Vec::new();
@@ -224,7 +230,8 @@ impl CrlStore {
             (number, held) = (number - 1, held - octets);
             going.push((other, octets));
         }
-        // Those need not go for which there is room all the same.
+        // Those need not go for which there is room all the same; who came last in this has most right to stay.
+        going.reverse();
         going.retain(|(_, its)| {
             let stays = number + 1 < self.bounds.number && held + its + octets <= self.bounds.octets;
             (number, held) = if stays { (number + 1, held + its) } else { (number, held) };
@@ -341,9 +348,32 @@ mod tests {
         store.name(&[hash("never")]);
         assert!(!fetch(&mut store, SOON, &[]).0);
         assert_eq!(at_hand(&store, &["old"]), [true]);
-        store.grace_until = Instant::now();
+        store.former.insert(hash("old"), Instant::now());
         assert!(fetch(&mut store, SOON, &[]).0, "there are others than before");
         assert_eq!(at_hand(&store, &["old"]), [false]);
+    }
+
+    #[test]
+    fn each_of_before_stays_for_its_own_time_and_makes_room_for_one_that_is_named() {
+        let mut store = CrlStore::within(Bounds { number: 3, octets: 100 });
+        store.name(&[hash("a"), hash("b"), hash("never")]);
+        fetch(&mut store, SOON, &[("a", 10), ("b", 20)]);
+        store.name(&[hash("b"), hash("never")]);
+        let until = store.former[&hash("a")];
+        store.under_way.clear();
+        store.name(&[hash("c"), hash("never")]);
+        assert_eq!(store.former[&hash("a")], until, "another change of the list does not make it younger");
+        let (_, told) = fetch(&mut store, SOON, &[("c", 10)]);
+        assert_eq!((told, at_hand(&store, &["a", "b", "c"])), (vec![], vec![true; 3]));
+        // There is no place left, and the first of the list does not come.
+        store.under_way.clear();
+        store.name(&[hash("never"), hash("d"), hash("c")]);
+        assert_eq!(fetch(&mut store, SOON, &[("d", 10)]).1, [""; 0]);
+        assert_eq!(at_hand(&store, &["a", "b", "c", "d"]), [false, true, true, true]);
+        store.former.insert(hash("b"), Instant::now());
+        store.under_way.clear();
+        fetch(&mut store, SOON, &[]);
+        assert_eq!(at_hand(&store, &["b", "c", "d"]), [false, true, true]);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use serde::Serialize;
 use zeroize::Zeroizing;
 
 use crate::base_url::BaseUrl;
-use crate::config::{ProxyConfig, from_json};
+use crate::config::ProxyConfig;
 use crate::error::{ApiError, Problem, SetupError};
 use crate::message::{
     CrlUrl, CrlUrlsTaken, Event, EventsTaken, MAX_CRL_URLS, MAX_CRL_URLS_BODY, MAX_EVENTS, MAX_EVENTS_BODY,
@@ -228,11 +228,15 @@ impl SeonApi {
         }
     }
 
-    async fn post<T: serde::de::DeserializeOwned>(&self, path: &str, body: Vec<u8>) -> Result<T, ApiError> {
+    /// What the backend counts; nothing when it does not count as agreed, since it has taken all of it nevertheless.
+    async fn post<T: serde::de::DeserializeOwned + Default>(&self, path: &str, body: Vec<u8>) -> Result<T, ApiError> {
         let request = self.request(Method::POST, path).header(CONTENT_TYPE, "application/json").body(body);
         let response = self.send(request).await?;
         match response.status() {
-            StatusCode::ACCEPTED => from_json(&self.body(response, MAX_ANSWER).await?, ApiError::Answer),
+            StatusCode::ACCEPTED => {
+                let counts = self.body(response, MAX_ANSWER).await.unwrap_or_default();
+                Ok(serde_json::from_slice(&counts).unwrap_or_default())
+            }
             _ => Err(self.refusal(response, "202").await),
         }
     }

@@ -50,12 +50,11 @@ pub struct ProxyConfig {
 impl ProxyConfig {
     /// Reads a configuration and tells the exact place of what is wrong in it.
     pub fn from_json(json: &[u8]) -> Result<Self, ApiError> {
-        from_json(json, ApiError::Config)
+        from_json(json)
     }
 }
 
-/// Reads a JSON text whose form is wrong in the sense of `refuse`.
-pub(crate) fn from_json<T>(json: &[u8], refuse: fn(ConfigError) -> ApiError) -> Result<T, ApiError>
+fn from_json<T>(json: &[u8]) -> Result<T, ApiError>
 where
     T: serde::de::DeserializeOwned,
 {
@@ -63,7 +62,7 @@ where
     // The category of the error does not tell: `null` in an enum's place counts as a syntax error there.
     let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
         match serde_json::from_slice::<IgnoredAny>(json) {
-            Ok(_) => refuse(ConfigError::of(error)),
+            Ok(_) => ApiError::Config(ConfigError::of(error)),
             Err(error) => not_json(&error),
         }
     })?;

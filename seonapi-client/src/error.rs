@@ -71,9 +71,6 @@ pub enum ApiError {
     /// JSON, and no configuration.
     #[error("the configuration is invalid: {0}")]
     Config(ConfigError),
-    /// JSON, and not what the contract has here.
-    #[error("the answer of the backend is not as agreed: {0}")]
-    Answer(ConfigError),
     /// 404 for a CRL.
     #[error("the backend has no CRL {0}")]
     NoSuchCrl(Fingerprint),

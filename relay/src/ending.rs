@@ -51,7 +51,10 @@ pub enum Ending {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wait {
     /// Any octet of either peer ([`Limits::inactivity`](crate::Limits::inactivity)).
-    Activity,
+    Activity {
+        /// Whether the peers are told by ESID: the SSRM has come.
+        told: bool,
+    },
     /// The Responder's SSRM ([`Limits::ready`](crate::Limits::ready)).
     Ready {
         /// Who is the Responder.
@@ -61,6 +64,8 @@ pub enum Wait {
     Buffer {
         /// Who had begun to send it.
         from: Which,
+        /// Whether the peers are told by ESID: the SSRM has come.
+        told: bool,
     },
 }
 
@@ -144,15 +149,28 @@ impl fmt::Display for Ending {
             Self::Completed => f.write_str("ended in order"),
             Self::Aborted { by, reason } => write!(f, "the {by} ended the session: ESID {reason}"),
             Self::Violation { offender, violation } => write!(f, "from the {offender}: {violation}"),
-            Self::TimedOut(Wait::Activity) => f.write_str("nothing came from either side; ESID 09 sent"),
-            Self::TimedOut(Wait::Ready { from }) => write!(f, "no SSRM of the {from} came in time"),
-            Self::TimedOut(Wait::Buffer { from }) => {
-                write!(f, "an Exchange Buffer of the {from} did not become whole in time; ESID 09 sent")
-            }
+            Self::TimedOut(wait) => wait.fmt(f),
             Self::Lost { side, loss } => write!(f, "the {side}: {loss}"),
             Self::Ordered(order) => write!(f, "ended by order: {order}"),
             Self::PeerSession(closing) => f.write_str(&closing.text),
             Self::Failed(error) => write!(f, "the session process could not go on: {error}"),
         }
+    }
+}
+
+impl fmt::Display for Wait {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let told = match self {
+            Self::Ready { from } => return write!(f, "no SSRM of the {from} came in time"),
+            Self::Activity { told } => {
+                f.write_str("nothing came from either side")?;
+                told
+            }
+            Self::Buffer { from, told } => {
+                write!(f, "an Exchange Buffer of the {from} did not become whole in time")?;
+                told
+            }
+        };
+        f.write_str(if *told { "; ESID 09 sent" } else { "; no ESID sent, as no SSRM had come" })
     }
 }

@@ -239,14 +239,17 @@ impl Relay<'_> {
     }
 
     fn check_time(&self, active: Instant, now: Instant) -> Result<(), Ending> {
+        let awaited = self.awaited_responder();
+        let told = awaited.is_none();
         if let Some((_, from)) = self.partial().find(|(since, _)| now >= *since + self.limits.buffer_whole) {
-            return Err(Ending::TimedOut(Wait::Buffer { from }));
+            return Err(Ending::TimedOut(Wait::Buffer { from, told }));
+        }
+        // Before the silence of both, which is often as long: it says who was to speak.
+        if let Some(from) = awaited.filter(|_| now >= self.begun + self.limits.ready) {
+            return Err(Ending::TimedOut(Wait::Ready { from }));
         }
         if now >= active + self.limits.inactivity {
-            return Err(Ending::TimedOut(Wait::Activity));
-        }
-        if let Some(from) = self.awaited_responder().filter(|_| now >= self.begun + self.limits.ready) {
-            return Err(Ending::TimedOut(Wait::Ready { from }));
+            return Err(Ending::TimedOut(Wait::Activity { told }));
         }
         Ok(())
     }

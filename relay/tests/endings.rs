@@ -205,7 +205,39 @@ fn silence_of_both_ends_with_esid_09_to_both() {
     stage.inside.expect_session_end(9);
     assert_eq!(stage.inside.expect_closing().situation, Situation::SessionTimeout);
     let (outcome, _) = stage.outcome();
-    assert!(matches!(outcome.ending, Ending::TimedOut(Wait::Activity)), "{:?}", outcome.ending);
+    assert!(matches!(outcome.ending, Ending::TimedOut(Wait::Activity { told: true })), "{:?}", outcome.ending);
+    assert!(outcome.ending.to_string().ends_with("; ESID 09 sent"), "{}", outcome.ending);
+}
+
+#[test]
+fn a_ready_message_that_does_not_come_is_told_as_that_and_no_esid_is_claimed() {
+    // As for a call of a partner: the same time for the SSRM as for any silence.
+    for limits in [Limits::with_inactivity(SHORT), Limits { ready: Duration::from_secs(600), ..AMPLE }] {
+        let limits = Limits { inactivity: SHORT, after_end: SHORT, ..limits };
+        let mut stage = Scene { limits, ..Scene::inside() }.start_plain();
+        stage.inside.expect_end();
+        let closing = stage.partner.expect_closing();
+        assert_eq!(closing.situation, Situation::SessionTimeout);
+        assert!(!closing.text.contains("ESID 09"), "{closing:?}");
+        let ending = stage.outcome_by_itself().ending;
+        if limits.ready == SHORT {
+            assert!(matches!(ending, Ending::TimedOut(Wait::Ready { from: Which::Inside })), "{ending:?}");
+            assert_eq!(closing.text, "no SSRM of the inside came in time");
+        } else {
+            assert!(matches!(ending, Ending::TimedOut(Wait::Activity { told: false })), "{ending:?}");
+        }
+    }
+}
+
+#[test]
+fn a_ready_message_that_does_not_become_whole_gives_nobody_an_esid() {
+    let limits = Limits { buffer_whole: SHORT, after_end: SHORT, ..AMPLE };
+    let mut stage = Scene { limits, ..Scene::inside() }.start_plain();
+    stage.inside.send(&octets::SSRM[..9]);
+    stage.inside.expect_end();
+    assert!(!stage.partner.expect_closing().text.contains("ESID 09"));
+    let ending = stage.outcome_by_itself().ending;
+    assert!(matches!(ending, Ending::TimedOut(Wait::Buffer { from: Which::Inside, told: false })), "{ending:?}");
 }
 
 #[test]
@@ -219,7 +251,9 @@ fn a_buffer_that_does_not_become_whole_ends_with_esid_09_however_much_else_moves
         stage.partner.expect_session_end(9);
         stage.inside.expect_session_end(9);
         let (outcome, _) = stage.outcome();
-        let Ending::TimedOut(Wait::Buffer { from }) = outcome.ending else { panic!("{:?}", outcome.ending) };
+        let Ending::TimedOut(Wait::Buffer { from, told: true }) = outcome.ending else {
+            panic!("{:?}", outcome.ending)
+        };
         assert_eq!(from, Which::Partner);
     }
 }

@@ -48,7 +48,8 @@ fn a_silent_receive_daemon_ends_in_a_time_out() -> Result<(), Trouble> {
         .start()?;
     let report = chain.send(file());
     assert!(matches!(report.failure, Some(Failure::Closed(_))), "no SSRM has passed, so no ESID: {report:?}");
-    chain.client_says("session-timeout")?;
+    let said = chain.client_says("session-timeout")?;
+    assert!(said.contains("no SSRM of the inside came in time"), "{said}");
     recorded(&chain, "timeout")?;
     Ok(())
 }

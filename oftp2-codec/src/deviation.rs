@@ -148,6 +148,10 @@ deviations! {
         "a record is longer than SFIDLRECL, or not as long in a file of fixed records";
     SignatureWithoutSuite "D61" Warn None,
         "a signed response is asked for without a cipher suite to sign it";
+    AuthenticationOfLevel5 "D62" Accept WRONG_DATA,
+        "SSIDAUTH is N below level 5, where the octet is reserved";
+    ReservedNotBlank "D63" Warn WRONG_DATA,
+        "reserved octets are not filled with blanks";
 }
 
 impl fmt::Display for Deviation {

@@ -42,10 +42,10 @@ impl Eerp {
         }
         let dataset = fields.text("EERPDSN")?;
         let (date, time) = if level.has_long_stamps() {
-            fields.reserved("EERPRSV1", 3)?;
+            fields.reserved_before_date("EERPRSV1", 3)?;
             (fields.date("EERPDATE", 8)?, fields.time("EERPTIME", 10)?)
         } else {
-            fields.reserved("EERPRSV1", 9)?;
+            fields.reserved_before_date("EERPRSV1", 9)?;
             (fields.date("EERPDATE", 6)?, fields.time("EERPTIME", 6)?)
         };
         let user = fields.text("EERPUSER")?;

@@ -50,7 +50,7 @@ impl Nerp {
         }
         let dataset = fields.text("NERPDSN")?;
         // Six reserved octets here, where SFID and EERP have three.
-        fields.reserved("NERPRSV1", 6)?;
+        fields.reserved_before_date("NERPRSV1", 6)?;
         let date = fields.date("NERPDATE", 8)?;
         let time = fields.time("NERPTIME", 10)?;
         let destination = fields.code("NERPDEST")?;

@@ -172,10 +172,10 @@ impl Sfid {
         }
         let dataset = fields.text("SFIDDSN")?;
         let (date, time) = if level.has_long_stamps() {
-            fields.reserved("SFIDRSV1", 3)?;
+            fields.reserved_before_date("SFIDRSV1", 3)?;
             (fields.date("SFIDDATE", 8)?, fields.time("SFIDTIME", 10)?)
         } else {
-            fields.reserved("SFIDRSV1", 9)?;
+            fields.reserved_before_date("SFIDRSV1", 9)?;
             (fields.date("SFIDDATE", 6)?, fields.time("SFIDTIME", 6)?)
         };
         let user = fields.text("SFIDUSER")?;

@@ -144,7 +144,15 @@ impl Ssid {
     /// SSIDAUTH and SSIDRSV1. The digit of this very SSID decides whether there is an SSIDAUTH.
     fn read_authentication(level: ReleaseLevel, fields: &mut Fields<'_>) -> Result<bool, DecodeError> {
         if level < Level::L5.into() {
-            fields.reserved("SSIDRSV1", 5)?;
+            match fields.octet("SSIDRSV1")? {
+                b' ' => {}
+                // Tolerated: RFC 5024, 5.3.2 prints one table for all levels, with SSIDAUTH here (D62).
+                b'N' => fields.tolerate(Deviation::AuthenticationOfLevel5, "SSIDRSV1", 47, "spaces expected", b"N"),
+                // Authentication that is asked for and cannot be.
+                b'Y' => return Err(fields.refuse("SSIDRSV1", 47, 1, "a space, or N, expected below level 5")),
+                octet => fields.blank("SSIDRSV1", 47, &[octet]),
+            }
+            fields.reserved("SSIDRSV1", 4)?;
             return Ok(false);
         }
         let authentication = match fields.octet("SSIDAUTH")? {

@@ -192,14 +192,27 @@ impl<'a> Fields<'a> {
         Ok(self.take(field, 1)?.first().copied().unwrap_or_default())
     }
 
-    /// Spaces.
+    /// Spaces, which mean nothing.
     pub(crate) fn reserved(&mut self, field: &'static str, width: usize) -> Result<(), DecodeError> {
         let position = self.position;
         let octets = self.take(field, width)?;
-        if octets.iter().all(|octet| *octet == b' ') {
-            Ok(())
-        } else {
-            Err(self.wrong_content(field, position, "spaces expected", octets))
+        self.blank(field, position, octets);
+        Ok(())
+    }
+
+    /// Spaces before a date, behind a name. A level's date begins three octets behind the name, or further on: digits in
+    /// their place are the layout of another level, or of another command.
+    pub(crate) fn reserved_before_date(&mut self, field: &'static str, width: usize) -> Result<(), DecodeError> {
+        let position = self.position;
+        let octets = self.take(field, width)?;
+        match octets.get(3..) {
+            Some(date @ [_, ..]) if date.iter().all(u8::is_ascii_digit) => {
+                Err(self.wrong_content(field, position, "spaces expected", octets))
+            }
+            _ => {
+                self.blank(field, position, octets);
+                Ok(())
+            }
         }
     }
 
@@ -415,6 +428,14 @@ impl<'a> Fields<'a> {
         // Tolerated: right-justified text (D09).
         if text.has_leading_blanks() {
             self.tolerate(Deviation::LeadingBlanks, field, position, "text at the left expected", text.octets());
+        }
+    }
+
+    /// Octets of a reserved field, which should be spaces.
+    pub(crate) fn blank(&mut self, field: &'static str, position: usize, octets: &[u8]) {
+        // Tolerated: zeros and the like; RFC 5024, 5.3 only says what should stand there (D63).
+        if octets.iter().any(|octet| *octet != b' ') {
+            self.tolerate(Deviation::ReservedNotBlank, field, position, "spaces expected", octets);
         }
     }
 

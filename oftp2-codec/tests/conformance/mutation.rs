@@ -46,7 +46,7 @@ fn by_format(format: &str, level: Level, value: &[u8], original: &[u8]) -> Passe
             })
         }
         "oneof" => both(quoted(details).iter().any(|allowed| allowed == value)),
-        "blank" => both(value.iter().all(|octet| *octet == b' ')),
+        "blank" => Passes { strict: value.iter().all(|octet| *octet == b' '), standard: true },
         "CR" => Passes { strict: matches!(value, [0x0D | 0x8D]), standard: matches!(value, [0x0A | 0x0D | 0x8D]) },
         "date" => both(date(value)),
         "time" => {
@@ -144,8 +144,10 @@ fn ties(message: &Message, octets: &[u8]) -> Passes {
     let at = |field: &str| &octets[message.field(field)];
     match (message.command, message.level) {
         (CommandName::Ssid, _) => match (at("SSIDLEV"), octets[47]) {
-            ([b'1' | b'2' | b'4'], _) => both(octets[47..52].iter().all(|octet| *octet == b' ')),
-            (_, b' ') => Passes { strict: false, standard: octets[48..52].iter().all(|octet| *octet == b' ') },
+            ([b'1' | b'2' | b'4'], first) => {
+                Passes { strict: octets[47..52].iter().all(|octet| *octet == b' '), standard: first != b'Y' }
+            }
+            (_, b' ') => Passes { strict: false, standard: true },
             (_, answer) => both(matches!(answer, b'Y' | b'N')),
         },
         (CommandName::Sfid, Level::L5) => {

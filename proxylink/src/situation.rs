@@ -208,6 +208,8 @@ situations! {
     ConfigurationMended "configuration-mended" Info "The backend's configuration is good again." "Nothing to do.";
     ReportsWait "reports-wait" Error "Reports have waited for minutes because the backend does not take them; they stay in the spool." "See the reason; if the backend is there otherwise, its own log or that of a web server in front of it may say more.";
     ReportsArrive "reports-arrive" Info "The backend takes reports again." "Nothing to do.";
+    // Files
+    FileRefused "file-refused" Note "A station refused a file, or told that one was not delivered." "See reason and text; the log of the station that refused says more.";
 }
 
 impl Situation {

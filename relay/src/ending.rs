@@ -2,6 +2,7 @@
 
 use std::{fmt, io};
 
+use oftp2_codec::field::FreeText;
 use oftp2_codec::monitor::Violation;
 use oftp2_codec::reason::SessionEndReason;
 use proxylink::closing::Closing;
@@ -22,6 +23,8 @@ pub enum Ending {
         by: Which,
         /// Its reason.
         reason: SessionEndReason,
+        /// What it says about it.
+        text: FreeText,
     },
     /// A peer broke a rule of RFC 5024; what it sent was not passed on.
     Violation {
@@ -147,7 +150,9 @@ impl fmt::Display for Ending {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Completed => f.write_str("ended in order"),
-            Self::Aborted { by, reason } => write!(f, "the {by} ended the session: ESID {reason}"),
+            Self::Aborted { by, reason, text } => {
+                write!(f, "the {by} ended the session: ESID {reason}{}", text.quoted())
+            }
             Self::Violation { offender, violation } => write!(f, "from the {offender}: {violation}"),
             Self::TimedOut(wait) => wait.fmt(f),
             Self::Lost { side, loss } => write!(f, "the {side}: {loss}"),

@@ -3,6 +3,7 @@
 use std::io;
 use std::time::Instant;
 
+use oftp2_codec::field::FreeText;
 use oftp2_codec::monitor::{Monitor, Notice, Pass, Peer, Violation};
 use oftp2_codec::reason::SessionEndReason;
 use oftp2_codec::stb::{HEADER_LENGTH, LARGEST_EXCHANGE_BUFFER, StreamHeader};
@@ -37,7 +38,7 @@ pub(crate) enum Found {
     /// Nothing that ends the session.
     Traffic,
     /// An ESID, which is to be forwarded; what comes behind it is not.
-    SessionEnd { reason: SessionEndReason, normal: bool },
+    SessionEnd { reason: SessionEndReason, normal: bool, text: FreeText },
     /// The closing frame of the other daemon's session.
     Closing(Closing),
 }
@@ -127,8 +128,8 @@ impl Inbound {
                 observer.deviations(from, judgement.deviations);
             }
             observer.notice(from, &judgement.notice);
-            if let Notice::SessionEnded { reason, normal, .. } = judgement.notice {
-                end = Some(Found::SessionEnd { reason, normal });
+            if let Notice::SessionEnded { reason, normal, text, .. } = judgement.notice {
+                end = Some(Found::SessionEnd { reason, normal, text });
             }
             match judgement.pass {
                 Pass::Forward => {

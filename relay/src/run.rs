@@ -184,7 +184,7 @@ impl Relay<'_> {
         match from.judge(now, &mut self.monitor, self.observer) {
             Ok(Found::Traffic) => Ok(()),
             Ok(Found::SessionEnd { normal: true, .. }) => Err(Ending::Completed),
-            Ok(Found::SessionEnd { reason, .. }) => Err(Ending::Aborted { by: from.which, reason }),
+            Ok(Found::SessionEnd { reason, text, .. }) => Err(Ending::Aborted { by: from.which, reason, text }),
             Ok(Found::Closing(closing)) => Err(Ending::PeerSession(closing)),
             Err(Fault::Violation(violation)) => Err(Ending::Violation { offender: from.which, violation }),
             Err(Fault::Loss(loss)) => Err(Ending::Lost { side: from.which, loss }),

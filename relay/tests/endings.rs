@@ -103,13 +103,15 @@ fn an_esid_with_an_error_is_passed_on_and_is_the_last_that_passes() {
     stage.start_session();
     stage.partner.send(&[&ESID_SHUTDOWN[..], &SFID[..]].concat());
     stage.inside.expect(&ESID_SHUTDOWN);
-    assert_eq!(stage.inside.expect_closing().situation, Situation::SessionAborted);
+    let closing = stage.inside.expect_closing();
+    assert_eq!(closing.situation, Situation::SessionAborted);
+    assert_eq!(closing.text, "the partner ended the session: ESID 99 unspecified abort, \"shutdown\"");
     stage.inside.send(&SFPA);
     stage.inside.hang_up();
     // The end is handed on; not one octet of the SFPA came before it.
     stage.partner.expect_end();
     let (outcome, _) = stage.outcome();
-    let Ending::Aborted { by: Which::Partner, reason } = outcome.ending else { panic!("{:?}", outcome.ending) };
+    let Ending::Aborted { by: Which::Partner, reason, .. } = outcome.ending else { panic!("{:?}", outcome.ending) };
     assert_eq!(reason, SessionEndReason::Unspecified);
 }
 

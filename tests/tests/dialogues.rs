@@ -175,6 +175,8 @@ fn a_refused_file_is_recorded_as_refused_and_the_next_one_arrives() -> Result<()
     assert_eq!(outcome, "completed");
     assert_eq!(files[0], json!(["TWICE", 0, "from_partner", "refused"]));
     assert_eq!(files[1], json!(["ONCE", 10, "from_partner", "acknowledged"]));
+    let said = ends.chain.client_says("file-refused")?;
+    assert!(said.contains("file \"TWICE\" refused by the inside: SFNA 13 duplicate file, retry N, \"this"), "{said}");
     Ok(())
 }
 

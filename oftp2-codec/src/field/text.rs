@@ -164,6 +164,21 @@ impl FreeText {
         self.0.is_empty()
     }
 
+    /// What is put behind the rest of a log line: `, "text"` with at most 200 characters of it, nothing for no text.
+    pub fn quoted(&self) -> String {
+        const SHOWN: usize = 200;
+        if self.is_empty() {
+            return String::new();
+        }
+        // A quotation mark in it ends no quotation.
+        let text = readable(&self.0).replace('"', "'");
+        let end = text.char_indices().nth(SHOWN).map(|(end, _)| end);
+        match end.and_then(|end| text.get(..end)) {
+            Some(beginning) => format!(", \"{beginning}...\""),
+            None => format!(", \"{text}\""),
+        }
+    }
+
     /// Whether it is what the RFC wants.
     pub fn is_utf8(&self) -> bool {
         std::str::from_utf8(&self.0).is_ok()

@@ -148,3 +148,13 @@ fn what_came_from_a_peer_is_escaped_and_cut_short() {
     let text = FreeText::from_octets(b"gro\xc3\x9f \x1b[2J\xff \xe2\x80\xae").unwrap();
     assert_eq!(text.to_string(), r"groß \u{1b}[2J\xff \u{202e}");
 }
+
+#[test]
+fn a_text_of_a_peer_is_quoted_cut_and_leaves_its_quotation_by_no_trick() {
+    let quoted = |text: &[u8]| FreeText::from_octets(text).unwrap().quoted();
+    assert_eq!(quoted(b""), "");
+    assert_eq!(quoted("zurück".as_bytes()), ", \"zurück\"");
+    assert_eq!(quoted(b"a\" b\nc\xFF"), ", \"a' b\\u{a}c\\xff\"");
+    assert_eq!(quoted("ü".repeat(200).as_bytes()), format!(", \"{}\"", "ü".repeat(200)));
+    assert_eq!(quoted("ü".repeat(201).as_bytes()), format!(", \"{}...\"", "ü".repeat(200)));
+}

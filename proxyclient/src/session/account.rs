@@ -15,6 +15,7 @@ use proxylink::record::{FileDirection, FileReport, FileResult, MOST_FILES, Sessi
 use proxylink::situation::{Severity, Situation};
 use relay::{Ending, Outcome, Which};
 
+use super::refusals::Refusals;
 use super::say;
 use crate::agent::now;
 use crate::between::{Assignment, FromSession};
@@ -160,13 +161,14 @@ pub struct Files {
     open: bool,
     code: Option<String>,
     named: relay::named::Named,
+    refusals: Refusals,
 }
 
 impl Files {
     /// None yet, in a session where the partner is this peer.
     pub fn of(partner: Peer) -> Self {
         let named = relay::named::Named::default();
-        Self { partner, all: Vec::new(), beyond: 0, open: false, code: None, named }
+        Self { partner, all: Vec::new(), beyond: 0, open: false, code: None, named, refusals: Refusals::of(partner) }
     }
 
     fn last(&mut self) -> Option<&mut FileReport> {
@@ -200,6 +202,9 @@ impl relay::Observer for Files {
     fn notice(&mut self, from: Peer, notice: &Notice) {
         self.named.notice(notice);
         log::debug!("{from}: {notice:?}");
+        if let Some(line) = self.refusals.line(from, notice) {
+            Situation::FileRefused.tell(line);
+        }
         match notice {
             Notice::SessionOffered { by, code, .. } if *by == self.partner => self.code = Some(code.to_string()),
             Notice::SessionAgreed(agreement) => self.code = Some(agreement.code(self.partner).to_string()),

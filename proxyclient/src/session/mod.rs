@@ -6,6 +6,7 @@
 
 mod account;
 pub mod outgoing;
+mod refusals;
 
 use std::io;
 use std::io::Write;

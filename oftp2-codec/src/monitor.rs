@@ -122,7 +122,7 @@ impl<T> Both<T> {
 pub struct Settings {
     /// Whether deviations of real stations pass.
     pub conformance: Conformance,
-    /// A data buffer agreed above this many octets is a violation, ESID 10.
+    /// A data buffer agreed above this many octets ends the session with ESID 10, and is nobody's fault.
     pub largest_exchange_buffer: u32,
     /// Whose SSIDCODE must be in the list; anything else is a violation, ESID 03. An empty list allows every code.
     pub permitted_codes: Option<(Peer, Vec<IdentificationCode>)>,

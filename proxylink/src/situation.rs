@@ -210,6 +210,8 @@ situations! {
     ReportsArrive "reports-arrive" Info "The backend takes reports again." "Nothing to do.";
     // Files
     FileRefused "file-refused" Note "A station refused a file, or told that one was not delivered." "See reason and text; the log of the station that refused says more.";
+    // Limits
+    ExchangeBufferTooLarge "exchange-buffer-too-large" Error "Both stations agreed on larger data buffers than the configuration allows." "Raise limits.max_exchange_buffer, or have one of the two stations offer less.";
 }
 
 impl Situation {
@@ -354,6 +356,7 @@ impl Situation {
                 | Self::SessionTimeout
                 | Self::ProtocolViolation
                 | Self::SsidCodeRefused
+                | Self::ExchangeBufferTooLarge
                 | Self::PartnerLost
                 | Self::DataConnectionLost
                 | Self::SessionStopped

@@ -26,9 +26,10 @@ pub enum Ending {
         /// What it says about it.
         text: FreeText,
     },
-    /// A peer broke a rule of RFC 5024; what it sent was not passed on.
+    /// A peer broke a rule of RFC 5024, or agreed to what a limit of the configuration forbids; what it sent was not
+    /// passed on.
     Violation {
-        /// Who broke it.
+        /// Who sent it.
         offender: Which,
         /// Rule and place.
         violation: Violation,
@@ -94,6 +95,7 @@ impl Ending {
             Self::Completed => Situation::SessionEnded,
             Self::Aborted { .. } | Self::Failed(_) => Situation::SessionAborted,
             Self::Violation { violation, .. } if violation_is_of_code(violation) => Situation::SsidCodeRefused,
+            Self::Violation { violation, .. } if violation.of_own_limit => Situation::ExchangeBufferTooLarge,
             Self::Violation { .. } => Situation::ProtocolViolation,
             Self::TimedOut(Wait::Ready { from: Which::Partner }) => Situation::CallSilent,
             Self::TimedOut(_) => Situation::SessionTimeout,
@@ -123,7 +125,9 @@ impl Ending {
     pub(crate) fn reason_for(&self, peer: Which, when_inside_is_lost: SessionEndReason) -> Option<SessionEndReason> {
         match self {
             Self::Completed | Self::Aborted { .. } => None,
-            Self::Violation { offender, violation } if *offender == peer => Some(violation.reason),
+            Self::Violation { offender, violation } if *offender == peer || violation.of_own_limit => {
+                Some(violation.reason)
+            }
             Self::Violation { .. } | Self::PeerSession(_) | Self::Failed(_) => Some(SessionEndReason::Unspecified),
             Self::TimedOut(_) => Some(SessionEndReason::TimeOut),
             Self::Lost { side, .. } if *side == peer => None,
@@ -133,10 +137,13 @@ impl Ending {
         }
     }
 
-    /// The text of that ESID: to the offender what was wrong, to everybody else nothing about the other side.
+    /// The text of that ESID: what was wrong to who did it, or to both where it was neither, and to everybody else nothing
+    /// about the other side.
     pub(crate) fn text_for(&self, peer: Which) -> String {
         match self {
-            Self::Violation { offender, violation } if *offender == peer => violation.text_for_offender(),
+            Self::Violation { offender, violation } if *offender == peer || violation.of_own_limit => {
+                violation.text_for_offender()
+            }
             _ => String::new(),
         }
     }
@@ -153,6 +160,7 @@ impl fmt::Display for Ending {
             Self::Aborted { by, reason, text } => {
                 write!(f, "the {by} ended the session: ESID {reason}{}", text.quoted())
             }
+            Self::Violation { violation, .. } if violation.of_own_limit => write!(f, "{violation}"),
             Self::Violation { offender, violation } => write!(f, "from the {offender}: {violation}"),
             Self::TimedOut(wait) => wait.fmt(f),
             Self::Lost { side, loss } => write!(f, "the {side}: {loss}"),

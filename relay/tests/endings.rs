@@ -48,6 +48,22 @@ fn a_violation_of_the_inside_is_answered_to_both_too() {
 }
 
 #[test]
+fn a_limit_of_ours_is_told_to_both_as_esid_10_and_is_nobodys_fault() {
+    let mut stage = Scene { largest_exchange_buffer: 4096, ..Scene::inside() }.start_plain();
+    stage.pass(Which::Inside, &octets::SSRM);
+    stage.pass(Which::Partner, &SSID_CALLING);
+    stage.inside.send(&octets::ssid(&octets::SSID_CALLED, 99_999, 2));
+    let texts = [stage.inside.expect_session_end(10), stage.partner.expect_session_end(10)];
+    assert!(texts.iter().all(|text| text.contains("SSIDSDEB") && !text.contains("4096")), "{texts:?}");
+    let closing = stage.partner.expect_closing();
+    assert_eq!(closing.situation, Situation::ExchangeBufferTooLarge);
+    assert!(!closing.situation.is_fault_of_peer() && closing.situation.of_dmz_session());
+    assert!(closing.text.contains("Initiator 10000, Responder 99999"), "{closing:?}");
+    assert!(closing.text.contains("limits.max_exchange_buffer = 4096"), "{closing:?}");
+    assert!(!closing.text.contains("broke"), "{closing:?}");
+}
+
+#[test]
 fn an_impossible_length_is_refused_on_the_stream_header_alone() {
     let mut stage = Scene::default().start_plain();
     stage.start_session();

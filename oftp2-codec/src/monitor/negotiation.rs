@@ -106,9 +106,13 @@ impl Monitor {
             tolerate(Deviation::SpecialLogicAgreed)?;
         }
         let buffer_size = offer.buffer_size.min(answer.buffer_size);
-        if buffer_size.octets() > self.settings.largest_exchange_buffer {
+        let limit = self.settings.largest_exchange_buffer;
+        if buffer_size.octets() > limit {
             let expected = "a data buffer within the limit configured here expected";
-            return Err(refuse("SSIDSDEB", 35, expected, buffer_size.to_string(), SessionEndReason::Incompatible));
+            let agreed = format!("{buffer_size} (Initiator {}, Responder {})", offer.buffer_size, answer.buffer_size);
+            let violation = refuse("SSIDSDEB", 35, expected, agreed, SessionEndReason::Incompatible);
+            let configured = Some(format!("limits.max_exchange_buffer = {limit}"));
+            return Err(Violation { configured, of_own_limit: true, ..violation });
         }
         Ok(Agreement {
             initiator: offer.code,

@@ -29,6 +29,8 @@ pub struct Violation {
     pub seen: String,
     /// The code for the ESID that the offender gets.
     pub reason: SessionEndReason,
+    /// Nobody broke a rule: what both agreed on is beyond a limit that the configuration sets.
+    pub of_own_limit: bool,
 }
 
 /// A field of a command.
@@ -61,7 +63,7 @@ impl Violation {
         seen: String,
         reason: SessionEndReason,
     ) -> Self {
-        Self { offender, section, command, place, expected, configured: None, seen, reason }
+        Self { offender, section, command, place, expected, configured: None, seen, reason, of_own_limit: false }
     }
 
     pub(super) fn of_stream_header(from: Peer, error: StreamHeaderError, octets: [u8; 4]) -> Self {
@@ -111,6 +113,7 @@ impl Violation {
             configured: None,
             seen,
             reason,
+            of_own_limit: false,
         }
     }
 
@@ -131,6 +134,7 @@ impl Violation {
             configured: None,
             seen: format!("{name} in {phase}"),
             reason: SessionEndReason::ProtocolViolation,
+            of_own_limit: false,
         }
     }
 
@@ -161,6 +165,7 @@ impl Violation {
             configured: None,
             seen: format!("{} ({} in {phase})", deviation.sentence(), deviation.number()),
             reason,
+            of_own_limit: false,
         }
     }
 }
@@ -168,7 +173,9 @@ impl Violation {
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { offender, section, expected, seen, reason, .. } = self;
-        write!(f, "{offender} broke RFC 5024, {section}: ")?;
+        if !self.of_own_limit {
+            write!(f, "{offender} broke RFC 5024, {section}: ")?;
+        }
         match (self.command, self.place) {
             (Some(command), Some(Place { field, position })) => {
                 write!(f, "{field} at {position} of {command} is \"{seen}\", {expected}")?;

@@ -60,6 +60,20 @@ fn a_buffer_agreed_above_the_limit_is_refused_with_10() {
     assert!(run(limit(2048), "authentication begins").is_ok());
 }
 
+#[test]
+fn the_limit_of_the_configuration_is_told_as_that_and_not_as_a_broken_rule() {
+    let settings = Settings { largest_exchange_buffer: 4096, ..Settings::default() };
+    let violation = run(settings, "sending, large buffer").unwrap_err();
+    assert!(violation.of_own_limit);
+    assert_eq!(
+        violation.to_string(),
+        "SSIDSDEB at 35 of SSID is \"10000 (Initiator 10000, Responder 20000)\", a data buffer within the limit \
+         configured here expected: limits.max_exchange_buffer = 4096; ESID 10"
+    );
+    assert!(!violation.text_for_offender().contains("4096"));
+    assert!(!run(permitting(Peer::Initiator, &["OTHER"]), "idle").unwrap_err().of_own_limit);
+}
+
 /// The longest buffer that a header may announce.
 fn longest(before: &str, from: Peer) -> usize {
     let allowed = |length: usize| {

@@ -44,6 +44,8 @@ pub struct Scene {
     pub when_inside_is_lost: SessionEndReason,
     /// What the inside station waits for before OFTP2.
     pub answer: Option<&'static [u8]>,
+    /// The configuration's limit.
+    pub largest_exchange_buffer: u32,
 }
 
 impl Default for Scene {
@@ -55,6 +57,7 @@ impl Default for Scene {
             limits: AMPLE,
             when_inside_is_lost: SessionEndReason::Unspecified,
             answer: None,
+            largest_exchange_buffer: 99_999,
         }
     }
 }
@@ -80,7 +83,10 @@ impl Scene {
             inside: inside.0,
             link: self.link,
             initiator: self.initiator,
-            monitor: monitor(),
+            monitor: Monitor::new(Settings {
+                largest_exchange_buffer: self.largest_exchange_buffer,
+                ..Settings::default()
+            }),
             limits: self.limits,
             when_inside_is_lost: self.when_inside_is_lost,
         };

@@ -56,7 +56,7 @@ pub use phase::Phase;
 pub use violation::{Place, Violation};
 
 use crate::{
-    command::{Command, CommandName, Level, ReleaseLevel, Ssid},
+    command::{Command, CommandName, Esid, Level, ReleaseLevel, Ssid},
     deviation::{Conformance, Deviation, Deviations},
     field::IdentificationCode,
     stb::{LARGEST_EXCHANGE_BUFFER, StreamHeader},
@@ -221,11 +221,14 @@ impl Monitor {
                 *told = told.union(seen);
                 Ok(Judgement { pass: Pass::Forward, notice, deviations })
             }
-            Err(violation) => {
+            Err(mut violation) => {
                 self.phase = Phase::WfNdisc;
                 if violation.command == Some(CommandName::Esid) {
                     // However malformed: who sends an ESID waits for the disconnect and answers nothing.
                     *self.ended.of_mut(from) = true;
+                    if self.settings.conformance == Conformance::Standard {
+                        violation.session_end = Esid::reason_of(exchange_buffer);
+                    }
                 }
                 Err(violation)
             }

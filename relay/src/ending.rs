@@ -26,6 +26,16 @@ pub enum Ending {
         /// What it says about it.
         text: FreeText,
     },
+    /// A peer ended it with an ESID that is malformed behind its reason. It was not passed on; the other peer gets one of
+    /// ours with that reason.
+    Garbled {
+        /// Who sent the ESID.
+        by: Which,
+        /// Its reason.
+        reason: SessionEndReason,
+        /// What is wrong with it.
+        violation: Violation,
+    },
     /// A peer broke a rule of RFC 5024, or agreed to what a limit of the configuration forbids; what it sent was not
     /// passed on.
     Violation {
@@ -93,7 +103,7 @@ impl Ending {
     pub fn situation(&self, link: Which) -> Situation {
         match self {
             Self::Completed => Situation::SessionEnded,
-            Self::Aborted { .. } | Self::Failed(_) => Situation::SessionAborted,
+            Self::Aborted { .. } | Self::Garbled { .. } | Self::Failed(_) => Situation::SessionAborted,
             Self::Violation { violation, .. } if violation_is_of_code(violation) => Situation::SsidCodeRefused,
             Self::Violation { violation, .. } if violation.of_own_limit => Situation::ExchangeBufferTooLarge,
             Self::Violation { .. } => Situation::ProtocolViolation,
@@ -125,6 +135,7 @@ impl Ending {
     pub(crate) fn reason_for(&self, peer: Which, when_inside_is_lost: SessionEndReason) -> Option<SessionEndReason> {
         match self {
             Self::Completed | Self::Aborted { .. } => None,
+            Self::Garbled { by, reason, .. } => (*by != peer).then_some(*reason),
             Self::Violation { offender, violation } if *offender == peer || violation.of_own_limit => {
                 Some(violation.reason)
             }
@@ -159,6 +170,9 @@ impl fmt::Display for Ending {
             Self::Completed => f.write_str("ended in order"),
             Self::Aborted { by, reason, text } => {
                 write!(f, "the {by} ended the session: ESID {reason}{}", text.quoted())
+            }
+            Self::Garbled { by, reason, violation } => {
+                write!(f, "the {by} ended the session: ESID {reason}, malformed: {}", violation.what())
             }
             Self::Violation { violation, .. } if violation.of_own_limit => write!(f, "{violation}"),
             Self::Violation { offender, violation } => write!(f, "from the {offender}: {violation}"),

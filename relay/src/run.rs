@@ -186,7 +186,10 @@ impl Relay<'_> {
             Ok(Found::SessionEnd { normal: true, .. }) => Err(Ending::Completed),
             Ok(Found::SessionEnd { reason, text, .. }) => Err(Ending::Aborted { by: from.which, reason, text }),
             Ok(Found::Closing(closing)) => Err(Ending::PeerSession(closing)),
-            Err(Fault::Violation(violation)) => Err(Ending::Violation { offender: from.which, violation }),
+            Err(Fault::Violation(violation)) => Err(match violation.session_end {
+                Some(reason) => Ending::Garbled { by: from.which, reason, violation },
+                None => Ending::Violation { offender: from.which, violation },
+            }),
             Err(Fault::Loss(loss)) => Err(Ending::Lost { side: from.which, loss }),
         }
     }

@@ -132,6 +132,30 @@ fn an_esid_with_an_error_is_passed_on_and_is_the_last_that_passes() {
 }
 
 #[test]
+fn a_malformed_esid_ends_the_session_with_its_own_reason() {
+    for (scene, by) in [(Scene::default(), Which::Partner), (Scene::inside(), Which::Inside)] {
+        let mut stage = scene.start_plain();
+        stage.start_session();
+        // The length counts letters, and the text has an octet more (RFC 5024, 5.3.11).
+        let malformed = octets::stb("F04010Paßwort: 1\r".as_bytes());
+        let (from, to) = match by {
+            Which::Partner => (&mut stage.partner, &mut stage.inside),
+            Which::Inside => (&mut stage.inside, &mut stage.partner),
+        };
+        from.send(&malformed);
+        assert_eq!(to.expect_session_end(4), "000", "nothing of it is repaired");
+        let closing = to.expect_closing();
+        assert_eq!(closing.situation, Situation::SessionAborted);
+        assert!(closing.text.contains(&format!("the {by} ended the session: ESID 04 invalid password, malformed: ")));
+        // No ESID answers an ESID.
+        from.expect_end();
+        let (outcome, _) = stage.outcome();
+        let reason = SessionEndReason::InvalidPassword;
+        assert!(matches!(outcome.ending, Ending::Garbled { reason: told, .. } if told == reason), "{outcome:?}");
+    }
+}
+
+#[test]
 fn after_a_normal_end_one_peers_closing_is_handed_on_to_the_other() {
     for caller_closes_first in [true, false] {
         let mut stage = Scene::default().start(tls::called_by_station(tls::TLS13), plain());

@@ -63,6 +63,16 @@ impl Esid {
         Ok(Self { reason, text })
     }
 
+    /// The reason alone, of an ESID that cannot be read as a whole.
+    pub(crate) fn reason_of(exchange_buffer: &[u8]) -> Option<SessionEndReason> {
+        match exchange_buffer {
+            [_, tens @ b'0'..=b'9', ones @ b'0'..=b'9', ..] => {
+                SessionEndReason::from_code((tens - b'0') * 10 + (ones - b'0'))
+            }
+            _ => None,
+        }
+    }
+
     pub(super) fn write(&self, fields: &mut FieldWriter<'_>) {
         fields.two_digits(self.reason.code());
         if fields.level() == Level::L5 {

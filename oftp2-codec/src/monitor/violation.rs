@@ -29,6 +29,8 @@ pub struct Violation {
     pub seen: String,
     /// The code for the ESID that the offender gets.
     pub reason: SessionEndReason,
+    /// The sender's own reason, where this is an ESID whose reason can be read, and no more: it has ended the session.
+    pub session_end: Option<SessionEndReason>,
     /// Nobody broke a rule: what both agreed on is beyond a limit that the configuration sets.
     pub of_own_limit: bool,
 }
@@ -54,6 +56,18 @@ impl Violation {
         }
     }
 
+    /// What was seen and what was expected, without who did it and what it earns.
+    pub fn what(&self) -> String {
+        let Self { expected, seen, .. } = self;
+        match (self.command, self.place) {
+            (Some(command), Some(Place { field, position })) => {
+                format!("{field} at {position} of {command} is \"{seen}\", {expected}")
+            }
+            (None, Some(Place { field, position })) => format!("{field} at {position} is \"{seen}\", {expected}"),
+            (_, None) => format!("{seen}, {expected}"),
+        }
+    }
+
     pub(super) fn of_rule(
         offender: Peer,
         section: &'static str,
@@ -63,7 +77,18 @@ impl Violation {
         seen: String,
         reason: SessionEndReason,
     ) -> Self {
-        Self { offender, section, command, place, expected, configured: None, seen, reason, of_own_limit: false }
+        Self {
+            offender,
+            section,
+            command,
+            place,
+            expected,
+            configured: None,
+            seen,
+            reason,
+            session_end: None,
+            of_own_limit: false,
+        }
     }
 
     pub(super) fn of_stream_header(from: Peer, error: StreamHeaderError, octets: [u8; 4]) -> Self {
@@ -113,6 +138,7 @@ impl Violation {
             configured: None,
             seen,
             reason,
+            session_end: None,
             of_own_limit: false,
         }
     }
@@ -134,6 +160,7 @@ impl Violation {
             configured: None,
             seen: format!("{name} in {phase}"),
             reason: SessionEndReason::ProtocolViolation,
+            session_end: None,
             of_own_limit: false,
         }
     }
@@ -165,6 +192,7 @@ impl Violation {
             configured: None,
             seen: format!("{} ({} in {phase})", deviation.sentence(), deviation.number()),
             reason,
+            session_end: None,
             of_own_limit: false,
         }
     }
@@ -172,17 +200,11 @@ impl Violation {
 
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { offender, section, expected, seen, reason, .. } = self;
+        let Self { offender, section, reason, .. } = self;
         if !self.of_own_limit {
             write!(f, "{offender} broke RFC 5024, {section}: ")?;
         }
-        match (self.command, self.place) {
-            (Some(command), Some(Place { field, position })) => {
-                write!(f, "{field} at {position} of {command} is \"{seen}\", {expected}")?;
-            }
-            (None, Some(Place { field, position })) => write!(f, "{field} at {position} is \"{seen}\", {expected}")?,
-            (_, None) => write!(f, "{seen}, {expected}")?,
-        }
+        f.write_str(&self.what())?;
         if let Some(configured) = &self.configured {
             write!(f, ": {configured}")?;
         }

@@ -2,6 +2,7 @@
 
 use crate::corpus::{beginning, message};
 use oftp2_codec::{
+    Conformance,
     monitor::{Monitor, Peer, Settings},
     reason::SessionEndReason,
     stb::HEADER_LENGTH,
@@ -69,6 +70,27 @@ fn a_malformed_esid_is_not_answered_and_the_other_side_is_told() {
     monitor.judge(Peer::Initiator, b"F0X000\r").unwrap_err();
     assert_eq!(end(&mut monitor, Peer::Initiator), None);
     assert_eq!(end(&mut monitor, Peer::Responder).as_deref(), Some(LONG));
+}
+
+#[test]
+fn a_malformed_esid_keeps_the_reason_that_can_be_read() {
+    let malformed: [(&[u8], Option<u8>); 6] = [
+        // The length counts letters: the text is one octet longer.
+        ("F04010Paßwort: 1\r".as_bytes(), Some(4)),
+        (b"F08099too long\r", Some(8)),
+        (b"F03000\r\r", Some(3)),
+        (b"F4200", Some(42)),
+        (b"F0X000\r", None),
+        (b"F", None),
+    ];
+    for (esid, reason) in malformed {
+        let violation = at("idle").judge(Peer::Responder, esid).unwrap_err();
+        assert_eq!(violation.session_end.map(SessionEndReason::code), reason, "{violation}");
+        let mut strict = Monitor::new(Settings { conformance: Conformance::Strict, ..Settings::default() });
+        strict.judge(Peer::Responder, b"IODETTE FTP READY \r").unwrap();
+        assert_eq!(strict.judge(Peer::Responder, esid).unwrap_err().session_end, None);
+    }
+    assert_eq!(at("idle").judge(Peer::Initiator, b"Z04000\r").unwrap_err().session_end, None);
 }
 
 #[test]

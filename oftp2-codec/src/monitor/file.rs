@@ -24,6 +24,8 @@ pub(super) struct OpenFile {
     tally: Tally,
     /// Data buffers that may still come: exact for stations that give credit when it is used up, else the upper bound.
     credit: u64,
+    /// The EFID did not wait for the CDT that its last data buffer is owed.
+    credit_due: bool,
 }
 
 impl OpenFile {
@@ -77,6 +79,7 @@ impl Monitor {
             restart: 0,
             tally: Tally::new(Records::of(sfid)),
             credit: 0,
+            credit_due: false,
         });
         self.has_done_something = true;
         self.phase = Phase::OpOp;
@@ -162,9 +165,9 @@ impl Monitor {
     pub(super) fn cdt(&mut self) -> Notice {
         let window = self.window();
         let strict = self.settings.conformance == Conformance::Strict;
-        if self.phase != Phase::Clop
-            && let Some(file) = &mut self.file
-        {
+        if let Some(file) = self.file.as_mut().filter(|_| self.phase == Phase::Clop) {
+            file.credit_due = false;
+        } else if let Some(file) = &mut self.file {
             // A CDT given early crosses buffers that the Listener has not seen, and the Speaker may have spent all its
             // old credit before it comes: the bound is the sum. Given at zero, as the RFC wants it, both are the same.
             file.credit = if strict { window } else { file.credit.saturating_add(window) };
@@ -181,6 +184,9 @@ impl Monitor {
             counted = file.tally.count();
         }
         self.tolerate_all(from, CommandName::Efid, odd, seen)?;
+        if let Some(file) = &mut self.file {
+            file.credit_due = self.phase == Phase::OpoWfc;
+        }
         self.phase = Phase::Clop;
         Ok(Notice::FileEnded { records: efid.records.get(), units: efid.units.get(), counted })
     }
@@ -207,6 +213,11 @@ impl Monitor {
         self.speaker = self.speaker.other();
         self.phase = if self.phase == Phase::WfCd { Phase::IdleSpRequested } else { Phase::IdleSpCd };
         Notice::TurnChanged { speaker: self.speaker }
+    }
+
+    /// Whether a CDT has still to come although the EFID has passed.
+    pub(super) fn credit_is_due(&self) -> bool {
+        self.file.as_ref().is_some_and(|file| file.credit_due)
     }
 
     fn window(&self) -> u64 {

@@ -127,6 +127,8 @@ impl Monitor {
             (WfRtr, Rtr) if !speaker => Now,        // N
             // Tolerated: credit is given in advance, to keep the line busy (D15).
             (Opo, Cdt) if !speaker => Tolerated(Deviation::EarlyCredit), // P
+            // RFC 5024, 9.12: the last credit is answered, whether the Speaker waits for that or not.
+            (Clop, Cdt) if !speaker && self.credit_is_due() => Now,
             // Tolerated: such credit then meets the end of the file (D16).
             (Clop, Cdt) if !speaker => Tolerated(Deviation::CreditAfterEndOfFile), // C
             // Tolerated: the Speaker does not wait for credit it needs no more (D16).

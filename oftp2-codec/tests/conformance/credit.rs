@@ -86,3 +86,18 @@ fn credit_left_over_is_gone_with_its_file() {
     data(&mut monitor, 5).unwrap();
     assert_eq!(data(&mut monitor, 1), Err(SessionEndReason::ProtocolViolation));
 }
+
+#[test]
+fn credit_that_an_early_end_of_file_did_not_wait_for_is_the_listeners_duty() {
+    let mut monitor = sending(Conformance::Standard);
+    data(&mut monitor, 5).unwrap();
+    let end = monitor.judge(Peer::Initiator, &vector("V50").octets).unwrap();
+    assert!(end.deviations.contains(Deviation::EndOfFileWithoutCredit));
+    let due = monitor.judge(Peer::Responder, b"C  ").unwrap();
+    assert!(due.deviations.is_empty(), "{:?}", due.deviations);
+    // One was due; the next one is its own idea.
+    let further = monitor.judge(Peer::Responder, b"C  ").unwrap();
+    assert!(further.deviations.contains(Deviation::CreditAfterEndOfFile));
+    assert_eq!(monitor.phase(), Phase::Clop);
+    monitor.judge(Peer::Responder, b"4N").unwrap();
+}

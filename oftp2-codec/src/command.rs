@@ -44,7 +44,7 @@ pub use ssrm::Ssrm;
 
 use crate::{
     deviation::{Conformance, Deviations},
-    field::{DecodeError, EncodeError, FieldWriter, Fields, escaped},
+    field::{DecodeError, EncodeError, FieldWriter, Fields, Places, escaped},
     reason::SessionEndReason,
     stb::LARGEST_EXCHANGE_BUFFER,
 };
@@ -241,19 +241,23 @@ impl<'a> Command<'a> {
         conformance: Conformance,
     ) -> Result<(Self, Deviations), DecodeError> {
         let name = CommandName::of(exchange_buffer, Some(level))?;
-        Self::read_as(name, Some(level), exchange_buffer, conformance)
+        Self::read_as(name, Some(level), exchange_buffer, conformance, &mut Places::default())
     }
 
     /// As [`Command::read`], for a buffer whose first octet is known to name `name`; `level` is none until both SSIDs
-    /// have passed.
+    /// have passed. Places of deviations that are new are added to `places`.
     pub(crate) fn read_as(
         name: CommandName,
         level: Option<Level>,
         exchange_buffer: &'a [u8],
         conformance: Conformance,
+        places: &mut Places,
     ) -> Result<(Self, Deviations), DecodeError> {
         let mut fields = Fields::of(name, exchange_buffer, conformance);
-        match Self::read_fields(name, level, &mut fields) {
+        std::mem::swap(&mut fields.places, places);
+        let read = Self::read_fields(name, level, &mut fields);
+        std::mem::swap(&mut fields.places, places);
+        match read {
             Ok(command) => Ok((command, fields.end()?)),
             Err(error) => Err(fields.wrong_length_before(error)),
         }

@@ -22,7 +22,7 @@ pub enum Conformance {
 pub enum Handling {
     /// Passes; a note in the log once per session.
     Accept,
-    /// Passes; the administrator should know of it.
+    /// Passes; a warning in the log once per session.
     Warn,
 }
 

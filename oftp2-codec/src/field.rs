@@ -13,7 +13,7 @@ pub use date::{FileDate, FileTime};
 pub use error::DecodeError;
 pub use identification::IdentificationCode;
 pub use number::{BufferSize, Credit, Decimal};
-pub(crate) use reader::{Closed, Fields};
+pub(crate) use reader::{Closed, Fields, Places};
 pub use text::{FreeText, LongBinary, Password, Text, escaped};
 pub use writer::EncodeError;
 pub(crate) use writer::FieldWriter;

@@ -58,7 +58,7 @@ pub use violation::{Place, Violation};
 use crate::{
     command::{Command, CommandName, Esid, Level, ReleaseLevel, Ssid},
     deviation::{Conformance, Deviation, Deviations},
-    field::IdentificationCode,
+    field::{IdentificationCode, Places},
     stb::{LARGEST_EXCHANGE_BUFFER, StreamHeader},
 };
 use file::OpenFile;
@@ -149,6 +149,8 @@ pub struct Monitor {
     known_files: KnownFiles,
     /// Deviations told already, by who showed them.
     told: Both<Deviations>,
+    /// Where the deviations of fields were seen first.
+    places: Both<Places>,
     /// Deviations of stream headers, to be told with the next buffer of their side.
     untold: Both<Deviations>,
     ready_passed: bool,
@@ -171,6 +173,7 @@ impl Monitor {
             file: None,
             known_files: KnownFiles::default(),
             told: Both::default(),
+            places: Both::default(),
             untold: Both::default(),
             ready_passed: false,
             has_done_something: false,
@@ -235,6 +238,11 @@ impl Monitor {
         }
     }
 
+    /// The field in which this side showed the deviation first, where it is one of a field.
+    pub fn place_of(&self, peer: Peer, deviation: Deviation) -> Option<Place> {
+        self.places.of(peer).of(deviation).map(|(field, position)| Place { field, position })
+    }
+
     /// Whether an ESID has passed, or a violation has ended the session.
     pub fn has_ended(&self) -> bool {
         self.phase == Phase::WfNdisc
@@ -272,7 +280,8 @@ impl Monitor {
         if name == CommandName::Data {
             return self.data(from, exchange_buffer, seen);
         }
-        let (command, deviations) = Command::read_as(name, level, exchange_buffer, self.settings.conformance)
+        let places = self.places.of_mut(from);
+        let (command, deviations) = Command::read_as(name, level, exchange_buffer, self.settings.conformance, places)
             .map_err(|error| Violation::of_decoding(from, error))?;
         *seen = seen.union(deviations);
         match command {

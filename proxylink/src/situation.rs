@@ -163,7 +163,7 @@ situations! {
     SessionTimeout "session-timeout" Error "A session was ended because nothing came any more." "See which side was silent.";
     ProtocolViolation "oftp2-protocol-violation" Error "A peer broke a rule of RFC 5024; its message was not passed on." "Tell the partner (or the maker of the station) rule and section.";
     SsidCodeRefused "ssid-code-refused" Error "The identification code in SSID is not one of the partner's." "Add it to ssid_codes if the partner may use it.";
-    DeviationTolerated "oftp2-deviation-tolerated" Note "A peer deviates from RFC 5024 in a way that is tolerated; the message was passed on." "Nothing to do; `conformance: strict` would refuse it.";
+    DeviationTolerated "oftp2-deviation-tolerated" Note "A peer deviates from RFC 5024 in a way that is tolerated; the message was passed on." "Nothing to do, but to tell the partner of a warning; the line says what `conformance: strict` would do.";
     DaemonUnreachable "receive-daemon-unreachable" Error "The receive daemon cannot be reached." "See whether it runs, and host and port of receive_daemon.";
     DaemonLost "receive-daemon-lost" Error "The receive daemon closed a session before its end." "See the receive daemon's own log.";
     PartnerLost "partner-lost" Error "The partner closed a session before its end." "The partner restarts the file; see its log if it repeats.";
@@ -221,6 +221,11 @@ impl Situation {
         self.tell_about(&Particulars::default(), text);
     }
 
+    /// As [`Situation::tell`] for one that is only a note, but at the level of a warning.
+    pub fn warn(self, text: impl fmt::Display) {
+        self.tell_at(Level::Warn, module_path!(), &Particulars::default(), text);
+    }
+
     /// As [`Situation::tell`], with what is known beside the text.
     pub fn tell_about(self, about: &Particulars, text: impl fmt::Display) {
         let (level, target) = match self.severity() {
@@ -228,6 +233,10 @@ impl Situation {
             Severity::Error => (Level::Error, module_path!()),
             Severity::Fatal => (Level::Error, "FATAL"),
         };
+        self.tell_at(level, target, about, text);
+    }
+
+    fn tell_at(self, level: Level, target: &str, about: &Particulars, text: impl fmt::Display) {
         if level > log::max_level() {
             return;
         }

@@ -125,7 +125,9 @@ impl Inbound {
             self.header = None;
             whole += 1;
             if !judgement.deviations.is_empty() {
-                observer.deviations(from, judgement.deviations);
+                for deviation in judgement.deviations.iter() {
+                    observer.deviation(from, deviation, monitor.place_of(from, deviation));
+                }
             }
             observer.notice(from, &judgement.notice);
             if let Notice::SessionEnded { reason, normal, text, .. } = judgement.notice {

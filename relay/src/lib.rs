@@ -30,6 +30,7 @@ mod sending;
 mod side;
 pub mod signalled;
 pub mod tls;
+mod tolerated;
 mod wait;
 
 use std::fmt;
@@ -42,6 +43,7 @@ pub use observer::Observer;
 pub use orders::{EndOrder, Orders};
 pub use run::{Session, run, run_answering};
 pub use side::Side;
+pub use tolerated::Tolerated;
 
 /// One of the two sides of a session, whatever connection leads there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -130,7 +130,7 @@ fn reserved_flags_of_a_stream_header_are_passed_on_as_zero() {
     stage.pass(Which::Inside, &ESID_NORMAL);
     let (outcome, told) = stage.outcome();
     assert!(matches!(outcome.ending, Ending::Completed), "{:?}", outcome.ending);
-    assert!(told.iter().any(|told| matches!(told, Told::Deviations(Peer::Initiator, _))), "{told:?}");
+    assert!(told.iter().any(|told| matches!(told, Told::Deviation(Peer::Initiator, ..))), "{told:?}");
 }
 
 #[test]

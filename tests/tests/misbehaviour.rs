@@ -244,7 +244,8 @@ fn check_log(case: &Case, lines: &[LogLine]) {
     }
     assert!(with("oftp2-protocol-violation").is_empty(), "{}", all());
     if !case.expected.is_empty() {
-        let named = format!("{offender}: {}: ", case.expected);
+        let by = if case.by_partner { "partner" } else { "inside" };
+        let named = format!("from the {by}: {}: ", case.expected);
         let told = with("oftp2-deviation-tolerated").into_iter().filter(|line| line.message.contains(&named)).count();
         assert_eq!(told, 1, "{named}? {}", all());
     }

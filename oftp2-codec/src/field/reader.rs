@@ -30,13 +30,40 @@ pub(crate) struct Fields<'a> {
     position: usize,
     conformance: Conformance,
     deviations: Deviations,
+    /// Where each deviation was seen first, in this command and those before it.
+    pub(crate) places: Places,
     refusal: Option<DecodeError>,
+}
+
+/// Where each deviation was seen first: field, and its first octet counted from the command octet.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Places(Vec<(Deviation, &'static str, usize)>);
+
+impl Places {
+    fn note(&mut self, deviation: Deviation, field: &'static str, position: usize) {
+        if self.of(deviation).is_none() {
+            self.0.push((deviation, field, position));
+        }
+    }
+
+    pub(crate) fn of(&self, deviation: Deviation) -> Option<(&'static str, usize)> {
+        let place = self.0.iter().find(|(noted, ..)| *noted == deviation);
+        place.map(|(_, field, position)| (*field, *position))
+    }
 }
 
 impl<'a> Fields<'a> {
     /// The fields behind the command octet, which has been judged already.
     pub(crate) fn of(command: CommandName, exchange_buffer: &'a [u8], conformance: Conformance) -> Self {
-        Self { command, octets: exchange_buffer, position: 1, conformance, deviations: Deviations::NONE, refusal: None }
+        Self {
+            command,
+            octets: exchange_buffer,
+            position: 1,
+            conformance,
+            deviations: Deviations::NONE,
+            places: Places::default(),
+            refusal: None,
+        }
     }
 
     /// Octets of the whole command.
@@ -351,6 +378,7 @@ impl<'a> Fields<'a> {
     ) {
         let (Conformance::Strict, Some(reason)) = (self.conformance, deviation.strict()) else {
             self.deviations.insert(deviation);
+            self.places.note(deviation, field, position);
             return;
         };
         self.refusal.get_or_insert_with(|| DecodeError {

@@ -2,8 +2,9 @@
 
 use crate::corpus::{beginning, message, vector};
 use oftp2_codec::{
+    Deviation::CharacterOutsideSet,
     field::IdentificationCode,
-    monitor::{Monitor, Peer, Settings, Violation},
+    monitor::{Monitor, Peer, Place, Settings, Violation},
     reason::SessionEndReason,
     stb::{HEADER_LENGTH, StreamHeader},
 };
@@ -135,6 +136,22 @@ fn a_long_signed_response_passes() {
     let header = StreamHeader::before(response.len()).unwrap();
     monitor.stream_header(Peer::Responder, header.octets()).unwrap();
     monitor.judge(Peer::Responder, &response).unwrap();
+}
+
+#[test]
+fn a_deviation_of_a_field_has_its_first_place() {
+    let mut monitor = run(Settings::default(), "ready").unwrap();
+    let ssid = message("SSID V05 SSIDPSWD=\"secret  \" SSIDUSER=\"site    \"");
+    assert!(monitor.judge(Peer::Initiator, &ssid[HEADER_LENGTH..]).unwrap().deviations.contains(CharacterOutsideSet));
+    let place = |monitor: &Monitor, peer| {
+        monitor.place_of(peer, CharacterOutsideSet).map(|Place { field, position }| (field, position))
+    };
+    assert_eq!(place(&monitor, Peer::Initiator), Some(("SSIDPSWD", 27)));
+    assert_eq!(place(&monitor, Peer::Responder), None);
+    monitor.judge(Peer::Responder, &message("SSID V06")[HEADER_LENGTH..]).unwrap();
+    let sfid = message("SFID V10 SFIDDSN=\"small                     \"");
+    monitor.judge(Peer::Initiator, &sfid[HEADER_LENGTH..]).unwrap();
+    assert_eq!(place(&monitor, Peer::Initiator), Some(("SSIDPSWD", 27)));
 }
 
 #[test]

@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use oftp2_codec::Deviations;
-use oftp2_codec::monitor::{Notice, Peer};
+use oftp2_codec::Deviation;
+use oftp2_codec::monitor::{Notice, Peer, Place};
 use proxydaemon::descriptors::Channel;
 use proxydaemon::exit::ExitCode;
 use proxydaemon::logging::{ChildLog, MAX_PAYLOAD};
@@ -13,7 +13,7 @@ use proxylink::message::Refused;
 use proxylink::pairing::Direction;
 use proxylink::record::{FileDirection, FileReport, FileResult, MOST_FILES, SessionOutcome, SessionReport};
 use proxylink::situation::{Severity, Situation};
-use relay::{Ending, Outcome, Which};
+use relay::{Ending, Outcome, Tolerated, Which};
 
 use super::refusals::Refusals;
 use super::say;
@@ -233,9 +233,13 @@ impl relay::Observer for Files {
         }
     }
 
-    fn deviations(&mut self, from: Peer, deviations: Deviations) {
-        for deviation in deviations.iter() {
-            Situation::DeviationTolerated.tell(format_args!("{from}: {deviation}"));
+    fn deviation(&mut self, from: Peer, deviation: Deviation, place: Option<Place>) {
+        let by = if from == self.partner { Which::Partner } else { Which::Inside };
+        let tolerated = Tolerated { by, deviation, place };
+        if tolerated.is_warning() {
+            Situation::DeviationTolerated.warn(tolerated);
+        } else {
+            Situation::DeviationTolerated.tell(tolerated);
         }
     }
 

@@ -4,8 +4,8 @@
 use std::fmt::Write as _;
 use std::sync::Mutex;
 
-use oftp2_codec::Deviations;
-use oftp2_codec::monitor::{Notice, Peer};
+use oftp2_codec::Deviation;
+use oftp2_codec::monitor::{Notice, Peer, Place};
 use proxydaemon::exit::ExitCode;
 use proxydaemon::logging;
 use proxylink::message::Refused;
@@ -13,7 +13,7 @@ use proxylink::pairing::Direction;
 use proxylink::particulars::{Particulars, ShownCertificate};
 use proxylink::record::{LONGEST_DETAIL, SessionOutcome, SessionReport, UnixMillis};
 use proxylink::situation::{Severity, Situation};
-use relay::{Ending, Outcome, Which};
+use relay::{Ending, Outcome, Tolerated, Which};
 
 use super::Around;
 use super::partner_tls::{Answered, Unanswered};
@@ -159,18 +159,32 @@ const fn exit_code(situation: Situation) -> ExitCode {
 }
 
 /// Tells the log what the monitor noticed.
-#[derive(Debug, Default)]
-pub struct Told(relay::named::Named);
+#[derive(Debug)]
+pub struct Told {
+    partner: Peer,
+    named: relay::named::Named,
+}
+
+impl Told {
+    /// In a session where the partner is this peer.
+    pub fn of(partner: Peer) -> Self {
+        Self { partner, named: relay::named::Named::default() }
+    }
+}
 
 impl relay::Observer for Told {
     fn notice(&mut self, from: Peer, notice: &Notice) {
-        self.0.notice(notice);
+        self.named.notice(notice);
         log::debug!("{from}: {notice:?}");
     }
 
-    fn deviations(&mut self, from: Peer, deviations: Deviations) {
-        for deviation in deviations.iter() {
-            Situation::DeviationTolerated.tell(format_args!("{from}: {deviation}"));
+    fn deviation(&mut self, from: Peer, deviation: Deviation, place: Option<Place>) {
+        let by = if from == self.partner { Which::Partner } else { Which::Inside };
+        let tolerated = Tolerated { by, deviation, place };
+        if tolerated.is_warning() {
+            Situation::DeviationTolerated.warn(tolerated);
+        } else {
+            Situation::DeviationTolerated.tell(tolerated);
         }
     }
 

@@ -136,7 +136,11 @@ fn go_on(
         // The data connection is lost, not the station behind it, as far as this side can see.
         when_inside_is_lost: SessionEndReason::Unspecified,
     };
-    let outcome = relay::run(session, orders, &mut account::Told::default());
+    let partner = match around.direction {
+        Direction::Incoming => Peer::Initiator,
+        Direction::Outgoing => Peer::Responder,
+    };
+    let outcome = relay::run(session, orders, &mut account::Told::of(partner));
     account.ended(&outcome, initiator)
 }
 

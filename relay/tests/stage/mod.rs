@@ -13,8 +13,8 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
 use nix::sys::socket::{setsockopt, sockopt};
-use oftp2_codec::Deviations;
-use oftp2_codec::monitor::{Monitor, Notice, Peer, Settings};
+use oftp2_codec::Deviation;
+use oftp2_codec::monitor::{Monitor, Notice, Peer, Place, Settings};
 use oftp2_codec::reason::SessionEndReason;
 use proxylink::closing::{self, Closing};
 use relay::{Answer, EndOrder, Ending, Limits, Observer, Orders, Outcome, Session, Side, Which, run, run_answering};
@@ -162,7 +162,7 @@ impl Stage {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Told {
     Notice(Peer, String),
-    Deviations(Peer, Deviations),
+    Deviation(Peer, Deviation, Option<Place>),
     Data(Peer, u64),
 }
 
@@ -173,8 +173,8 @@ impl Observer for Teller {
         let _ = self.0.send(Told::Notice(from, format!("{notice:?}")));
     }
 
-    fn deviations(&mut self, from: Peer, deviations: Deviations) {
-        let _ = self.0.send(Told::Deviations(from, deviations));
+    fn deviation(&mut self, from: Peer, deviation: Deviation, place: Option<Place>) {
+        let _ = self.0.send(Told::Deviation(from, deviation, place));
     }
 
     fn data(&mut self, from: Peer, octets: u64) {
@@ -187,7 +187,7 @@ pub struct Deaf;
 
 impl Observer for Deaf {
     fn notice(&mut self, _: Peer, _: &Notice) {}
-    fn deviations(&mut self, _: Peer, _: Deviations) {}
+    fn deviation(&mut self, _: Peer, _: Deviation, _: Option<Place>) {}
     fn data(&mut self, _: Peer, _: u64) {}
 }
 

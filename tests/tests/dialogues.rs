@@ -266,6 +266,10 @@ fn every_format_passes_at_every_level_with_compression_and_without() -> Result<(
             assert!(called.went_well(true) && answered.went_well(false), "{level:?}: {called:?}\n{answered:?}");
             let agreed = called.agreement.unwrap();
             assert_eq!((agreed.level, agreed.compression), (level, compression));
+            ends.chain.client().wait_for_text(&format!(" level={} TLS", level as u8))?;
+            if level != Level::Five {
+                ends.chain.client().wait_for_text(&format!("D49: level {} over TLS", level as u8))?;
+            }
             let (outcome, files) = ends.record();
             assert_eq!(outcome, "completed");
             for ((format, content, octets), told) in contents.iter().zip(files) {

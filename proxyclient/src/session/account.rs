@@ -17,6 +17,7 @@ use relay::{Ending, Outcome, Tolerated, Which};
 
 use super::refusals::Refusals;
 use super::say;
+use super::start::Start;
 use crate::agent::now;
 use crate::between::{Assignment, FromSession};
 use crate::outgoing;
@@ -68,7 +69,7 @@ impl<'a> Account<'a> {
             self.assignment.called.as_ref().map(|called| format!(" called={called}")).unwrap_or_default(),
             self.station.map(|station| format!(" station={station}")).unwrap_or_default(),
             self.assignment.odette.as_ref().map(|odette| format!(" odette=\"{odette}\"")).unwrap_or_default(),
-            files.code.as_ref().map(|code| format!(" code={code}")).unwrap_or_default(),
+            files.start.shown(),
             self.assignment.tls.version,
             self.assignment.tls.cipher_suite,
             self.assignment.tls.key_exchange,
@@ -81,7 +82,7 @@ impl<'a> Account<'a> {
             id: self.assignment.session,
             direction: self.assignment.direction,
             partner: self.assignment.partner.clone(),
-            ssid_code: files.code.clone(),
+            ssid_code: files.start.code.clone(),
             peer: self.assignment.peer,
             called: self.assignment.called.clone(),
             certificate: Some(self.assignment.certificate),
@@ -159,7 +160,7 @@ pub struct Files {
     all: Vec<FileReport>,
     beyond: u64,
     open: bool,
-    code: Option<String>,
+    start: Start,
     named: relay::named::Named,
     refusals: Refusals,
 }
@@ -168,7 +169,8 @@ impl Files {
     /// None yet, in a session where the partner is this peer.
     pub fn of(partner: Peer) -> Self {
         let named = relay::named::Named::default();
-        Self { partner, all: Vec::new(), beyond: 0, open: false, code: None, named, refusals: Refusals::of(partner) }
+        let start = Start::of(partner);
+        Self { partner, all: Vec::new(), beyond: 0, open: false, start, named, refusals: Refusals::of(partner) }
     }
 
     fn last(&mut self) -> Option<&mut FileReport> {
@@ -206,8 +208,12 @@ impl relay::Observer for Files {
             Situation::FileRefused.tell(line);
         }
         match notice {
-            Notice::SessionOffered { by, code, .. } if *by == self.partner => self.code = Some(code.to_string()),
-            Notice::SessionAgreed(agreement) => self.code = Some(agreement.code(self.partner).to_string()),
+            Notice::SessionOffered { by, code, level } => self.start.offered(*by, code, *level),
+            Notice::SessionAgreed(agreement) => {
+                if let Some(line) = self.start.agreed(agreement) {
+                    Situation::DeviationTolerated.warn(line);
+                }
+            }
             Notice::FileOffered(offer) => {
                 if self.all.len() >= MOST_FILES {
                     self.beyond += 1;

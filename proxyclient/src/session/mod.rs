@@ -7,6 +7,7 @@
 mod account;
 pub mod outgoing;
 mod refusals;
+mod start;
 
 use std::io;
 use std::io::Write;

@@ -152,6 +152,8 @@ deviations! {
         "SSIDAUTH is N below level 5, where the octet is reserved";
     ReservedNotBlank "D63" Warn WRONG_DATA,
         "reserved octets are not filled with blanks";
+    ProtectionNotListed "D64" Warn WRONG_DATA,
+        "the file is compressed, or enveloped, in a way that the RFC does not list";
 }
 
 impl fmt::Display for Deviation {

@@ -4,8 +4,8 @@ use super::Level;
 use crate::{
     deviation::Deviation,
     field::{
-        Decimal, DecodeError, EncodeError, FieldWriter, Fields, FileDate, FileTime, FreeText, IdentificationCode, Text,
-        closed,
+        Closed, Decimal, DecodeError, EncodeError, FieldWriter, Fields, FileDate, FileTime, FreeText,
+        IdentificationCode, Text, closed,
     },
 };
 
@@ -135,12 +135,12 @@ impl Protection {
         self.cipher_suite
     }
 
-    /// SFIDCOMP, F 9(1): zlib over the whole file.
+    /// SFIDCOMP, F 9(1): compression of the whole file, by zlib as far as the RFC goes.
     pub fn compressed(&self) -> bool {
         self.compressed
     }
 
-    /// SFIDENV, F 9(1): a CMS envelope.
+    /// SFIDENV, F 9(1): an envelope, of CMS as far as the RFC goes.
     pub fn enveloped(&self) -> bool {
         self.enveloped
     }
@@ -159,6 +159,7 @@ impl Protection {
 // Positions at level 5, for refusals of fields that have been read already.
 const LRECL: usize = 107;
 const CIPH: usize = 157;
+const COMP: usize = 159;
 const ENV: usize = 160;
 const SIGN: usize = 161;
 
@@ -233,8 +234,8 @@ impl Sfid {
     fn read_protection(fields: &mut Fields<'_>) -> Result<Protection, DecodeError> {
         let security = fields.one_of("SFIDSEC")?;
         let cipher_suite = fields.two_digits("SFIDCIPH")?;
-        let compressed = fields.one_of::<ZeroOrOne>("SFIDCOMP")? == ZeroOrOne::One;
-        let enveloped = fields.one_of::<ZeroOrOne>("SFIDENV")? == ZeroOrOne::One;
+        let compressed = Self::read_method(fields, "SFIDCOMP", COMP)?;
+        let enveloped = Self::read_method(fields, "SFIDENV", ENV)?;
         let signed_response = fields.yes_or_no("SFIDSIGN")?;
         if signed_response && cipher_suite == 0 {
             // Tolerated: the Listener may refuse such a file with SFNA 15 itself (D61).
@@ -252,6 +253,20 @@ impl Sfid {
             }
             Inconsistent::Envelope => fields.refuse("SFIDENV", ENV, 1, "1 expected for a secured or compressed file"),
         })
+    }
+
+    /// SFIDCOMP and SFIDENV: whether anything is done to the file at all.
+    fn read_method(fields: &mut Fields<'_>, field: &'static str, position: usize) -> Result<bool, DecodeError> {
+        let method = fields.octet(field)?;
+        match method {
+            b'0' | b'1' => {}
+            // Tolerated: methods agreed since (RFC 5024, 10.3); the Listener refuses with SFNA what it does not know (D64).
+            b'2'..=b'9' => {
+                fields.tolerate(Deviation::ProtectionNotListed, field, position, ZeroOrOne::EXPECTED, &[method]);
+            }
+            _ => return Err(fields.refuse(field, position, 1, "a digit expected")),
+        }
+        Ok(method != b'0')
     }
 
     /// The RFC's own limit, although the record header inside a secured file (RFC 5024, 6.5) ends one octet below.

@@ -57,6 +57,7 @@ fn by_format(format: &str, level: Level, value: &[u8], original: &[u8]) -> Passe
             let digits = value.iter().all(u8::is_ascii_digit);
             Passes { strict: digits && listed(details, level, number(value).unwrap_or(100)), standard: digits }
         }
+        "method" => Passes { strict: matches!(value, b"0" | b"1"), standard: value.iter().all(u8::is_ascii_digit) },
         "suite" => both(value.iter().all(u8::is_ascii_digit)),
         "length" => match (number(value), number(original)) {
             (Some(announced), Some(right)) if announced == right => {
@@ -152,7 +153,7 @@ fn ties(message: &Message, octets: &[u8]) -> Passes {
         },
         (CommandName::Sfid, Level::L5) => {
             let secured = at("SFIDSEC") != b"00";
-            let hidden = secured || at("SFIDCOMP") == b"1";
+            let hidden = secured || at("SFIDCOMP") != b"0";
             let length = number(at("SFIDLRECL")).unwrap_or(0);
             let contradiction = (secured && at("SFIDCIPH") == b"00")
                 || (hidden && at("SFIDENV") == b"0")

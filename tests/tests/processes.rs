@@ -6,7 +6,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::json;
 use tests::harness::{Chain, Held, LogLine, PATIENCE, Plan, Process, Trouble, made_octets, table, until};
-use tests::station::{OutgoingFile, Report, sha256};
+use tests::station::{OutgoingFile, Report, Security, Settings, TlsSettings, TlsVersions, sha256};
 
 const HALF: u64 = 500_000;
 
@@ -69,14 +69,13 @@ fn sockets(pid: i32) -> usize {
     sockets.filter(|link| link.to_string_lossy().starts_with("socket:")).count()
 }
 
-#[test]
-fn a_session_that_is_paired_has_its_two_connections_and_the_log_and_its_role_nothing_of_it() -> Result<(), Trouble> {
-    let chain = Chain::start()?;
+/// The second of two sessions has its two connections and its log; its roles have nothing of it.
+fn nothing_is_left_of_pairing(chain: &Chain, hold: impl Fn(&str) -> Result<Held, Trouble>) -> Result<(), Trouble> {
     // What is opened once, as by the first session, does not count.
-    let first = hold(&chain, "FIRST")?;
+    let first = hold("FIRST")?;
     let roles = [(chain.server(), "switchboard"), (chain.client(), "agent")];
     let before = roles.map(|(daemon, role)| sockets(of_role(daemon, role)[0].pid));
-    let second = hold(&chain, "SECOND")?;
+    let second = hold("SECOND")?;
     for daemon in [chain.server(), chain.client()] {
         for session in wait_for_sessions(daemon, 2) {
             let three = || (sockets(session.pid) == 3).then_some(());
@@ -88,8 +87,35 @@ fn a_session_that_is_paired_has_its_two_connections_and_the_log_and_its_role_not
         let as_before = || (sockets(pid) <= before).then_some(());
         assert!(until(PATIENCE, as_before).is_some(), "{role}: {} sockets, {before} before", sockets(pid));
     }
-    arrived(&chain, &first.go_on()?, "FIRST");
-    arrived(&chain, &second.go_on()?, "SECOND");
+    for held in [first, second] {
+        let report = held.go_on()?;
+        assert!(report.went_well(true), "{report:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_session_that_is_paired_has_its_two_connections_and_the_log_and_its_role_nothing_of_it() -> Result<(), Trouble> {
+    let chain = Chain::start()?;
+    nothing_is_left_of_pairing(&chain, |dataset| hold(&chain, dataset))?;
+    for dataset in ["FIRST", "SECOND"] {
+        assert_eq!(sha256(&std::fs::read(chain.received(dataset)).unwrap()), sha256(&whole()));
+    }
+    Ok(())
+}
+
+#[test]
+fn an_outgoing_session_too_in_both_tls_versions() -> Result<(), Trouble> {
+    for versions in [TlsVersions::Tls12, TlsVersions::Tls13] {
+        let chain = Plan::new().outgoing()?.start()?;
+        let security = TlsSettings { versions, ..chain.called_security(0)? };
+        let _partner = chain.partner_listens_with(0, security, chain.called_settings(0)?)?;
+        let settings = Settings { via: Some(chain.http()), ..chain.inside_settings() };
+        nothing_is_left_of_pairing(&chain, |dataset| {
+            let file = OutgoingFile::from_octets(dataset, whole());
+            Held::start(&chain.called_at(0), &Security::Plain, &settings, file, HALF)
+        })?;
+    }
     Ok(())
 }
 

@@ -111,7 +111,6 @@ fn go_on(
         Ok(link) => link,
         Err(refused) => return account.unpaired(&questions, &partner, refused),
     };
-    // From here on nobody is asked any more: the switchboard may die.
     drop(questions);
     let Some(monitor) = monitor(&partner.partner, around.direction, &limits) else {
         log::error!("an identification code of the partner cannot be read; the session is not served");

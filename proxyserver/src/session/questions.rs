@@ -16,7 +16,8 @@ use crate::between::{FromSession, LARGEST, ToSession};
 /// A session's end of its socket pair with the switchboard.
 #[derive(Debug)]
 pub struct Questions {
-    channel: Channel,
+    /// `None` once the session is paired. The TLS of a called partner holds the questions until its end.
+    channel: Option<Channel>,
     deadline: Instant,
     /// Why the last signature was not given; TLS carries only a text.
     failure: Option<Refused>,
@@ -25,7 +26,7 @@ pub struct Questions {
 impl Questions {
     /// Questions to be answered until `deadline`.
     pub const fn new(channel: Channel, deadline: Instant) -> Self {
-        Self { channel, deadline, failure: None }
+        Self { channel: Some(channel), deadline, failure: None }
     }
 
     /// Sets the deadline of what is asked from now on.
@@ -85,12 +86,15 @@ impl Questions {
         }
     }
 
-    /// Tells that the data connection stands, so that the token is spent.
+    /// Tells that the data connection stands, so that the token is spent. From here on nobody is asked any more: the
+    /// switchboard may die.
     ///
     /// # Errors
     /// When the switchboard is gone.
     pub fn linked(&mut self) -> Result<(), Refused> {
-        self.tell(&FromSession::Linked)
+        self.tell(&FromSession::Linked)?;
+        self.channel = None;
+        Ok(())
     }
 
     /// Hands over the record of a session that never came to be; whether somebody was there to take it.
@@ -109,11 +113,13 @@ impl Questions {
         if octets.len() > LARGEST {
             return Err(failed(format!("a message of {} octets is too large", octets.len())));
         }
-        self.channel.send_by(self.deadline, &octets, &[]).map_err(|error| lost(&error))
+        let channel = self.channel.as_ref().ok_or_else(needed_no_more)?;
+        channel.send_by(self.deadline, &octets, &[]).map_err(|error| lost(&error))
     }
 
     fn answer(&mut self) -> Result<(ToSession, Option<TcpStream>), Refused> {
-        let taken = self.channel.take_by(self.deadline, LARGEST).map_err(|error| lost(&error))?;
+        let channel = self.channel.as_ref().ok_or_else(needed_no_more)?;
+        let taken = channel.take_by(self.deadline, LARGEST).map_err(|error| lost(&error))?;
         let (octets, received) = taken.ok_or_else(|| lost(&io::ErrorKind::UnexpectedEof.into()))?;
         let message = proxylink::frame::decode(&octets).map_err(|error| failed(error.to_string()))?;
         if let ToSession::Refused(refused) = message {
@@ -135,10 +141,35 @@ fn lost(error: &io::Error) -> Refused {
     }
 }
 
+fn needed_no_more() -> Refused {
+    failed("the session is paired and asks nobody any more".to_owned())
+}
+
 fn failed(text: String) -> Refused {
     Refused { situation: Situation::PairingRefused, text }
 }
 
 fn unexpected(message: &ToSession) -> Refused {
     failed(format!("the switchboard answered out of turn: {message:?}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn who_is_paired_has_closed_its_channel_and_asks_nobody() {
+        let (ours, theirs) = Channel::pair().unwrap();
+        let soon = Instant::now() + Duration::from_secs(20);
+        // As the configuration of TLS does.
+        let held = std::sync::Arc::new(std::sync::Mutex::new(Questions::new(ours, soon)));
+        let mut questions = held.lock().unwrap();
+        questions.linked().unwrap();
+        let (said, _) = theirs.take_by(soon, LARGEST).unwrap().expect("its last word");
+        assert!(matches!(proxylink::frame::decode(&said), Ok(FromSession::Linked)));
+        assert!(theirs.take_by(soon, LARGEST).unwrap().is_none(), "and the end behind it");
+        let request = SignRequest { certificate: [0; 32], scheme: 0x0403, message: Vec::new() };
+        assert_eq!(questions.sign(request).unwrap_err().situation, Situation::PairingRefused);
+    }
 }

@@ -158,6 +158,13 @@ impl AsyncChannel {
             .post(octets, descriptors, |octets, descriptors| self.channel.get_ref().try_send(octets, descriptors))
     }
 
+    /// Waits until what was posted has gone out. For who ends without receiving any more.
+    pub async fn posted_out(&self) {
+        while self.flush() {
+            tokio::time::sleep(ROOM_AFTER).await;
+        }
+    }
+
     /// Sends what was posted, as far as there is room; whether some of it waits.
     fn flush(&self) -> bool {
         self.posted().flush(|octets, descriptors| self.channel.get_ref().try_send(octets, descriptors))
@@ -267,6 +274,29 @@ mod tests {
                 assert_eq!(other.receive::<bool>().await.unwrap_err().kind(), io::ErrorKind::InvalidData, "{octets:?}");
             }
             assert_eq!(other.send(&vec![0_u8; 9], &[]).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+        });
+    }
+
+    #[test]
+    fn who_ends_waits_until_what_it_posted_has_gone_out() {
+        within_a_runtime(async {
+            let (one, other) = Channel::pair().unwrap();
+            let (one, other) = (AsyncChannel::new(one, 64).unwrap(), AsyncChannel::new(other, 64).unwrap());
+            (0..5000_u32).for_each(|number| one.post(&number, &[]).unwrap());
+            assert!(!one.posted().messages.is_empty(), "the kernel takes all at once, which no test needs");
+            let end = async {
+                one.posted_out().await;
+                drop(one);
+            };
+            let take_all = async {
+                let mut count = 0;
+                while let Some((number, _)) = other.receive::<u32>().await.unwrap() {
+                    assert_eq!(number, count);
+                    count += 1;
+                }
+                count
+            };
+            assert_eq!(tokio::join!(end, take_all).1, 5000);
         });
     }
 

@@ -10,7 +10,7 @@ use proxydaemon::confine::{Ports, RoleNeeds, confine_role};
 use proxydaemon::descriptors::{Channel, Directory, close_all_but};
 use proxydaemon::exit::ExitCode;
 use proxydaemon::fork::{Ending, fork_role};
-use proxydaemon::gate::{HEARD_AT_ONCE, Keep, Put};
+use proxydaemon::gate::{ALL_THAT_WAIT, Keep, Put};
 use proxydaemon::logging::ChildLog;
 use proxydaemon::notify;
 use proxydaemon::signals::order_end;
@@ -155,7 +155,7 @@ impl Gate {
             agent.ended = true;
         }
         // Its last words, which may say why.
-        self.read_agent();
+        self.read_agent(ALL_THAT_WAIT);
         self.end_those_in_set_up();
         let Some(agent) = self.agent.take() else { return };
         self.backlog.forget_present();
@@ -175,9 +175,10 @@ impl Gate {
         }
     }
 
-    pub(super) fn read_agent(&mut self) {
+    /// Hears so many messages, if there are.
+    pub(super) fn read_agent(&mut self, at_most: usize) {
         self.flush_agent();
-        for _ in 0..HEARD_AT_ONCE {
+        for _ in 0..at_most {
             let Some(channel) = self.agent.as_ref().and_then(|agent| agent.channel.as_ref()) else { return };
             let octets = match channel.try_take(LARGEST) {
                 Ok(Some((octets, _))) => octets,

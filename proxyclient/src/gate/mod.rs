@@ -21,7 +21,7 @@ use proxydaemon::credentials::Secret;
 use proxydaemon::exit::ExitCode;
 use proxydaemon::fork::Ending;
 use proxydaemon::gate::{
-    Backlog, Crashes, EndingPlan, LOGGED_AT_ONCE, Overdue, Peak, Reaper, RoleRestart, Step, Wanted, wait,
+    Backlog, Crashes, EndingPlan, HEARD_AT_ONCE, LOGGED_AT_ONCE, Overdue, Peak, Reaper, RoleRestart, Step, Wanted, wait,
 };
 use proxydaemon::heap;
 use proxydaemon::large_pages::Copies;
@@ -210,7 +210,7 @@ impl Gate {
             self.read_signals();
         }
         if is_ready(2) {
-            self.read_agent();
+            self.read_agent(HEARD_AT_ONCE);
         }
         // Should the ports have changed meanwhile, some place gives nothing, and is ready again in the next turn.
         for (place, _) in ready.iter().skip(others).enumerate().filter(|(_, ready)| **ready) {

@@ -37,6 +37,8 @@ pub use waiting::{Wanted, wait};
 
 /// Messages of one role that are heard before anything else, signals above all, gets its turn.
 pub const HEARD_AT_ONCE: usize = 64;
+/// Messages of one role that are heard when nothing may be left unheard, as when it has ended: more than a socket holds.
+pub const ALL_THAT_WAIT: usize = 16_384;
 /// Log records that are written before anything else gets its turn.
 pub const LOGGED_AT_ONCE: usize = 256;
 /// More than a program takes to begin.

@@ -24,7 +24,8 @@ use proxydaemon::descriptors::{Listener, Mapping};
 use proxydaemon::exit::ExitCode;
 use proxydaemon::fork::Ending;
 use proxydaemon::gate::{
-    Backlog, Crashes, EndingPlan, LOGGED_AT_ONCE, Overdue, Peak, Ports, Reaper, RoleRestart, Step, Wanted, wait,
+    ALL_THAT_WAIT, Backlog, Crashes, EndingPlan, HEARD_AT_ONCE, LOGGED_AT_ONCE, Overdue, Peak, Ports, Reaper,
+    RoleRestart, Step, Wanted, wait,
 };
 use proxydaemon::heap;
 use proxydaemon::large_pages::Copies;
@@ -219,7 +220,7 @@ impl Gate {
             self.read_signals();
         }
         if is_ready(2) {
-            self.read_switchboard();
+            self.read_switchboard(HEARD_AT_ONCE);
         }
         for (place, _) in ready.iter().skip(fixed).enumerate().filter(|(_, ready)| **ready) {
             self.accept(place);
@@ -273,7 +274,7 @@ impl Gate {
         }
         if self.in_set_up.next().is_some_and(|at| at <= now) {
             // Whoever was stopped for a while (Ctrl-Z, a virtual machine) has not yet heard who was verified meanwhile.
-            self.read_switchboard();
+            self.read_switchboard(ALL_THAT_WAIT);
         }
         while let Some(session) = self.in_set_up.due(now) {
             self.end_overdue(session);

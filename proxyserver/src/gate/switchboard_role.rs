@@ -12,7 +12,7 @@ use proxydaemon::confine::{Ports, RoleNeeds, confine_role};
 use proxydaemon::descriptors::{Channel, Mapping, can_call_from, close_all_but};
 use proxydaemon::exit::ExitCode;
 use proxydaemon::fork::{Ending, fork_role};
-use proxydaemon::gate::{HEARD_AT_ONCE, Keep, Put};
+use proxydaemon::gate::{ALL_THAT_WAIT, Keep, Overdue, Put};
 use proxydaemon::logging::ChildLog;
 use proxylink::situation::Situation;
 use proxylink::snapshot::{LARGEST as LARGEST_SNAPSHOT, MOST_LISTENED};
@@ -37,11 +37,13 @@ pub(super) struct Switchboard {
     /// `None` once it is to end: nothing is said to it or heard from it any more.
     pub(super) channel: Option<Channel>,
     pub(super) since: Instant,
+    /// It was reaped; what it said before is still heard.
+    pub(super) ended: bool,
 }
 
 impl Switchboard {
     pub(super) fn new(pid: Pid, channel: Channel) -> Self {
-        Self { pid, channel: Some(channel), since: Instant::now() }
+        Self { pid, channel: Some(channel), since: Instant::now(), ended: false }
     }
 }
 
@@ -143,6 +145,13 @@ impl Gate {
     }
 
     pub(super) fn switchboard_ended(&mut self, ending: Ending) {
+        if let Some(switchboard) = &mut self.switchboard {
+            switchboard.ended = true;
+        }
+        // Its last words: who was verified.
+        self.read_switchboard(ALL_THAT_WAIT);
+        // It may not have come to say it of others. What was in set-up ends with its channel, by its own deadlines.
+        self.in_set_up = Overdue::default();
         let Some(switchboard) = self.switchboard.take() else { return };
         self.backlog.forget_present();
         if self.ending.is_some() {
@@ -161,9 +170,10 @@ impl Gate {
         self.unlinked();
     }
 
-    pub(super) fn read_switchboard(&mut self) {
+    /// Hears so many messages, if there are.
+    pub(super) fn read_switchboard(&mut self, at_most: usize) {
         self.flush_switchboard();
-        for _ in 0..HEARD_AT_ONCE {
+        for _ in 0..at_most {
             let Some(channel) = self.switchboard.as_ref().and_then(|switchboard| switchboard.channel.as_ref()) else {
                 return;
             };
@@ -200,14 +210,25 @@ impl Gate {
 
     pub(super) fn kill_switchboard(&mut self) {
         if let Some(switchboard) = &mut self.switchboard {
-            let _ = kill(switchboard.pid, Kill::SIGKILL);
+            if !switchboard.ended {
+                let _ = kill(switchboard.pid, Kill::SIGKILL);
+            }
             switchboard.channel = None;
             self.backlog.forget_present();
         }
     }
 
     fn hear_switchboard(&mut self, message: FromSwitchboard, descriptors: Vec<OwnedFd>) {
+        let ended = self.switchboard.as_ref().is_none_or(|switchboard| switchboard.ended);
         match message {
+            // With it its link is gone, and whoever waited for an answer.
+            FromSwitchboard::Snapshot { .. }
+            | FromSwitchboard::Unlinked
+            | FromSwitchboard::Call(_)
+            | FromSwitchboard::LicenceExpired
+            | FromSwitchboard::LicenceValid
+            | FromSwitchboard::OpenLicence
+                if ended => {}
             FromSwitchboard::Snapshot { number } => {
                 let Some(file) = descriptors.into_iter().next() else { return };
                 if self.ending.is_none() {
@@ -310,8 +331,8 @@ impl Gate {
         let Some(switchboard) = &self.switchboard else { return };
         let (pid, Some(channel)) = (switchboard.pid, &switchboard.channel) else { return };
         if let Err(error) = self.backlog.flush(channel, Instant::now()) {
-            log::debug!("the switchboard (pid {pid}) is gone: {error}");
-            self.kill_switchboard();
+            // Its end is seen behind what it said last.
+            log::debug!("the switchboard (pid {pid}) takes no more: {error}");
         }
         if let Some(count) = self.backlog.dropped() {
             log::error!(

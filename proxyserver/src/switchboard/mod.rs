@@ -47,6 +47,8 @@ const EVENTS: usize = 256;
 const MOST_REPORTS: usize = 200;
 /// How often counts are told: refused connections to the log, sessions to the inside.
 const COUNTS: Duration = Duration::from_secs(10);
+/// For the gate to take what was said before the end.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// What the switchboard begins with.
 pub struct Start {
@@ -162,6 +164,7 @@ async fn serve(start: Start) -> std::io::Result<()> {
                 None => return Ok(()),
                 Some((ToSwitchboard::Stop, _)) => {
                     switchboard.stop().await;
+                    let _ = tokio::time::timeout(LAST_WORDS, switchboard.gate.posted_out()).await;
                     return Ok(());
                 }
                 Some((ToSwitchboard::Licence(error), descriptors)) => {

@@ -3,5 +3,6 @@
 
 mod failures;
 mod inside;
+mod orphans;
 mod partner;
 mod running;

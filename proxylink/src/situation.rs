@@ -325,6 +325,7 @@ impl Situation {
             | Self::CallAlert
             | Self::OwnCertificateRefused
             | Self::CallSilent
+            | Self::TargetRefused
             | Self::StationLeft => true,
             _ => false,
         }

@@ -25,7 +25,7 @@ const MOST_ASKED: usize = 32;
 const MOST_FOUND: usize = 64;
 
 /// Whom a snapshot lets us call. Nobody else can be.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Directory(HashMap<String, Entry>);
 
 #[derive(Debug)]
@@ -62,13 +62,13 @@ impl Directory {
         match self.0.get(partner) {
             Some(Entry { enabled: true, target: Some(target), from }) => Ok((target, *from)),
             Some(Entry { enabled: false, .. }) => {
-                refused(Situation::PartnerDisabled, format!("partner {} is not enabled", escape(partner)))
+                refused(Situation::TargetRefused, format!("partner {} is not enabled in the DMZ", escape(partner)))
             }
             Some(Entry { target: None, .. }) => {
                 let text = format!("partner {} has no address in the configuration", escape(partner));
                 refused(Situation::CallUnreachable, text)
             }
-            None => refused(Situation::PartnerUnknown, format!("the DMZ knows no partner {} (yet)", escape(partner))),
+            None => refused(Situation::TargetRefused, format!("the DMZ knows no partner {} (yet)", escape(partner))),
         }
     }
 }
@@ -151,7 +151,11 @@ impl Switchboard {
             let text = format!("{MOST_CALLS} calls are being set up already");
             return self.call_failed(session, Refused { situation: Situation::LimitReached, text });
         }
-        let (target, from) = match linked.directory.find(&call.partner) {
+        let Some(directory) = &linked.directory else {
+            let text = "the proxyserver has no configuration yet".to_owned();
+            return self.call_failed(session, Refused { situation: Situation::LinkDown, text });
+        };
+        let (target, from) = match directory.find(&call.partner) {
             Ok((target, from)) => (target.clone(), from),
             Err(refused) => return self.call_failed(session, refused),
         };
@@ -374,10 +378,10 @@ mod tests {
         };
         assert_eq!(found("ACME"), Ok(("oftp.acme.example:6619".into(), "192.0.2.1".into())));
         assert_eq!(found("OWN"), Ok(("192.0.2.7:1".into(), "192.0.2.2".into())));
-        assert_eq!(found("OFF"), Err(Situation::PartnerDisabled));
+        assert_eq!(found("OFF"), Err(Situation::TargetRefused));
         assert_eq!(found("CALLS"), Err(Situation::CallUnreachable));
         for stranger in ["acme", "oftp.acme.example:6619", ""] {
-            assert_eq!(found(stranger), Err(Situation::PartnerUnknown), "{stranger:?}");
+            assert_eq!(found(stranger), Err(Situation::TargetRefused), "{stranger:?}");
         }
         snapshot.policy.partners.push(partner("BAD", Some("no port")));
         let place = Directory::of(&snapshot).unwrap_err();

@@ -46,7 +46,7 @@ impl Switchboard {
             from: control.from,
             outbox: control.outbox,
             snapshots: Snapshots::default(),
-            directory: Directory::default(),
+            directory: None,
             reader,
         });
         self.told_running = 0;
@@ -195,7 +195,7 @@ impl Switchboard {
         log::debug!("snapshot {number} is prepared ({size} octets, {left_out} CRLs left out)");
         if let Some(linked) = &mut self.linked {
             linked.newest = number;
-            linked.directory = compiled.directory;
+            linked.directory = Some(compiled.directory);
         }
         Ok(number)
     }

@@ -200,7 +200,8 @@ struct Linked {
     from: SocketAddr,
     outbox: Outbox<FromServer>,
     snapshots: Snapshots,
-    directory: Directory,
+    /// `None` until its first snapshot is in force.
+    directory: Option<Directory>,
     reader: AbortHandle,
 }
 

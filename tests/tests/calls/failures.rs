@@ -45,13 +45,12 @@ fn what_cannot_be_reached_is_told_with_its_reason() -> Result<(), Trouble> {
     let (situation, text) = fails(&chain, &mut inside, &deserted.to_string());
     assert_eq!((situation, text), (Situation::CallRefused, format!("{deserted} refuses the connection")));
 
-    for (nobody, expected) in [("OTHER", Situation::PartnerUnknown), (&deserted.to_string(), Situation::PartnerUnknown)]
-    {
-        assert_eq!(inside.failure(nobody).refused.situation, expected, "{nobody}");
+    for nobody in ["OTHER", &deserted.to_string()] {
+        assert_eq!(inside.failure(nobody).refused.situation, Situation::TargetRefused, "{nobody}");
     }
     let disabled = PartnerSource { enabled: false, ..partner(&chain, "127.0.0.1:1") };
     inside.give(snapshot(&chain, vec![disabled]));
-    assert_eq!(inside.failure("ACME").refused.situation, Situation::PartnerDisabled);
+    assert_eq!(inside.failure("ACME").refused.situation, Situation::TargetRefused);
     inside.give(snapshot(&chain, vec![PartnerSource { address: None, ..partner(&chain, "127.0.0.1:1") }]));
     assert_eq!(inside.failure("ACME").refused.situation, Situation::CallUnreachable);
     // Of another family than its own address to call from.
@@ -61,6 +60,16 @@ fn what_cannot_be_reached_is_told_with_its_reason() -> Result<(), Trouble> {
     let failed = inside.failure("ACME");
     assert_eq!(failed.refused.situation, Situation::CallUnreachable);
     assert!(failed.refused.text.contains("family"), "{}", failed.refused.text);
+    Ok(())
+}
+
+#[test]
+fn who_calls_before_there_is_a_snapshot_hears_just_that() -> Result<(), Trouble> {
+    let (_chain, mut inside) = linked()?;
+    let refused = inside.failure("ACME").refused;
+    // Of its certificate nothing is known.
+    assert_eq!(refused.situation, Situation::LinkDown);
+    assert_eq!(refused.text, "the proxyserver has no configuration yet");
     Ok(())
 }
 

@@ -59,13 +59,22 @@ pub enum HowEnded {
     Otherwise,
 }
 
+/// Why the agent has a session ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum WhyEnd {
+    /// Its partner no longer stands, which the agent has told.
+    Withdrawn,
+    /// It must not come to be, or nobody knows of it any more.
+    GivenUp,
+}
+
 /// Agent to gate.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum FromAgent {
     /// Fork a session.
     Fork(SessionId),
-    /// End this session: its partner no longer stands.
-    End(SessionId),
+    /// End this session.
+    End(SessionId, WhyEnd),
     /// Keep this for the session, unread, until it ends, for the agent's successor. At most [`LARGEST`] octets.
     Remember(SessionId, serde_bytes::ByteBuf),
     /// Listen to inside stations like this from now on, or not at all. Sessions are not touched.

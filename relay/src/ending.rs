@@ -103,7 +103,9 @@ impl Ending {
     pub fn situation(&self, link: Which) -> Situation {
         match self {
             Self::Completed => Situation::SessionEnded,
-            Self::Aborted { .. } | Self::Garbled { .. } | Self::Failed(_) => Situation::SessionAborted,
+            Self::Aborted { .. } | Self::Garbled { .. } | Self::Failed(_) | Self::Ordered(EndOrder::GiveUp) => {
+                Situation::SessionAborted
+            }
             Self::Violation { violation, .. } if violation_is_of_code(violation) => Situation::SsidCodeRefused,
             Self::Violation { violation, .. } if violation.of_own_limit => Situation::ExchangeBufferTooLarge,
             Self::Violation { .. } => Situation::ProtocolViolation,
@@ -144,7 +146,7 @@ impl Ending {
             Self::Lost { side, .. } if *side == peer => None,
             Self::Lost { side: Which::Inside, .. } => Some(when_inside_is_lost),
             Self::Lost { side: Which::Partner, .. } => Some(SessionEndReason::Unspecified),
-            Self::Ordered(EndOrder::StopNow | EndOrder::Withdraw) => Some(SessionEndReason::EmergencyCloseDown),
+            Self::Ordered(_) => Some(SessionEndReason::EmergencyCloseDown),
         }
     }
 

@@ -22,6 +22,8 @@ pub enum EndOrder {
     StopNow,
     /// The partner no longer stands in the configuration: ESID 05 to both peers.
     Withdraw,
+    /// Nobody answers for the session any more: ESID 05 to both peers.
+    GiveUp,
 }
 
 impl fmt::Display for EndOrder {
@@ -29,6 +31,7 @@ impl fmt::Display for EndOrder {
         f.write_str(match self {
             Self::StopNow => "the daemon ends",
             Self::Withdraw => "the partner no longer stands in the configuration",
+            Self::GiveUp => "its daemon gives it up",
         })
     }
 }

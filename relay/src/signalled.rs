@@ -10,6 +10,8 @@ use proxydaemon::signals::{Signal, SignalFd};
 pub const STOP: u16 = 1;
 /// The partner no longer stands.
 pub const WITHDRAW: u16 = 2;
+/// The session is given up.
+pub const GIVE_UP: u16 = 3;
 
 /// Reads a session's signals.
 #[derive(Debug)]
@@ -32,6 +34,7 @@ impl Orders for SessionOrders {
             match arrived.signal {
                 Signal::Level(level) => logging::change_level(level, arrived.sender),
                 Signal::End { reason: WITHDRAW } => return Some(EndOrder::Withdraw),
+                Signal::End { reason: GIVE_UP } => return Some(EndOrder::GiveUp),
                 Signal::End { .. } => return Some(EndOrder::StopNow),
                 // Those are the gate's to act on.
                 _ => {}

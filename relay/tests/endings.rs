@@ -313,13 +313,16 @@ fn an_order_to_stop_is_told_to_both_as_esid_05() {
 }
 
 #[test]
-fn a_withdrawn_partner_is_told_esid_05() {
-    let mut stage = Scene::default().start_plain();
-    stage.start_session();
-    stage.order(EndOrder::Withdraw);
-    stage.partner.expect_session_end(5);
-    stage.inside.expect_session_end(5);
-    assert_eq!(stage.inside.expect_closing().situation, Situation::SessionWithdrawn);
+fn a_withdrawn_partner_is_told_esid_05_and_so_is_that_of_a_session_that_is_given_up() {
+    let ends = [(EndOrder::Withdraw, Situation::SessionWithdrawn), (EndOrder::GiveUp, Situation::SessionAborted)];
+    for (order, situation) in ends {
+        let mut stage = Scene::default().start_plain();
+        stage.start_session();
+        stage.order(order);
+        stage.partner.expect_session_end(5);
+        stage.inside.expect_session_end(5);
+        assert_eq!(stage.inside.expect_closing().situation, situation);
+    }
 }
 
 #[test]

@@ -61,6 +61,7 @@ use self::spent::Spent;
 use self::spool::Lane;
 use crate::between::{
     Assignment, Drain, FromAgent, FromSession, HowEnded, LARGEST, MOST_WORDS, Standing, Stations, ToAgent, ToSession,
+    WhyEnd,
 };
 
 pub use self::configuration::once as fetch_once;
@@ -269,7 +270,7 @@ struct Agent {
     /// The first question for the configuration is over.
     begun: bool,
     /// Orders that the gate could not take yet.
-    unsent_ends: Vec<SessionId>,
+    unsent_ends: Vec<(SessionId, WhyEnd)>,
     /// Names this run of the agent to the server.
     instance: [u8; 16],
     /// Attempts since a link stood for a while.
@@ -304,8 +305,8 @@ impl Agent {
 
     fn tick(&mut self) {
         let now = Instant::now();
-        for session in std::mem::take(&mut self.unsent_ends) {
-            self.end(session);
+        for (session, why) in std::mem::take(&mut self.unsent_ends) {
+            self.order_end(session, why);
         }
         for session in self.sessions.overdue(now, self.up().map(|up| up.number)) {
             let refused = self.overdue(session);

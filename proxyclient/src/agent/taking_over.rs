@@ -73,17 +73,22 @@ impl Agent {
             if runs {
                 let text = format!("{}: {}", refused.situation, refused.text);
                 self.report(Situation::SessionWithdrawn, &text, Some(id), partner, Some(peer));
-                self.end(id);
+                self.order_end(id, WhyEnd::Withdrawn);
             } else {
                 self.refuse(id, refused);
             }
         }
     }
 
-    /// Has the gate end a session; repeated until the gate has taken the order.
+    /// Has the gate end a session that is given up.
     pub(super) fn end(&mut self, session: SessionId) {
-        if self.gate.post(&FromAgent::End(session), &[]).is_err() {
-            self.unsent_ends.push(session);
+        self.order_end(session, WhyEnd::GivenUp);
+    }
+
+    /// Has the gate end a session; repeated until the gate has taken the order.
+    pub(super) fn order_end(&mut self, session: SessionId, why: WhyEnd) {
+        if self.gate.post(&FromAgent::End(session, why), &[]).is_err() {
+            self.unsent_ends.push((session, why));
         }
     }
 

@@ -16,12 +16,12 @@ use proxydaemon::notify;
 use proxydaemon::signals::order_end;
 use proxylink::record::Report;
 use proxylink::situation::Situation;
-use relay::signalled::WITHDRAW;
+use relay::signalled::{GIVE_UP, WITHDRAW};
 use seonapi_client::CaTrust;
 
 use super::{Gate, LogOf, read_secrets};
 use crate::agent;
-use crate::between::{Drain, FromAgent, LARGEST, ToAgent};
+use crate::between::{Drain, FromAgent, LARGEST, ToAgent, WhyEnd};
 
 /// An agent that takes no message for so long is stuck.
 pub(super) const TAKES_WITHIN: Duration = Duration::from_secs(60);
@@ -223,9 +223,13 @@ impl Gate {
                     self.tell_agent(&ToAgent::NotForked(session, text), None);
                 }
             }
-            FromAgent::End(session) => {
+            FromAgent::End(session, why) => {
+                let order = match why {
+                    WhyEnd::Withdrawn => WITHDRAW,
+                    WhyEnd::GivenUp => GIVE_UP,
+                };
                 if let Some(pid) = self.sessions.pid_of(session) {
-                    let _ = order_end(pid, WITHDRAW);
+                    let _ = order_end(pid, order);
                     self.withdrawn.expect(session, Instant::now() + OBEYS_WITHIN);
                 }
             }

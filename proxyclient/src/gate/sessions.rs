@@ -17,7 +17,7 @@ use proxydaemon::signals::order_end;
 use proxylink::pairing::SessionId;
 use proxylink::record::SessionReport;
 use proxylink::situation::Situation;
-use relay::signalled::{SessionOrders, WITHDRAW};
+use relay::signalled::{GIVE_UP, SessionOrders};
 use serde_bytes::ByteBuf;
 
 use super::agent_role::OBEYS_WITHIN;
@@ -252,7 +252,7 @@ impl Gate {
         let by = Instant::now() + OBEYS_WITHIN;
         for (pid, session) in self.sessions.in_set_up().collect::<Vec<_>>() {
             // One that has just ended cannot be told.
-            let _ = order_end(pid, WITHDRAW);
+            let _ = order_end(pid, GIVE_UP);
             self.withdrawn.expect(session, by);
         }
     }

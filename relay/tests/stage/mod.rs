@@ -141,7 +141,12 @@ impl Stage {
 
     /// Has a signal-like order come.
     pub fn order(&mut self, order: EndOrder) {
-        self.orders.write_all(&[if order == EndOrder::StopNow { 1 } else { 2 }]).unwrap();
+        let order = match order {
+            EndOrder::StopNow => 1,
+            EndOrder::Withdraw => 2,
+            EndOrder::GiveUp => 3,
+        };
+        self.orders.write_all(&[order]).unwrap();
     }
 
     /// Waits for the relay's end.
@@ -203,7 +208,8 @@ impl Orders for FromSocket {
         let mut order = [0];
         match self.0.read(&mut order) {
             Ok(1) if order == [1] => Some(EndOrder::StopNow),
-            Ok(1) => Some(EndOrder::Withdraw),
+            Ok(1) if order == [2] => Some(EndOrder::Withdraw),
+            Ok(1) => Some(EndOrder::GiveUp),
             _ => None,
         }
     }

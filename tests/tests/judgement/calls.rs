@@ -358,6 +358,38 @@ fn what_the_dmz_says_of_calls_that_were_not_made_ends_the_link_or_is_dropped() -
     })
 }
 
+#[test]
+fn a_station_whose_session_is_ended_while_its_data_connection_is_made_hears_why() -> Result<(), Trouble> {
+    let stopped = ("503 Service Unavailable", Situation::SessionStopped);
+    let withdrawn = ("502 Bad Gateway", Situation::SessionWithdrawn);
+    for (status, why) in [stopped, withdrawn] {
+        let (mut chain, proxy, _) = prepare()?;
+        let acme = chain.partners[0].identity.clone();
+        let address = chain.proxy_address();
+        run(async {
+            let mut dmz = Dmz::start(&mut chain).await?;
+            chain.client_says("outgoing-port-open")?;
+            let mut station = Caller::connect(&address, "ACME:6619").await;
+            let session = dmz.called_acme().await;
+            let proof = between(&proxy, &acme, &TLS13).of_server.unwrap();
+            let FromClient::Paired(..) = dmz.pair(session, request(&acme, proof)).await else { panic!("not paired") };
+            // It gets no answer.
+            let mut socket = timeout(PATIENCE, dmz.port.accept()).await.expect("the inside comes").unwrap().0;
+            preamble_of(&mut socket).await;
+            match why {
+                Situation::SessionStopped => chain.client().signal(Signal::SIGTERM),
+                _ => chain.reconfigure(|config| config["partners"][0]["enabled"] = json!(false)),
+            }
+            let told = station.rest().await;
+            assert!(told.starts_with(&format!("HTTP/1.1 {status} ({why})")), "{told}");
+            let record = record_of(&chain, session)?;
+            assert!(record["detail"].as_str().is_some_and(|detail| detail.contains(why.code())), "{record}");
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
 /// A data connection that stands when its call is over is no session that nobody knows of: its partner would never be judged
 /// by a newer configuration.
 #[test]

@@ -10,10 +10,10 @@ use proxydaemon::descriptors::{Channel, wait_ready};
 use proxydaemon::gate::{Wanted, wait};
 use proxylink::message::Refused;
 use proxylink::situation::Situation;
-use relay::Orders;
+use relay::{EndOrder, Orders};
 
 use super::super::say;
-use crate::between::{FromSession, LARGEST, ToSession};
+use crate::between::{FromSession, LARGEST, NotCalled, ToSession};
 use crate::outgoing::{Dialect, Request, Step, Target};
 
 /// For the agent to take a message.
@@ -112,6 +112,20 @@ impl Door {
         }
     }
 
+    /// Why the session is ordered to end.
+    pub fn why_ordered(&self, order: EndOrder) -> NotCalled {
+        // The agent says why before it has the gate give the order.
+        let refused = match self.word() {
+            Some(Came::Word(word, _)) => match *word {
+                ToSession::Refused(not_called) => return *not_called,
+                _ => out_of_turn(),
+            },
+            Some(Came::End(NoWord::Refuse(refused))) => refused,
+            _ => ordered(order),
+        };
+        NotCalled { refused, seen: None }
+    }
+
     /// Tells the agent.
     ///
     /// # Errors
@@ -175,7 +189,7 @@ impl Door {
             if is_ready(0)
                 && let Some(order) = self.orders.take()
             {
-                return Came::End(refuse(Situation::SessionStopped, &order.to_string()));
+                return Came::End(NoWord::Refuse(ordered(order)));
             }
             if is_ready(2) {
                 match self.socket.read(octets) {
@@ -203,6 +217,15 @@ impl Door {
             Ok(None) | Err(_) => Some(gone()),
         }
     }
+}
+
+fn ordered(order: EndOrder) -> Refused {
+    let situation = match order {
+        EndOrder::StopNow => Situation::SessionStopped,
+        EndOrder::Withdraw => Situation::SessionWithdrawn,
+        EndOrder::GiveUp => Situation::SessionAborted,
+    };
+    Refused { situation, text: order.to_string() }
 }
 
 fn out_of_turn() -> Refused {

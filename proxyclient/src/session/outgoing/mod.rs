@@ -23,7 +23,7 @@ use proxylink::preamble::Preamble;
 use proxylink::record::UnixMillis;
 use proxylink::situation::Situation;
 use proxylink::tls::{KeyExchange, SessionKey};
-use relay::tls::Tls;
+use relay::tls::{HandshakeError, Tls};
 use relay::{Answer, Ending, Orders};
 
 use self::door::{Door, NoWord};
@@ -100,9 +100,9 @@ pub fn serve(caller: Caller) -> ExitCode {
     logging::set_fields(assignment.particulars().pairs());
     let tls = match join(&mut door, &assignment, link, &key) {
         Ok(tls) => tls,
-        Err(refused) => {
-            let _ = door.tell_agent(&FromSession::Failed(refused.clone()));
-            return fail(door, dialect, &station, calling, NotCalled { refused, seen: None }, &log);
+        Err(not_called) => {
+            let _ = door.tell_agent(&FromSession::Failed(not_called.refused.clone()));
+            return fail(door, dialect, &station, calling, *not_called, &log);
         }
     };
     relay(door, dialect, &station, &assignment, tls, &log)
@@ -155,8 +155,8 @@ fn not_called(refused: Refused) -> Box<NotCalled> {
 }
 
 /// Authenticates on the data connection.
-fn join(door: &mut Door, assignment: &Assignment, link: OwnedFd, key: &SessionKey) -> Result<Tls, Refused> {
-    let lost = |text: String| Refused { situation: Situation::DataConnectionLost, text };
+fn join(door: &mut Door, assignment: &Assignment, link: OwnedFd, key: &SessionKey) -> Result<Tls, Box<NotCalled>> {
+    let lost = |text: String| not_called(Refused { situation: Situation::DataConnectionLost, text });
     let deadline = Instant::now() + assignment.limits.pairing_timeout;
     let mut link = TcpStream::from(link);
     // 42 octets into an empty send buffer: they go at once or the connection is of no use.
@@ -164,8 +164,11 @@ fn join(door: &mut Door, assignment: &Assignment, link: OwnedFd, key: &SessionKe
     let exchange = KeyExchange::no_weaker_than(&assignment.tls);
     let config = key.client(assignment.dmz_key, exchange).map_err(|error| lost(error.to_string()))?;
     let name = proxylink::tls::server_name();
-    let tls = Tls::connect(link, Arc::new(config), name, deadline, door.orders.as_mut())
-        .map_err(|error| lost(format!("{}: {error}", assignment.link)))?;
+    let connected = Tls::connect(link, Arc::new(config), name, deadline, door.orders.as_mut());
+    let tls = connected.map_err(|error| match error {
+        HandshakeError::Ordered(order) => Box::new(door.why_ordered(order)),
+        error => lost(format!("{}: {error}", assignment.link)),
+    })?;
     if let Err(error) = say(&door.agent, &FromSession::Linked, deadline) {
         log::debug!("the agent does not hear that the session is linked: {error}");
     }

@@ -251,7 +251,10 @@ impl Switchboard {
             self.calls.waiting.iter().filter(|(_, calling)| calling.link == link).map(|(session, _)| *session);
         let all: Vec<_> = waiting.chain(self.sessions.outgoing_of(link)).collect();
         for session in all {
-            if self.give_up(session) {
+            if self.sessions.may_be_linked(session) {
+                // Then it needs nobody; otherwise it ends with its channel.
+                self.sessions.forget(session);
+            } else if self.give_up(session) {
                 Situation::LinkDown.tell_of(session, "it was being set up for an inside station and is ended");
             }
         }

@@ -98,8 +98,15 @@ enum Phase {
     Judging(Token),
     /// The inside has said yes; so many connections with the token may still come.
     Connecting(Token, u8),
-    /// It was refused what it asked for: only its record may still come.
-    Refused,
+    /// It was refused what it asked for: only its record may still come, or the word that it was linked before it heard.
+    Refused { may_be_linked: bool },
+}
+
+impl Phase {
+    /// Whether it has leave to be linked, and perhaps is without having been heard.
+    const fn may_be_linked(self) -> bool {
+        matches!(self, Self::Connecting(..) | Self::Refused { may_be_linked: true })
+    }
 }
 
 /// Something that a session may not send now. It is ended for that.
@@ -189,7 +196,7 @@ impl Sessions {
         if let Phase::Judging(token) | Phase::Connecting(token, _) = waiting.phase {
             self.tokens.remove(&token);
         }
-        waiting.phase = Phase::Refused;
+        waiting.phase = Phase::Refused { may_be_linked: waiting.phase.may_be_linked() };
         waiting.early = None;
         Some(waiting)
     }
@@ -207,6 +214,11 @@ impl Sessions {
     /// Whether an outgoing session of this name is in set-up.
     pub fn is_outgoing(&self, session: SessionId) -> bool {
         self.waiting.get(&session).is_some_and(Waiting::is_outgoing)
+    }
+
+    /// Whether a session has leave to be linked, and perhaps is without having been heard.
+    pub fn may_be_linked(&self, session: SessionId) -> bool {
+        self.waiting.get(&session).is_some_and(|waiting| waiting.phase.may_be_linked())
     }
 
     /// The outgoing sessions in set-up that this link serves.
@@ -253,7 +265,7 @@ impl Sessions {
                 waiting.phase = Phase::Judging(request.token);
                 Ok(Permitted::Pair(request))
             }
-            (Phase::Connecting(..), FromSession::Linked) => {
+            (phase, FromSession::Linked) if phase.may_be_linked() => {
                 self.remove(session);
                 Ok(Permitted::Done)
             }
@@ -642,6 +654,19 @@ mod tests {
             let refused = || FromSession::Refused(Box::new(record(1)), None);
             assert!(matches!(sessions.permit(id(1), refused()), Ok(Permitted::Ended(..))));
             assert!(matches!(sessions.permit(id(1), refused()), Err(Misconduct::OutOfTurn)), "once");
+        });
+    }
+
+    #[test]
+    fn who_was_linked_before_it_heard_that_its_link_is_lost_is_linked() {
+        with_two(|mut sessions| {
+            sessions.permit(id(1), pair(1)).unwrap();
+            assert!(!sessions.may_be_linked(id(1)));
+            assert!(sessions.paired(id(1)).is_some() && sessions.may_be_linked(id(1)));
+            assert_eq!(sessions.refuse_of(7).len(), 1);
+            assert!(sessions.may_be_linked(id(1)));
+            assert!(sessions.connect(Token::from_octets([1; 32]), socket()).is_err());
+            assert!(matches!(sessions.permit(id(1), FromSession::Linked), Ok(Permitted::Done)));
         });
     }
 

@@ -229,13 +229,29 @@ impl Inside {
 
     /// Takes the session: its data connection stands afterwards.
     pub fn pair(&mut self, session: SessionId, request: &PairingRequest) -> Connection {
+        self.pair_and(session, request, || {})
+    }
+
+    /// As [`Inside::pair`], and does something when the session has begun its part of the handshake and waits for ours.
+    pub fn pair_and(&mut self, session: SessionId, request: &PairingRequest, then: impl FnOnce()) -> Connection {
         let key = SessionKey::generate().unwrap();
         self.say(FromClient::Paired(session, key.hash()));
         let mut socket = TcpStream::connect(&self.link).unwrap();
         socket.write_all(&Preamble::Data(request.token).write()).unwrap();
         let exchange = KeyExchange::no_weaker_than(&request.tls);
         let config = Arc::new(key.client(request.dmz_key, exchange).unwrap());
-        let tls = ClientConnection::new(config, proxylink::tls::server_name()).unwrap();
+        let mut tls = ClientConnection::new(config, proxylink::tls::server_name()).unwrap();
+        let write = |tls: &mut ClientConnection, socket: &mut TcpStream| {
+            while tls.wants_write() {
+                tls.write_tls(socket).unwrap();
+            }
+        };
+        write(&mut tls, &mut socket);
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        tls.read_tls(&mut socket).unwrap();
+        tls.process_new_packets().unwrap();
+        then();
+        write(&mut tls, &mut socket);
         Connection::new(socket, Some(tls.into()), PATIENCE).unwrap()
     }
 

@@ -11,7 +11,7 @@ use tests::station::{Command, Connection, Failure, Identity, Level, Ssid, TlsSet
 /// A listener that serves one connection.
 pub struct Partner<T> {
     pub address: SocketAddr,
-    thread: JoinHandle<T>,
+    pub thread: JoinHandle<T>,
 }
 
 impl<T: Send + 'static> Partner<T> {

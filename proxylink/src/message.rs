@@ -69,8 +69,8 @@ pub enum FromClient {
     /// Call this partner for an inside station. The answer is [`FromServer::Sign`] and [`FromServer::Pair`] with the same
     /// session, or [`FromServer::CallFailed`].
     Call(SessionId, Call),
-    /// The station that wanted it is gone: give an outgoing session up that is not paired yet.
-    CallOff(SessionId),
+    /// Nobody waits for it any more, because of this: give an outgoing session up that is not paired yet.
+    CallOff(SessionId, Situation),
     /// In the place of an introduction: would the link stand? The answer is [`FromServer::Checked`] or a goodbye.
     Check(Check),
 }

@@ -172,10 +172,17 @@ impl Agent {
         let link = known.link;
         match (&known.phase, said) {
             // It tells the rest by itself.
-            (phase @ (Phase::Calling(_) | Phase::Joining(_)), Some(FromSession::Left | FromSession::Failed(_))) => {
+            (
+                phase @ (Phase::Calling(_) | Phase::Joining(_)),
+                Some(over @ (FromSession::Left | FromSession::Failed(_))),
+            ) => {
+                let why = match over {
+                    FromSession::Failed(refused) => refused.situation,
+                    _ => Situation::StationLeft,
+                };
                 let joins = matches!(phase, Phase::Joining(_));
                 self.sessions.remove(session);
-                self.send(link, FromClient::CallOff(session));
+                self.send(link, FromClient::CallOff(session, why));
                 if joins {
                     self.end(session);
                 }
@@ -324,7 +331,7 @@ impl Agent {
         let (Phase::Calling(called) | Phase::Joining(called)) = gone.phase else { return };
         match to_dmz {
             ToDmz::Nothing => {}
-            ToDmz::CallOff => self.send(gone.link, FromClient::CallOff(session)),
+            ToDmz::CallOff => self.send(gone.link, FromClient::CallOff(session, refused.situation)),
             ToDmz::PairRefused => self.send(gone.link, FromClient::PairRefused(session, refused.clone())),
         }
         let not_called = NotCalled { refused, seen };

@@ -237,11 +237,11 @@ impl Switchboard {
         self.ask_gate();
     }
 
-    /// The inside station is gone.
-    pub(super) fn call_off(&mut self, session: SessionId) {
+    /// Nobody waits for it any more.
+    pub(super) fn call_off(&mut self, session: SessionId, why: Situation) {
         if self.give_up(session) {
             let text = "the inside has called it off".to_owned();
-            self.call_failed(session, Refused { situation: Situation::StationLeft, text });
+            self.call_failed(session, Refused { situation: why, text });
         }
     }
 

@@ -160,7 +160,7 @@ impl Switchboard {
                 self.to_gate(&FromSwitchboard::Verified(session), &[]);
             }
             FromClient::Call(session, call) => self.call(session, call),
-            FromClient::CallOff(session) => self.call_off(session),
+            FromClient::CallOff(session, why) => self.call_off(session, why),
             FromClient::PairRefused(session, refused) => {
                 if let Some(waiting) = self.sessions.refuse(session) {
                     let _ = waiting.channel.send(&ToSession::Refused(refused), &[]);

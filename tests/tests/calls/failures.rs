@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use proxylink::message::FromServer;
+use proxylink::message::{FromClient, FromServer};
 use proxylink::pairing::Direction;
 use proxylink::record::SessionOutcome;
 use proxylink::situation::Situation;
@@ -308,7 +308,7 @@ fn the_inside_may_refuse_or_call_off_and_a_session_that_dies_is_told() -> Result
     inside.give(snapshot(&chain, vec![partner(&chain, &station.at())]));
     let session = inside.call("ACME");
     inside.up_to_pairing(session).unwrap();
-    inside.say(proxylink::message::FromClient::CallOff(session));
+    inside.say(FromClient::CallOff(session, Situation::StationLeft));
     assert_eq!(failed(&mut inside, session).refused.situation, Situation::StationLeft);
     station.outcome();
 
@@ -322,8 +322,11 @@ fn the_inside_may_refuse_or_call_off_and_a_session_that_dies_is_told() -> Result
     assert_eq!((died.refused.situation, died.record), (Situation::SessionAborted, None));
     let session = inside.call("ACME");
     until(PATIENCE, calling).expect("a process calls");
-    inside.say(proxylink::message::FromClient::CallOff(session));
-    assert_eq!(failed(&mut inside, session).refused.situation, Situation::StationLeft);
+    // Whatever the reason inside, it is the one in the log.
+    let mark = chain.server().mark();
+    inside.say(FromClient::CallOff(session, Situation::SessionStopped));
+    assert_eq!(failed(&mut inside, session).refused.situation, Situation::SessionStopped);
+    chain.server().wait_after(mark, "the reason", |line| line.contains(" session-stopped "))?;
     assert!(until(PATIENCE, || calling().is_none().then_some(())).is_some(), "it still calls");
     Ok(())
 }
@@ -378,7 +381,7 @@ fn a_gate_that_executes_itself_anew_keeps_its_calls() -> Result<(), Trouble> {
     chain.server_says("gate-anew")?;
     chain.server().wait_for_text("the gate has executed itself anew; 1 sessions go on")?;
     assert!(until(PATIENCE, || (calling() == [oldest]).then_some(())).is_some(), "{:?}", calling());
-    inside.say(proxylink::message::FromClient::CallOff(stays));
+    inside.say(FromClient::CallOff(stays, Situation::StationLeft));
     assert!(until(PATIENCE, || calling().is_empty().then_some(())).is_some(), "it still calls");
     let answer = inside.hear();
     assert!(matches!(&answer, Some(FromServer::CallFailed(of, _)) if *of == stays), "{answer:?}");
@@ -396,7 +399,7 @@ fn calls_that_are_called_off_are_no_fault_of_the_partner() -> Result<(), Trouble
     for _ in 0..4 {
         let session = inside.call("ACME");
         until(PATIENCE, || calling().first().copied()).expect("a process calls");
-        inside.say(proxylink::message::FromClient::CallOff(session));
+        inside.say(FromClient::CallOff(session, Situation::StationLeft));
         assert!(until(PATIENCE, || calling().is_empty().then_some(())).is_some(), "it still calls");
         assert!(matches!(inside.hear(), Some(FromServer::CallFailed(of, _)) if of == session));
     }

@@ -107,9 +107,13 @@ impl Dmz {
         session
     }
 
-    /// Waits until this call is given up.
-    pub async fn called_off(&mut self, of: SessionId) {
-        self.hear(|message| matches!(message, FromClient::CallOff(session) if session == of).then_some(())).await;
+    /// Waits until this call is given up, and why.
+    pub async fn called_off(&mut self, of: SessionId) -> Situation {
+        self.hear(|message| match message {
+            FromClient::CallOff(session, why) if session == of => Some(why),
+            _ => None,
+        })
+        .await
     }
 
     /// Why a pairing request is refused.
@@ -300,7 +304,7 @@ fn signatures_of_a_call_are_made_for_the_called_partner_alone_and_once() -> Resu
         let station = Caller::connect(&address, "ACME:6619").await;
         let session = dmz.called_acme().await;
         drop(station);
-        dmz.called_off(session).await;
+        assert_eq!(dmz.called_off(session).await, Situation::StationLeft);
         for message in [as_client(&acme, &TLS13), as_server(&TLS13)] {
             assert_eq!(dmz.sign_refusal(session, ask(&message)).await, refused);
         }

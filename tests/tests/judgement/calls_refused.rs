@@ -127,14 +127,14 @@ fn a_station_that_leaves_or_speaks_while_the_partner_is_called_gives_the_call_up
         let mut station = Caller::connect(&address, "ACME:6619").await;
         let session = dmz.called_acme().await;
         station.0.shutdown().await.unwrap();
-        dmz.called_off(session).await;
+        assert_eq!(dmz.called_off(session).await, Situation::StationLeft);
         chain.client_says("outgoing-station-left")?;
         assert_eq!(record_of(&chain, session)?["outcome"], "aborted");
 
         let mut station = Caller::at(&format!("127.0.0.1:{own_port}")).await;
         let (session, _) = dmz.called().await;
         station.0.write_all(b"\x10\0\0\x05R").await.unwrap();
-        dmz.called_off(session).await;
+        assert_eq!(dmz.called_off(session).await, Situation::StationRequestInvalid);
         assert_eq!(station.rest().await, "");
         assert_eq!(record_of(&chain, session)?["outcome"], "refused");
         Ok(())

@@ -286,6 +286,14 @@ impl Gate {
         }
     }
 
+    /// Tells the agent, or the next one if there is none now, what it must not miss: which sessions there are. One that has
+    /// no room left for it is ended; its successor hears what there is then.
+    pub(super) fn tell_any_agent(&mut self, message: &ToAgent) {
+        if self.send(message, Keep::Needed, None) == Put::Dropped && self.has_agent() {
+            self.end_stuck_agent();
+        }
+    }
+
     /// Tells the agent, or the next one if there is none now; `false` when there is no room.
     pub(super) fn deliver(&mut self, message: &ToAgent) -> bool {
         let put = self.send(message, Keep::ForAny, None);

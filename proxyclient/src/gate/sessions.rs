@@ -296,9 +296,9 @@ impl Gate {
         };
         if let Some(kept) = orphaned {
             // The next agent has to know whose end it is.
-            self.deliver(&ToAgent::Running(session, kept));
+            self.tell_any_agent(&ToAgent::Running(session, kept));
         }
-        self.deliver(&ToAgent::SessionEnded { session, how, recorded });
+        self.tell_any_agent(&ToAgent::SessionEnded { session, how, recorded });
     }
 }
 

@@ -14,6 +14,8 @@ pub enum Keep {
     ForThisOne,
     /// For whoever comes next as well.
     ForAny,
+    /// As [`Keep::ForAny`], with as much room again for itself: what the role could never make up for.
+    Needed,
     /// As [`Keep::ForAny`], and the first to be left out: it takes half of the room at most.
     IfThereIsRoom,
 }
@@ -71,8 +73,12 @@ impl Backlog {
 
     /// Adds a message behind all others. It is sent by the next [`Backlog::flush`].
     pub fn put(&mut self, message: Vec<u8>, keep: Keep, descriptor: Option<OwnedFd>) -> Put {
-        let share = if keep == Keep::IfThereIsRoom { 2 } else { 1 };
-        if self.entries.len() >= self.most_entries / share || self.octets + message.len() > self.most_octets / share {
+        let share = |most: usize| match keep {
+            Keep::IfThereIsRoom => most / 2,
+            Keep::ForThisOne | Keep::ForAny => most,
+            Keep::Needed => most.saturating_mul(2),
+        };
+        if self.entries.len() >= share(self.most_entries) || self.octets + message.len() > share(self.most_octets) {
             self.dropped += 1;
             return Put::Dropped;
         }
@@ -292,6 +298,23 @@ mod tests {
         backlog.flush(&ours, Instant::now()).unwrap();
         assert_eq!(come(&theirs), ["a", "b", "e", "f"]);
         assert_eq!((backlog.dropped(), backlog.dropped(), backlog.lost()), (Some(3), None, 0));
+    }
+
+    #[test]
+    fn what_is_needed_has_room_when_all_else_is_dropped() {
+        let mut backlog = Backlog::with_room(2, 10);
+        for text in ["a", "b"] {
+            assert_eq!(put(&mut backlog, text, Keep::ForAny), Put::Taken);
+        }
+        assert_eq!(put(&mut backlog, "c", Keep::ForAny), Put::Dropped);
+        assert_eq!(put(&mut backlog, "0123456789", Keep::Needed), Put::Taken);
+        assert_eq!(put(&mut backlog, "d", Keep::Needed), Put::Taken);
+        assert_eq!(put(&mut backlog, "e", Keep::Needed), Put::Dropped, "but within bounds");
+        // Also for whoever comes next.
+        backlog.begin_anew(Vec::new());
+        let (ours, theirs) = Channel::pair().unwrap();
+        backlog.flush(&ours, Instant::now()).unwrap();
+        assert_eq!(come(&theirs), ["a", "b", "0123456789", "d"]);
     }
 
     #[test]

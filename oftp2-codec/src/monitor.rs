@@ -63,7 +63,7 @@ use crate::{
 };
 use file::OpenFile;
 use response::KnownFiles;
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 /// A side of the session, by who opened the connection (RFC 5024, 4.2.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -117,6 +117,12 @@ impl<T> Both<T> {
     }
 }
 
+/// Knows the codes that belong to others than the peer.
+pub trait ForeignCodes: fmt::Debug + Send + Sync {
+    /// Whose this code is, in words for the administrator; `None` when it is nobody's.
+    fn whose(&self, code: &IdentificationCode) -> Option<String>;
+}
+
 /// What the configuration asks of a session.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -124,13 +130,21 @@ pub struct Settings {
     pub conformance: Conformance,
     /// A data buffer agreed above this many octets ends the session with ESID 10, and is nobody's fault.
     pub largest_exchange_buffer: u32,
-    /// Whose SSIDCODE must be in the list; anything else is a violation, ESID 03. An empty list allows every code.
+    /// Whose SSIDCODE must be in the list; anything else is a violation, ESID 03. An empty list allows every code but
+    /// `foreign_codes`.
     pub permitted_codes: Option<(Peer, Vec<IdentificationCode>)>,
+    /// Codes that a peer with an empty list may not use.
+    pub foreign_codes: Option<Arc<dyn ForeignCodes>>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { conformance: Conformance::Standard, largest_exchange_buffer: 99_999, permitted_codes: None }
+        Self {
+            conformance: Conformance::Standard,
+            largest_exchange_buffer: 99_999,
+            permitted_codes: None,
+            foreign_codes: None,
+        }
     }
 }
 

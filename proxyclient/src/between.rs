@@ -150,13 +150,14 @@ pub enum Drain {
 /// Agent to session.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum ToSession {
-    /// What it is to do; always first.
+    /// What it is to do; always first. A descriptor comes with it where the partner lists no codes: those of others.
     Assignment(Box<Assignment>),
     /// The DMZ knows the session's key: connect.
     Go,
     /// The partner whom the station named is being called.
     Calling(Box<Calling>),
-    /// The called partner stands, and the DMZ knows the session's key; the descriptor is the data connection.
+    /// The called partner stands, and the DMZ knows the session's key; the descriptor is the data connection. A second one
+    /// as for an [`Assignment`].
     Join(Box<Assignment>),
     /// The station gets no session.
     Refused(Box<NotCalled>),
@@ -240,7 +241,7 @@ pub struct Assignment {
     pub receive_daemon: Vec<SocketAddr>,
     /// Name of the partner, when it has one.
     pub partner: Option<String>,
-    /// Identification codes it may use; empty = any.
+    /// Identification codes it may use; empty = any that no other partner lists, and the list of those comes along.
     pub ssid_codes: Vec<String>,
     /// Whether RFC 5024 holds word by word.
     pub strict: bool,

@@ -118,7 +118,7 @@ fn accepted(text: &mut String, partner: &VerifiedPartner) {
     let _ = writeln!(text, "partner: {}", partner.name().unwrap_or("(unknown, and unknown_partners accepts it)"));
     let _ = writeln!(text, "trust: {}", partner.trust());
     if partner.ssid_codes().is_empty() {
-        let _ = writeln!(text, "identification codes: any");
+        let _ = writeln!(text, "identification codes: any that no other partner lists");
     } else {
         let _ = writeln!(text, "identification codes: {}", partner.ssid_codes().join(", "));
     }

@@ -23,6 +23,8 @@ pub struct Closing {
     pub situation: Situation,
     /// One sentence with the particulars, already escaped.
     pub text: String,
+    /// The SSIDCODE that was refused, with `ssid-code-refused`.
+    pub code: Option<String>,
 }
 
 /// Why a closing frame was refused.
@@ -58,7 +60,7 @@ impl Closing {
             let end = (0..=LONGEST_TEXT).rev().find(|&end| text.is_char_boundary(end)).unwrap_or(0);
             text.truncate(end);
         }
-        Self { situation, text }
+        Self { situation, text, code: None }
     }
 
     /// The whole frame.
@@ -93,6 +95,7 @@ mod tests {
     #[test]
     fn a_frame_says_its_length_and_survives_the_way() {
         let closing = Closing::new(Situation::SessionEnded, "x".repeat(5000));
+        let closing = Closing { code: Some("O0013000000ACME".to_owned()), ..closing };
         let frame = closing.write();
         assert_eq!(frame[0], 0xC1);
         assert_eq!(length(frame[..4].try_into().unwrap()), Ok(frame.len()));

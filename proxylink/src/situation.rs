@@ -162,7 +162,7 @@ situations! {
     SessionAborted "session-aborted" Error "A session ended before its time." "See who ended it and with which reason.";
     SessionTimeout "session-timeout" Error "A session was ended because nothing came any more." "See which side was silent.";
     ProtocolViolation "oftp2-protocol-violation" Error "A peer broke a rule of RFC 5024; its message was not passed on." "Tell the partner (or the maker of the station) rule and section.";
-    SsidCodeRefused "ssid-code-refused" Error "The identification code in SSID is not one of the partner's." "Add it to ssid_codes if the partner may use it.";
+    SsidCodeRefused "ssid-code-refused" Error "The identification code in SSID is not one of the partner's, or is another partner's." "Add it to this partner's ssid_codes if it may use it, too.";
     DeviationTolerated "oftp2-deviation-tolerated" Note "A peer deviates from RFC 5024 in a way that is tolerated; the message was passed on." "Nothing to do, but to tell the partner of a warning; the line says what `conformance: strict` would do.";
     DaemonUnreachable "receive-daemon-unreachable" Error "The receive daemon cannot be reached." "See whether it runs, and host and port of receive_daemon.";
     DaemonLost "receive-daemon-lost" Error "The receive daemon closed a session before its end." "See the receive daemon's own log.";

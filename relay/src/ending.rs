@@ -128,9 +128,18 @@ impl Ending {
         }
     }
 
+    /// The SSIDCODE that was refused.
+    pub fn refused_code(&self) -> Option<&str> {
+        match self {
+            Self::Violation { violation, .. } if violation_is_of_code(violation) => Some(&violation.seen),
+            _ => None,
+        }
+    }
+
     /// What the other session process is told.
     pub(crate) fn closing(&self, link: Which, initiator: Which) -> Closing {
-        Closing::new(self.situation_of_call(link, initiator), self.to_string())
+        let closing = Closing::new(self.situation_of_call(link, initiator), self.to_string());
+        Closing { code: self.refused_code().map(str::to_owned), ..closing }
     }
 
     /// The reason that the ESID for this peer gives; none when an ESID has passed already, or the peer has gone.

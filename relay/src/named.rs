@@ -18,6 +18,15 @@ pub struct Named {
     count: u64,
 }
 
+/// The same for a code that was refused, and so was in no message that has passed.
+pub fn refused(code: &str, of: Peer) {
+    let field = match of {
+        Peer::Initiator => "oftp2_code",
+        Peer::Responder => "oftp2_reply_code",
+    };
+    logging::set_fields([(field, code.to_owned())]);
+}
+
 impl Named {
     /// Takes what a message that has passed says of names.
     pub fn notice(&mut self, notice: &Notice) {

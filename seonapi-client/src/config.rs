@@ -236,7 +236,7 @@ pub struct Partner {
     /// Trust anchors that may issue its certificates.
     #[serde(default)]
     pub issuers: Vec<Fingerprint>,
-    /// Identification codes it may use in SSID; empty = any.
+    /// Identification codes it may use in SSID; empty = any that no other partner lists.
     #[serde(default, deserialize_with = "identification_codes")]
     pub ssid_codes: Vec<String>,
     /// Source addresses of its incoming sessions; empty = any.

@@ -98,6 +98,51 @@ fn another_partners_code_is_refused_with_esid_03() -> Result<(), Trouble> {
     assert!(!format!("{:?}", report.failure).contains(own), "{report:?}");
     let line = chain.client_says("ssid-code-refused")?;
     assert!(line.contains(&format!("a code of this partner expected: {own};")), "{line}");
+    // The message did not pass, and its code is told all the same.
+    let foreign = &chain.partners[1].code;
+    assert!(line.contains(&format!(" code={foreign} ")), "{line}");
+    let record =
+        chain.scripted_backend().wait_for_record("the refusal", PATIENCE, |record| record["outcome"] == "violation")?;
+    assert_eq!(record["ssid_code"], json!(foreign), "{record}");
+    Ok(())
+}
+
+#[test]
+fn a_peer_without_codes_of_its_own_may_not_use_one_that_a_partner_lists() -> Result<(), Trouble> {
+    let chain = Plan::new()
+        .partners(&["ACME", "OTHER"])
+        .configure(|config| {
+            config["unknown_partners"] = json!("accept");
+            config["partners"][0]["ssid_codes"] = json!([]);
+            config["partners"][1]["enabled"] = json!(false);
+        })
+        .start()?;
+    let foreign = chain.partners[1].code.clone();
+    let stranger = chain.authority.issue(&Wanted { name: "STRANGER", ..Wanted::default() })?;
+    let acme = chain.partners[0].identity.clone();
+    for (partner, identity, own) in [(json!("ACME"), acme, "ONE"), (Value::Null, stranger, "TWO")] {
+        let security = chain.security_with(Some(identity), TlsVersions::Both);
+        let send = |code: &str, name| {
+            let settings = Settings { code: code.to_owned(), ..chain.settings() };
+            station::send(&chain.partner_address(), &security, &settings, file(name))
+        };
+        let mark = chain.client().mark();
+        let report = send(&foreign, "NEVER");
+        // RFC 5024, 5.3.14: 03, user code not known. Whose it is the partner is not told.
+        assert!(matches!(report.failure, Some(Failure::Esid { code: 3, .. })), "{report:?}");
+        assert!(!format!("{:?}", report.failure).contains("OTHER"), "{report:?}");
+        let told = chain.client().wait_after(mark, "the refusal", |line| line.contains(" ssid-code-refused "))?;
+        let named = format!("{foreign} is listed under OTHER");
+        assert!(told.contains(&format!(" code={foreign} ")) && told.contains(&named), "{told}");
+        let record = chain.scripted_backend().wait_for_record("a violation", PATIENCE, |record| {
+            record["outcome"] == "violation" && record["partner"] == partner
+        })?;
+        assert_eq!(record["ssid_code"], json!(foreign), "{record}");
+        let report = send("O0013000000NOBODYS", own);
+        assert!(report.went_well(true), "{report:?}");
+    }
+    let line = chain.server_says("ssid-code-refused")?;
+    assert!(line.contains("this one is listed under another partner;"), "{line}");
     Ok(())
 }
 

@@ -39,8 +39,9 @@ pub use key::KeyKind;
 pub use known::KnownSignatures;
 pub use name::NotAName;
 pub use policy::{
-    Compiled, Conformance, Der, ExtendedKeyUsage, ImageError, LARGEST_IMAGE, LeftOutCrl, PartnerSource, PartnerView,
-    Policy, PolicyError, PolicyFault, PolicySource, Revocation, UnknownPartners, compile, compile_with_crls,
+    CodesUnreadable, Compiled, Conformance, Der, ExtendedKeyUsage, ImageError, LARGEST_IMAGE, LeftOutCrl,
+    PartnerSource, PartnerView, Policy, PolicyError, PolicyFault, PolicySource, Revocation, UnknownPartners, compile,
+    compile_with_crls, holder_of_code,
 };
 pub use refusal::{ChainRule, Part, Refusal, Shown};
 pub use revocation::{CrlFault, RevocationReason};

@@ -136,12 +136,13 @@ impl VerifiedPartner {
         self.facts.fingerprint
     }
 
-    /// Identification codes it may use in SSID; none: any.
+    /// Identification codes it may use in SSID; none: any that no other partner lists
+    /// ([`Policy::holder_of_code`](crate::Policy::holder_of_code)).
     pub fn ssid_codes(&self) -> &[String] {
         &self.ssid_codes
     }
 
-    /// Whether it may use this identification code in SSID.
+    /// Whether it may use this identification code in SSID, as far as its own list says.
     pub fn may_use_code(&self, code: &str) -> bool {
         self.ssid_codes.is_empty() || self.ssid_codes.iter().any(|own| own == code)
     }

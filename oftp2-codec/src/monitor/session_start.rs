@@ -1,6 +1,6 @@
 //! Start of a session: SSRM, both SSIDs, secure authentication (RFC 5024, 9.8).
 
-use super::{Monitor, Notice, Peer, Phase, Place, Violation};
+use super::{Monitor, Notice, Peer, Phase, Place, Settings, Violation};
 use crate::{
     command::{CommandName, Ssid},
     deviation::Deviations,
@@ -54,23 +54,28 @@ impl Monitor {
         Notice::Authentication { by, complete }
     }
 
-    /// The codes that the configuration allows for this side.
+    /// The codes that the configuration allows for this side: its own, or any that is not another's.
     fn require_permitted_code(&self, from: Peer, ssid: &Ssid) -> Result<(), Violation> {
-        match &self.settings.permitted_codes {
-            Some((peer, codes)) if *peer == from && !codes.is_empty() && !codes.contains(&ssid.code) => {
-                let violation = Violation::of_rule(
-                    from,
-                    "5.3.2",
-                    Some(CommandName::Ssid),
-                    Some(Place { field: "SSIDCODE", position: 2 }),
-                    "a code of this partner expected".into(),
-                    ssid.code.to_string(),
-                    SessionEndReason::UserCodeNotKnown,
-                );
-                Err(Violation { configured: Some(listed(codes)), ..violation })
+        let Settings { permitted_codes, foreign_codes, .. } = &self.settings;
+        let refused = match permitted_codes {
+            Some((peer, codes)) if *peer == from && codes.is_empty() => {
+                let whose = foreign_codes.as_ref().and_then(|foreign| foreign.whose(&ssid.code));
+                whose.map(|whose| format!("this one is listed under {whose}"))
             }
-            _ => Ok(()),
-        }
+            Some((peer, codes)) if *peer == from && !codes.contains(&ssid.code) => Some(listed(codes)),
+            _ => None,
+        };
+        let Some(configured) = refused else { return Ok(()) };
+        let violation = Violation::of_rule(
+            from,
+            "5.3.2",
+            Some(CommandName::Ssid),
+            Some(Place { field: "SSIDCODE", position: 2 }),
+            "a code of this partner expected".into(),
+            ssid.code.to_string(),
+            SessionEndReason::UserCodeNotKnown,
+        );
+        Err(Violation { configured: Some(configured), ..violation })
     }
 }
 

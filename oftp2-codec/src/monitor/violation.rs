@@ -23,7 +23,7 @@ pub struct Violation {
     pub place: Option<Place>,
     /// What would have been allowed.
     pub expected: Cow<'static, str>,
-    /// What the configuration has there, as `A, B and 2 more`: for the administrator alone, and never for the offender.
+    /// What the configuration says of it, as `A, B and 2 more`: for the administrator alone, and never for the offender.
     pub configured: Option<String>,
     /// What was seen instead: escaped, cut short, and never a password.
     pub seen: String,

@@ -4,10 +4,11 @@ use crate::corpus::{beginning, message, vector};
 use oftp2_codec::{
     Deviation::CharacterOutsideSet,
     field::IdentificationCode,
-    monitor::{Monitor, Peer, Place, Settings, Violation},
+    monitor::{ForeignCodes, Monitor, Peer, Place, Settings, Violation},
     reason::SessionEndReason,
     stb::{HEADER_LENGTH, StreamHeader},
 };
+use std::sync::Arc;
 
 fn run(settings: Settings, before: &str) -> Result<Monitor, Violation> {
     let mut monitor = Monitor::new(settings);
@@ -49,6 +50,35 @@ fn a_code_of_the_partner_passes_wherever_its_blanks_stand() {
     assert!(run(settings, "idle").is_ok());
     // No code at all allows every code.
     assert!(run(permitting(Peer::Responder, &[]), "idle").is_ok());
+}
+
+/// One partner lists these.
+#[derive(Debug)]
+struct Acme(IdentificationCode);
+
+impl ForeignCodes for Acme {
+    fn whose(&self, code: &IdentificationCode) -> Option<String> {
+        (*code == self.0).then(|| "ACME".to_owned())
+    }
+}
+
+#[test]
+fn who_has_no_codes_may_use_any_but_those_of_others() {
+    let foreign = |peer, codes: &[&str], code| Settings {
+        foreign_codes: Some(Arc::new(Acme(IdentificationCode::new(code).unwrap()))),
+        ..permitting(peer, codes)
+    };
+    for (peer, code) in [(Peer::Initiator, "O00130000000PARTNRADMZ001"), (Peer::Responder, "O0013000000RECEIVER")] {
+        let violation = run(foreign(peer, &[], code), "idle").unwrap_err();
+        assert_eq!((violation.offender, violation.reason), (peer, SessionEndReason::UserCodeNotKnown));
+        let told = format!("is \"{code}\", a code of this partner expected: this one is listed under ACME; ESID 03");
+        assert!(violation.to_string().ends_with(&told), "{violation}");
+        assert_eq!(violation.text_for_offender(), "SSIDCODE at 2 of SSID: a code of this partner expected");
+        // Where both list it, both may use it; the other side may use what it likes.
+        assert!(run(foreign(peer, &["OTHER", code], code), "idle").is_ok());
+        assert!(run(foreign(peer.other(), &[], code), "idle").is_ok());
+        assert!(run(foreign(peer, &[], "OTHER"), "idle").is_ok());
+    }
 }
 
 #[test]

@@ -287,10 +287,13 @@ impl Agent {
 
     /// The data connection of a call is open, or cannot be opened.
     pub(super) fn opened(&mut self, session: SessionId, opened: Result<(Box<Assignment>, OwnedFd), Refused>) {
+        let config = self.config.clone();
         let Some(known) = self.sessions.get_mut(session) else { return };
         let Phase::Joining(called) = &known.phase else { return };
         let handed_over = opened.and_then(|(assignment, connection)| {
-            let sent = called.channel.send(&ToSession::Join(assignment), &[connection.as_fd()]);
+            let codes = set_up::codes_of_others(&assignment, config.as_deref());
+            let descriptors: Vec<_> = std::iter::once(connection.as_fd()).chain(codes).collect();
+            let sent = called.channel.send(&ToSession::Join(assignment), &descriptors);
             sent.map_err(|error| lost(format!("the session does not take the data connection: {error}")))
         });
         if let Err(refused) = handed_over {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use license::ProxyId;
+use proxydaemon::descriptors::SealedFile;
 use proxylink::pairing::Chain;
 use proxylink::snapshot::{Limits, MinimumTls, Snapshot};
 use rustls::SignatureScheme;
@@ -14,7 +15,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use rustls::sign::{CertifiedKey, SigningKey};
 use seonapi_client::{ProxyConfig, Reason, Refusal, TlsVersion};
-use verification::{Cidr, Der, Expiring, Expiry, LeftOutCrl, PartnerSource, PolicySource};
+use verification::{Cidr, Der, Expiring, Expiry, LeftOutCrl, PartnerSource, Policy, PolicySource};
 
 use crate::outgoing::{Callable, Callables, Target};
 
@@ -72,6 +73,8 @@ pub struct InForce {
     pub snapshot: Snapshot,
     /// The same policy, compiled for the second judgement.
     pub policy: Vec<u8>,
+    /// The codes that partners list, for sessions of those that list none.
+    pub codes: SealedFile,
     /// Signs handshakes.
     pub identity: IdentityKey,
     /// Where the receive daemon is.
@@ -112,6 +115,7 @@ impl InForce {
         let ders: Vec<&[u8]> = crls.values().map(|crl| crl.as_slice()).collect();
         let compiled = verification::compile_with_crls(&policy, &ders, now)
             .map_err(|error| Unusable::Invalid(error.to_string()))?;
+        let codes = listed_codes(&compiled.image)?;
         let own = chain.iter().filter_map(|own| Expiry::read(Expiring::Identity, own).ok());
         let expiries = own.chain(compiled.expiries).collect();
         let listen =
@@ -148,6 +152,7 @@ impl InForce {
                 crls: crls.keys().copied().collect(),
             },
             policy: compiled.image,
+            codes,
             identity,
             crls,
             receive_daemon: (config.receive_daemon.host.clone(), config.receive_daemon.port),
@@ -213,6 +218,13 @@ fn policy(config: &ProxyConfig) -> Result<PolicySource, Unusable> {
         },
         partners: config.partners.iter().enumerate().map(partner).collect::<Result<_, _>>()?,
     })
+}
+
+/// The list of codes as sessions get it.
+fn listed_codes(image: &[u8]) -> Result<SealedFile, Unusable> {
+    let invalid = |text: String| Unusable::Invalid(format!("the list of identification codes: {text}"));
+    let policy = Policy::open(image).map_err(|error| invalid(error.to_string()))?;
+    SealedFile::write("codes", policy.listed_codes()).map_err(|error| invalid(error.to_string()))
 }
 
 /// Enabled partners with an address.

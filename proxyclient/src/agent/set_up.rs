@@ -1,5 +1,7 @@
 //! Sessions from the DMZ's request to their own two feet: judged, forked, paired; and those that an earlier agent left.
 
+use std::os::fd::BorrowedFd;
+
 use proxylink::pairing::{Direction, TlsFacts};
 use proxylink::particulars::ShownCertificate;
 use verification::{Peer, VerifiedPartner};
@@ -202,9 +204,11 @@ impl Agent {
     pub(super) fn forked(&mut self, session: SessionId, channel: OwnedFd) -> std::io::Result<()> {
         let channel = Arc::new(AsyncChannel::new(Channel::from(channel), LARGEST)?);
         // A session that was given up meanwhile sees the end of its channel and ends.
+        let config = self.config.clone();
         let Some(known) = self.sessions.get_mut(session) else { return Ok(()) };
         let Phase::Forking(assignment, deadline) = &known.phase else { return Ok(()) };
-        channel.send(&ToSession::Assignment(assignment.clone()), &[])?;
+        let codes = codes_of_others(assignment, config.as_deref());
+        channel.send(&ToSession::Assignment(assignment.clone()), codes.as_slice())?;
         known.phase = Phase::Preparing(Arc::clone(&channel), *deadline);
         self.hear_from(session, channel);
         Ok(())
@@ -303,6 +307,11 @@ fn for_dmz(refused: Refused) -> Refused {
 /// What TLS agreed and what the partner's certificate says, for the line that it is paired.
 pub(super) fn shown(tls: &TlsFacts, partner: &VerifiedPartner) -> String {
     format!("{} {} {}; it shows {}", tls.version, tls.cipher_suite, tls.key_exchange, partner.facts())
+}
+
+/// What a session gets whose partner lists no codes.
+pub(super) fn codes_of_others<'a>(assignment: &Assignment, config: Option<&'a InForce>) -> Option<BorrowedFd<'a>> {
+    config.filter(|_| assignment.ssid_codes.is_empty()).map(|config| config.codes.as_fd())
 }
 
 /// A name service that has to ask its second server needs more than five seconds, as resolv.conf(5) has it.

@@ -1,10 +1,12 @@
 //! What a session of the inside tells: its lines in the log, and the session record with its files.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use oftp2_codec::Deviation;
-use oftp2_codec::monitor::{Notice, Peer, Place};
+use oftp2_codec::field::IdentificationCode;
+use oftp2_codec::monitor::{ForeignCodes, Notice, Peer, Place};
 use proxydaemon::descriptors::Channel;
 use proxydaemon::exit::ExitCode;
 use proxydaemon::logging::{ChildLog, MAX_PAYLOAD};
@@ -15,6 +17,7 @@ use proxylink::record::{FileDirection, FileReport, FileResult, MOST_FILES, Sessi
 use proxylink::situation::{Severity, Situation};
 use relay::{Ending, Outcome, Tolerated, Which};
 
+use super::listed::Listed;
 use super::refusals::Refusals;
 use super::say;
 use super::start::Start;
@@ -28,17 +31,19 @@ const HAND_OVER: Duration = Duration::from_secs(5);
 /// The account of one session.
 pub struct Account<'a> {
     assignment: &'a Assignment,
+    /// The codes of others, where the partner has none of its own.
+    listed: Option<Arc<Listed>>,
     station: Option<SocketAddr>,
 }
 
 impl<'a> Account<'a> {
     /// Opens it.
-    pub const fn new(assignment: &'a Assignment) -> Self {
-        Self { assignment, station: None }
+    pub const fn new(assignment: &'a Assignment, listed: Option<Arc<Listed>>) -> Self {
+        Self { assignment, listed, station: None }
     }
 
     /// Of an inside station that called.
-    pub const fn of_station(self, station: SocketAddr) -> Self {
+    pub fn of_station(self, station: SocketAddr) -> Self {
         Self { station: Some(station), ..self }
     }
 
@@ -52,8 +57,19 @@ impl<'a> Account<'a> {
         ExitCode::Failure
     }
 
+    /// Under which other partner a code is listed, where only the DMZ has refused it, which does not tell.
+    fn holder_of(&self, outcome: &Outcome, code: &str) -> String {
+        let holder = match &self.listed {
+            Some(listed) if outcome.ending.refused_code().is_none() => {
+                IdentificationCode::new(code).ok().and_then(|code| listed.whose(&code))
+            }
+            _ => None,
+        };
+        holder.map(|holder| format!("; {code} is listed under {holder}")).unwrap_or_default()
+    }
+
     /// The relay has ended: one line, and the record to the gate.
-    pub fn ended(&self, outcome: &Outcome, files: Files, log: &ChildLog) -> ExitCode {
+    pub fn ended(&self, outcome: &Outcome, mut files: Files, log: &ChildLog) -> ExitCode {
         let initiator = match self.assignment.direction {
             Direction::Incoming => Which::Partner,
             Direction::Outgoing => Which::Inside,
@@ -61,6 +77,15 @@ impl<'a> Account<'a> {
         let (situation, text) = match why(&outcome.ending, outcome.closing.as_ref(), initiator) {
             (Situation::StationLost, text) if !outcome.answered => (Situation::StationLeft, text),
             why => why,
+        };
+        let text = match refused_code(outcome) {
+            Some(code) => {
+                relay::named::refused(&code, files.partner);
+                let holder = self.holder_of(outcome, &code);
+                files.code = Some(code);
+                text + &holder
+            }
+            None => text,
         };
         let partner = self.assignment.partner.as_deref().unwrap_or("(unknown)");
         let detail = format!(
@@ -108,6 +133,15 @@ impl<'a> Account<'a> {
             Severity::Error | Severity::Fatal => ExitCode::SessionPeer,
         }
     }
+}
+
+/// The partner's code that ended the session, here or by the DMZ's word. Of a message that did not pass there is no notice.
+fn refused_code(outcome: &Outcome) -> Option<String> {
+    let claimed = || {
+        let closing = outcome.closing.as_ref().filter(|closing| closing.situation == Situation::SsidCodeRefused)?;
+        Some(crate::agent::escape(closing.code.as_deref()?))
+    };
+    outcome.ending.refused_code().map(str::to_owned).or_else(claimed)
 }
 
 /// Why a session ended: what happened, and its particulars.

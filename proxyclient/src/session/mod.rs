@@ -5,6 +5,7 @@
 //! network after that.
 
 mod account;
+mod listed;
 pub mod outgoing;
 mod refusals;
 mod start;
@@ -12,13 +13,13 @@ mod start;
 use std::io;
 use std::io::Write;
 use std::net::TcpStream;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Instant;
 
 use oftp2_codec::Conformance;
 use oftp2_codec::field::IdentificationCode;
-use oftp2_codec::monitor::{Monitor, Peer, Settings};
+use oftp2_codec::monitor::{ForeignCodes, Monitor, Peer, Settings};
 use oftp2_codec::reason::SessionEndReason;
 
 use proxydaemon::descriptors::{self, Channel};
@@ -33,6 +34,7 @@ use relay::Orders;
 use relay::tls::Tls;
 
 use self::account::Account;
+use self::listed::Listed;
 use crate::between::{Assignment, FromSession, LARGEST, ToSession};
 use crate::receive_daemon;
 
@@ -53,8 +55,8 @@ pub fn serve(belongings: Belongings<'_>) -> ExitCode {
     let Belongings { agent, mut orders, log, confine } = belongings;
     // The agent has the session made because it has work for it: what takes longer is lost.
     let assigned = Instant::now() + std::time::Duration::from_secs(10);
-    let assignment = match hear(&agent, assigned) {
-        Ok(ToSession::Assignment(assignment)) => *assignment,
+    let (assignment, listed) = match hear(&agent, assigned) {
+        Ok((ToSession::Assignment(assignment), descriptors)) => (*assignment, listed(descriptors)),
         Ok(_) => return ExitCode::Internal,
         Err(text) => {
             log::debug!("no assignment came: {text}");
@@ -64,8 +66,9 @@ pub fn serve(belongings: Belongings<'_>) -> ExitCode {
     logging::set_session(&assignment.session.to_string());
     logging::set_fields(assignment.particulars().pairs());
     let deadline = Instant::now() + assignment.limits.pairing_timeout;
-    let account = Account::new(&assignment);
-    let (daemon, link) = match set_up(&assignment, &agent, &log, confine, deadline, orders.as_mut()) {
+    let account = Account::new(&assignment, listed.clone());
+    let listed_at = listed.as_deref().map(AsFd::as_fd);
+    let (daemon, link) = match set_up(&assignment, listed_at, &agent, &log, confine, deadline, orders.as_mut()) {
         Ok(connections) => connections,
         Err(Unpaired::Here(refused)) => return account.unpaired(&agent, refused),
         Err(Unpaired::Given(text)) => {
@@ -78,7 +81,7 @@ pub fn serve(belongings: Belongings<'_>) -> ExitCode {
     }
     // From here on nobody is asked any more: the agent may die.
     drop(agent);
-    let Some(monitor) = monitor(&assignment) else {
+    let Some(monitor) = monitor(&assignment, listed) else {
         log::error!("an identification code of the partner cannot be read; the session is not served");
         return ExitCode::Internal;
     };
@@ -109,6 +112,7 @@ enum Unpaired {
 
 fn set_up(
     assignment: &Assignment,
+    listed: Option<BorrowedFd<'_>>,
     agent: &Channel,
     log: &ChildLog,
     confine: Confine<'_>,
@@ -122,7 +126,7 @@ fn set_up(
     let key = SessionKey::generate().map_err(|error| lost(error.to_string()))?;
     say(agent, &FromSession::Key(key.hash()), deadline).map_err(|error| Unpaired::Given(error.to_string()))?;
     match hear(agent, deadline) {
-        Ok(ToSession::Go) => {}
+        Ok((ToSession::Go, _)) => {}
         Ok(_) => return Err(Unpaired::Given("the agent spoke out of turn".to_owned())),
         Err(text) => return Err(Unpaired::Given(text)),
     }
@@ -131,6 +135,7 @@ fn set_up(
     // 42 octets into an empty send buffer: they go at once or the connection is of no use.
     link.write_all(&Preamble::Data(assignment.token).write()).map_err(|error| lost(error.to_string()))?;
     let kept = [daemon.as_fd(), link.as_fd(), agent.as_fd(), orders.descriptor()];
+    let kept: Vec<_> = kept.into_iter().chain(listed).collect();
     confine(&kept, log.as_fd()).map_err(|text| here(Situation::PairingRefused, text))?;
     #[cfg(evil)]
     crate::evil::session(assignment, agent, log);
@@ -141,24 +146,34 @@ fn set_up(
     Ok((daemon, tls))
 }
 
-/// `None` when a code cannot be read: leaving it out could leave none, which means any.
-fn monitor(assignment: &Assignment) -> Option<Monitor> {
+/// The codes that came with an assignment.
+fn listed(descriptors: impl IntoIterator<Item = OwnedFd>) -> Option<Arc<Listed>> {
+    descriptors.into_iter().next().map(|file| Arc::new(file.into()))
+}
+
+/// `None` when a code cannot be read, or those of others did not come: leaving them out could leave any.
+fn monitor(assignment: &Assignment, listed: Option<Arc<Listed>>) -> Option<Monitor> {
     let partner = match assignment.direction {
         Direction::Incoming => Peer::Initiator,
         Direction::Outgoing => Peer::Responder,
     };
     let codes: Result<Vec<_>, _> = assignment.ssid_codes.iter().map(|code| IdentificationCode::new(code)).collect();
+    if assignment.ssid_codes.is_empty() && listed.is_none() {
+        return None;
+    }
     Some(Monitor::new(Settings {
         conformance: if assignment.strict { Conformance::Strict } else { Conformance::Standard },
         largest_exchange_buffer: assignment.limits.max_exchange_buffer,
         permitted_codes: Some((partner, codes.ok()?)),
+        foreign_codes: listed.map(|listed| listed as Arc<dyn ForeignCodes>),
     }))
 }
 
-fn hear(agent: &Channel, deadline: Instant) -> Result<ToSession, String> {
+fn hear(agent: &Channel, deadline: Instant) -> Result<(ToSession, Vec<OwnedFd>), String> {
     let taken = agent.take_by(deadline, LARGEST).map_err(|error| error.to_string())?;
-    let (octets, _) = taken.ok_or_else(|| "the agent has given the session up".to_owned())?;
-    proxylink::frame::decode(&octets).map_err(|error| error.to_string())
+    let (octets, received) = taken.ok_or_else(|| "the agent has given the session up".to_owned())?;
+    let said = proxylink::frame::decode(&octets).map_err(|error| error.to_string())?;
+    Ok((said, received.descriptors))
 }
 
 fn say(agent: &Channel, message: &FromSession, deadline: Instant) -> io::Result<()> {

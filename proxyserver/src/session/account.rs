@@ -90,6 +90,10 @@ impl<'a> Account<'a> {
 
     /// The relay has ended.
     pub fn ended(&self, outcome: &Outcome, initiator: Which) -> ExitCode {
+        if let Some(code) = outcome.ending.refused_code() {
+            let partner = if initiator == Which::Partner { Peer::Initiator } else { Peer::Responder };
+            relay::named::refused(code, partner);
+        }
         let situation = outcome.ending.situation_of_call(Which::Inside, initiator);
         situation.tell(format_args!(
             "peer={}: {}; {} octets from the partner, {} to it",

@@ -85,7 +85,7 @@ pub fn call(caller: Caller<'_>) -> ExitCode {
     let handshake = Handshake { snapshot: &snapshot, prepared: &prepared, questions: &questions, deadline };
     let answered = partner_tls::connect(socket, &errand.partner, peer, &handshake, orders.as_mut());
     let account = Account::new(&around, Some(&errand.partner));
-    go_on(answered, prepared, questions, orders.as_mut(), &around, &account)
+    go_on(answered, prepared, &snapshot, questions, orders.as_mut(), &around, &account)
 }
 
 /// Why there is no connection.

@@ -19,7 +19,7 @@ use std::time::Instant;
 
 use oftp2_codec::Conformance;
 use oftp2_codec::field::IdentificationCode;
-use oftp2_codec::monitor::{Monitor, Peer, Settings};
+use oftp2_codec::monitor::{ForeignCodes, Monitor, Peer, Settings};
 use oftp2_codec::reason::SessionEndReason;
 use proxydaemon::descriptors::{Channel, Mapping};
 use proxydaemon::exit::ExitCode;
@@ -88,13 +88,14 @@ pub fn serve(belongings: Belongings, around: &Around) -> ExitCode {
     let questions = Arc::new(Mutex::new(Questions::new(switchboard, deadline)));
     let handshake = Handshake { snapshot: &snapshot, prepared: &prepared, questions: &questions, deadline };
     let answered = partner_tls::accept(socket, around.peer, &handshake, orders.as_mut());
-    go_on(answered, prepared, questions, orders.as_mut(), around, &Account::new(around, None))
+    go_on(answered, prepared, &snapshot, questions, orders.as_mut(), around, &Account::new(around, None))
 }
 
 /// From the end of the partner's handshake on both directions go the same way.
 fn go_on(
     answered: Result<Answered, Unanswered>,
     prepared: Prepared<'_>,
+    snapshot: &Arc<Mapping>,
     questions: Arc<Mutex<Questions>>,
     orders: &mut dyn Orders,
     around: &Around,
@@ -112,7 +113,7 @@ fn go_on(
         Err(refused) => return account.unpaired(&questions, &partner, refused),
     };
     drop(questions);
-    let Some(monitor) = monitor(&partner.partner, around.direction, &limits) else {
+    let Some(monitor) = monitor(&partner.partner, snapshot, around.direction, &limits) else {
         log::error!("an identification code of the partner cannot be read; the session is not served");
         return ExitCode::Internal;
     };
@@ -144,7 +145,12 @@ fn go_on(
 }
 
 /// `None` when a code cannot be read: leaving it out could leave none, which means any.
-fn monitor(partner: &verification::VerifiedPartner, direction: Direction, limits: &Limits) -> Option<Monitor> {
+fn monitor(
+    partner: &verification::VerifiedPartner,
+    snapshot: &Arc<Mapping>,
+    direction: Direction,
+    limits: &Limits,
+) -> Option<Monitor> {
     let codes: Result<Vec<_>, _> = partner.ssid_codes().iter().map(|code| IdentificationCode::new(code)).collect();
     let role = match direction {
         Direction::Incoming => Peer::Initiator,
@@ -157,5 +163,18 @@ fn monitor(partner: &verification::VerifiedPartner, direction: Direction, limits
         },
         largest_exchange_buffer: limits.max_exchange_buffer,
         permitted_codes: Some((role, codes.ok()?)),
+        foreign_codes: Some(Arc::new(Listed(Arc::clone(snapshot)))),
     }))
+}
+
+/// The codes that partners list in this snapshot: another's, for a peer that has none of its own.
+#[derive(Debug)]
+struct Listed(Arc<Mapping>);
+
+impl ForeignCodes for Listed {
+    fn whose(&self, code: &IdentificationCode) -> Option<String> {
+        let holder = Prepared::open(&self.0).map(|prepared| prepared.policy.holder_of_code(code.as_str()));
+        // What cannot be read allows nothing. Which partner it is the inside tells.
+        (!matches!(holder, Ok(Ok(None)))).then(|| "another partner".to_owned())
+    }
 }

@@ -9,6 +9,7 @@ use proxylink::preamble::Preamble;
 use proxylink::tls::SessionKey;
 use rustls::ServerConnection;
 use rustls::version::TLS13;
+use serde_json::{Value, json};
 use tests::harness::{Chain, INSIDE_CODE, INSIDE_PASSWORD, PATIENCE, Plan, Trouble, free_port, made_octets};
 use tests::station::{
     self, Answer, Connection, Identity, OutgoingFile, Receiver, Report, Rule, Security, Settings, Store,
@@ -48,9 +49,13 @@ struct Stage {
 }
 
 fn stage() -> Result<Stage, Trouble> {
+    stage_with(|_| {})
+}
+
+fn stage_with(configure: impl FnOnce(&mut Value) + 'static) -> Result<Stage, Trouble> {
     let folder = tempfile::tempdir().unwrap();
     let daemon = SocketAddr::from(([127, 0, 0, 1], free_port()?));
-    let chain = Plan::new().receive_daemon_at(daemon).prepare()?;
+    let chain = Plan::new().partners(&["ACME", "OTHER"]).receive_daemon_at(daemon).configure(configure).prepare()?;
     let inside = Settings { patience: PATIENCE / 3, transcript: true, ..Settings::new(INSIDE_CODE, INSIDE_PASSWORD) };
     let store = Store::new(folder.path()).unwrap();
     let receiver = Receiver::start(daemon, &Security::Plain, inside, Some(store), vec![])?;
@@ -115,6 +120,28 @@ fn no_foreign_identification_code_reaches_the_receive_daemon_through_a_dmz_that_
         assert!(is_neutral_end(&received), "{}", received.escape_ascii());
         chain.client_says("ssid-code-refused")?;
         // Under its own code it is served, by the same scripted DMZ.
+        let report = unchecked(&mut dmz, &acme, &proxy, own, 2).await;
+        assert!(report.went_well(false), "{report:?}");
+        Ok(())
+    })
+}
+
+#[test]
+fn no_code_that_another_partner_lists_reaches_the_receive_daemon_for_one_without_codes() -> Result<(), Trouble> {
+    let without = |config: &mut Value| config["partners"][0]["ssid_codes"] = json!([]);
+    let Stage { mut chain, receiver, acme, proxy, _folder } = stage_with(without)?;
+    let own = Settings { code: "O0013000000NOBODYS".into(), ..chain.settings() };
+    let foreign = chain.partners[1].code.clone();
+    run(async {
+        let mut dmz = Dmz::start(&mut chain).await?;
+        let as_other = Settings { code: foreign.clone(), transcript: true, ..own.clone() };
+        unchecked(&mut dmz, &acme, &proxy, as_other, 1).await;
+        let inside = receiver.next_session(PATIENCE).expect("the receive daemon was called");
+        let received = inside.transcript.expect("it was kept").received;
+        assert!(is_neutral_end(&received), "{}", received.escape_ascii());
+        let line = chain.client_says("ssid-code-refused")?;
+        assert!(line.contains("this one is listed under OTHER;"), "{line}");
+        assert!(line.contains(&format!(" code={foreign} ")), "{line}");
         let report = unchecked(&mut dmz, &acme, &proxy, own, 2).await;
         assert!(report.went_well(false), "{report:?}");
         Ok(())

@@ -107,6 +107,22 @@ fn a_session_is_told_with_all_that_is_known_of_it() -> Result<(), Trouble> {
 }
 
 #[test]
+fn a_refused_code_is_told_though_its_message_did_not_pass() -> Result<(), Trouble> {
+    let (chain, server, client) = start()?;
+    let settings = Settings { code: "O0013000000OTHER".to_owned(), ..chain.settings() };
+    let file = OutgoingFile::from_octets("NEVER", made_octets(10));
+    let report = station::send(&chain.partner_address(), &chain.security(), &settings, vec![file]);
+    assert!(report.failure.is_some(), "{report:?}");
+    for logs in [&server, &client] {
+        let told = object(logs, "day", "/code", "ssid-code-refused")?;
+        assert_eq!(told["oftp2_code"], "O0013000000OTHER", "{told}");
+        let alert = object(logs, "alerts", "/oftp2/situation", "ssid-code-refused")?;
+        assert_eq!(alert["oftp2"]["code"], "O0013000000OTHER", "{alert}");
+    }
+    Ok(())
+}
+
+#[test]
 fn a_refused_certificate_is_an_alert_with_its_facts() -> Result<(), Trouble> {
     let (chain, server, _) = start()?;
     // Its own text cannot break out of its place.

@@ -153,5 +153,30 @@ fn a_called_partner_must_answer_with_a_code_of_its_own() -> Result<(), Trouble> 
     let record = recorded(&chain, "ssid-code-refused");
     assert_eq!(record["partner"], "ACME", "{record}");
     assert_eq!(record["outcome"], "violation", "{record}");
+    assert_eq!(record["ssid_code"], json!(chain.partners[1].code), "{record}");
+    Ok(())
+}
+
+#[test]
+fn a_called_partner_without_codes_may_not_answer_with_one_that_another_lists() -> Result<(), Trouble> {
+    let chain = Plan::new()
+        .partners(&["ACME", "HOME"])
+        .outgoing()?
+        .configure(|config| config["partners"][0]["ssid_codes"] = json!([]))
+        .start()?;
+    let foreign = &chain.partners[1].code;
+    let settings = Settings { code: foreign.clone(), ..chain.called_settings(0)? };
+    let partner = chain.partner_listens_with(0, chain.called_security(0)?, settings)?;
+    chain.call(file("NEVER"))?;
+    let taken = partner.next_session(PATIENCE).unwrap();
+    // RFC 5024, 5.3.14: 03, user code not known.
+    assert!(matches!(taken.failure, Some(Failure::Esid { code: 3, .. })), "{taken:?}");
+    let line = told(chain.client(), Default::default(), "ssid-code-refused")?;
+    assert!(line.contains(&format!("{foreign} is listed under HOME")), "{line}");
+    assert_eq!(recorded(&chain, "ssid-code-refused")["ssid_code"], json!(foreign));
+    drop(partner);
+    let partner = chain.partner_listens_with(0, chain.called_security(0)?, chain.called_settings(0)?)?;
+    let report = chain.call(file("OWN"))?;
+    arrived(&chain, 0, "OWN", &report, &partner);
     Ok(())
 }

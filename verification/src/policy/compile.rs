@@ -6,6 +6,7 @@ use std::fmt;
 
 use rustls_pki_types::UnixTime;
 
+use super::codes;
 use super::image::{LARGEST_IMAGE, Packer, Record, Reference, Section, Writer};
 use super::source::{Conformance, ExtendedKeyUsage, PartnerSource, PolicySource, UnknownPartners};
 use super::view::{self, DNS_KEY, SUBJECT_KEY, name_key};
@@ -16,9 +17,6 @@ use crate::facts::Unreadable;
 use crate::fingerprint::{Fingerprint, sha256};
 use crate::name::{Name, NotAName};
 use crate::revocation::{CrlFault, index};
-
-/// Longest identification code in SSID (RFC 5024, 5.3.2: V X(25)).
-const SSID_CODE: usize = 25;
 
 /// A compiled policy.
 #[derive(Debug, Clone)]
@@ -138,6 +136,8 @@ pub fn compile_with_crls(source: &PolicySource, crls: &[&[u8]], now: UnixTime) -
     let anchors = anchors(source, &mut writer, &mut expiries)?;
     pins(source, &mut writer, &mut expiries)?;
     partners(source, &anchors, &mut writer)?;
+    let listed = codes::write(&source.partners).ok_or_else(|| at("the identification codes")(PolicyFault::TooLarge))?;
+    writer.row(Section::Codes, Record::default().octets(&listed));
     settings(source, &mut writer);
     let room = LARGEST_IMAGE.saturating_sub(writer.size());
     let (left_out, unproven) = super::crls::revoked(crls, &anchors, now, room, &mut writer, &mut expiries)?;
@@ -267,7 +267,7 @@ fn partners(source: &PolicySource, anchors: &[Anchor<'_>], writer: &mut Writer) 
         for (position, code) in partner.ssid_codes.iter().enumerate() {
             // An identification code is 1 to 25 octets of printable ASCII (RFC 5024, 5.4, as working partners use it).
             if code.trim().is_empty()
-                || code.len() > SSID_CODE
+                || code.len() > codes::LONGEST
                 || !code.bytes().all(|octet| matches!(octet, 0x20..=0x7e))
             {
                 return Err(at(format!("{place}.ssid_codes[{position}]"))(PolicyFault::SsidCode(code.clone())));

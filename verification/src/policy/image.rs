@@ -28,6 +28,8 @@ pub(crate) enum Section {
     Networks,
     /// Key of the issuer, then the CRL, newest first.
     Crls,
+    /// The list of the partners' identification codes, one piece.
+    Codes,
     /// What rows refer to.
     Heap,
 }
@@ -36,7 +38,7 @@ pub(crate) enum Section {
 /// 200 CRLs of 50,000 entries.
 pub const LARGEST_IMAGE: usize = 256 * 1024 * 1024;
 
-const SECTIONS: usize = 10;
+const SECTIONS: usize = 11;
 const HEADER: usize = 16 + SECTIONS * 16;
 
 /// Why octets are no image.
@@ -97,7 +99,7 @@ impl<'a> Image<'a> {
         Ok(Self { sections })
     }
 
-    fn section(&self, section: Section) -> &'a [u8] {
+    pub(crate) fn section(&self, section: Section) -> &'a [u8] {
         self.sections.get(section as usize).copied().unwrap_or_default()
     }
 

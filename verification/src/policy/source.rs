@@ -60,7 +60,7 @@ pub struct PartnerSource {
     pub subjects: Vec<String>,
     /// Anchors that may issue for `subjects`. May be empty while there is only one anchor.
     pub issuers: Vec<Fingerprint>,
-    /// Identification codes that the partner may use in SSID; empty: any.
+    /// Identification codes that the partner may use in SSID; empty: any that no other partner lists.
     pub ssid_codes: Vec<String>,
     /// Where its incoming sessions may come from; empty: anywhere.
     pub allow_from: Vec<Cidr>,

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use rustls_pki_types::{TrustAnchor, UnixTime};
 
+use super::codes::{CodesUnreadable, holder_of_code};
 use super::image::{Fields, Image, ImageError, Reference, Section, Table};
 use super::source::{Conformance, ExtendedKeyUsage, Revocation, UnknownPartners};
 use crate::address::{Cidr, Position};
@@ -132,6 +133,25 @@ impl<'a> Policy<'a> {
     pub fn partners(&self) -> impl Iterator<Item = PartnerView<'a>> + use<'a> {
         let this = *self;
         (0..this.partner_count()).filter_map(move |index| this.partner(index))
+    }
+
+    /// The list of all partners' identification codes, as [`holder_of_code`] reads it.
+    pub fn listed_codes(&self) -> &'a [u8] {
+        self.image.section(Section::Codes)
+    }
+
+    /// The name of a partner that lists this identification code, enabled or not.
+    ///
+    /// # Errors
+    /// As [`holder_of_code`].
+    pub fn holder_of_code(&self, code: &str) -> Result<Option<String>, CodesUnreadable> {
+        let list = self.listed_codes();
+        let read = |from: u64, octets: &mut [u8]| {
+            let rest = usize::try_from(from).ok().and_then(|from| list.get(from..));
+            let found = rest.and_then(|rest| rest.get(..octets.len()));
+            found.map(|found| octets.copy_from_slice(found)).is_some()
+        };
+        holder_of_code(read, code)
     }
 
     pub(crate) fn is_pinned(&self, fingerprint: &Fingerprint) -> bool {
@@ -310,7 +330,7 @@ impl<'a> PartnerView<'a> {
         self.flags & ENABLED != 0
     }
 
-    /// Identification codes that it may use in SSID; none: any.
+    /// Identification codes that it may use in SSID; none: any that no other partner lists.
     pub fn ssid_codes(&self) -> impl Iterator<Item = &'a str> + use<'a> {
         let mut codes = Fields::new(self.ssid_codes);
         std::iter::from_fn(move || str::from_utf8(codes.counted()?).ok())

@@ -377,6 +377,46 @@ fn a_partner_is_found_with_all_that_was_configured() {
 }
 
 #[test]
+fn whose_a_code_is_is_known_for_all_partners_that_list_one() {
+    let mut source = PolicySource::default();
+    let none = compile(&source, time("2026-06-01")).unwrap().image;
+    assert_eq!(Policy::open(&none).unwrap().holder_of_code("O0013000000ACME"), Ok(None));
+    for number in 0..300 {
+        let codes = vec![format!("CODE {number}"), format!("  SECOND{number} "), "SHARED".to_owned()];
+        let enabled = number % 2 == 0;
+        source.partners.push(PartnerSource {
+            enabled,
+            ssid_codes: codes,
+            ..PartnerSource::named(format!("Müller {number}"))
+        });
+        source.partners.push(PartnerSource::named(format!("without {number}")));
+    }
+    let image = compile(&source, time("2026-06-01")).unwrap().image;
+    let policy = Policy::open(&image).unwrap();
+    let holder = |code: &str| policy.holder_of_code(code).unwrap();
+    for number in 0..300 {
+        let name = Some(format!("Müller {number}"));
+        // RFC 5024, 5.4: compared without the blanks that fill a code up.
+        assert_eq!(holder(&format!("CODE {number}")), name);
+        assert_eq!(holder(&format!("SECOND{number}                ")), name);
+    }
+    assert_eq!(holder("SHARED"), Some("Müller 0".to_owned()));
+    for nobodys in ["", "CODE", "CODE 300", "CODE  7", "code 7", "SECOND7X", "A", "Z", &"X".repeat(26)] {
+        assert_eq!(holder(nobodys), None, "{nobodys}");
+    }
+    let list = policy.listed_codes();
+    // 601 rows, and the name of the first partner.
+    for end in 0..4 + 601 * 33 + 9 {
+        let read = |from: u64, octets: &mut [u8]| {
+            let found = list[..end].get(from as usize..).and_then(|rest| rest.get(..octets.len()));
+            found.map(|found| octets.copy_from_slice(found)).is_some()
+        };
+        let cut = verification::holder_of_code(read, "SHARED");
+        assert!(cut.is_err(), "{end} octets: {cut:?}");
+    }
+}
+
+#[test]
 fn a_verified_partner_knows_what_is_configured_for_it() {
     let world = World::open();
     let mut source = source(&world);

@@ -28,7 +28,8 @@ use relay::{Answer, Ending, Orders};
 
 use self::door::{Door, NoWord};
 use super::account::{self, Account};
-use super::{monitor, say};
+use super::listed::Listed;
+use super::{listed, monitor, say};
 use crate::agent;
 use crate::between::{Assignment, Calling, FromSession, Leads, NotCalled, ToSession};
 use crate::outgoing::{Call, Dialect, Target};
@@ -92,10 +93,11 @@ pub fn serve(caller: Caller) -> ExitCode {
     };
     // From here on the station waits for an answer.
     let mut calling = None;
-    let (assignment, link) = match called(&mut door, FromSession::Asks { target, key: key.hash() }, &mut calling) {
-        Ok(joined) => joined,
-        Err(not_called) => return fail(door, dialect, &station, calling, *not_called, &log),
-    };
+    let Joined { assignment, link, listed } =
+        match called(&mut door, FromSession::Asks { target, key: key.hash() }, &mut calling) {
+            Ok(joined) => joined,
+            Err(not_called) => return fail(door, dialect, &station, calling, *not_called, &log),
+        };
     let assignment = Assignment { started: station.started, ..assignment };
     logging::set_fields(assignment.particulars().pairs());
     let tls = match join(&mut door, &assignment, link, &key) {
@@ -105,7 +107,7 @@ pub fn serve(caller: Caller) -> ExitCode {
             return fail(door, dialect, &station, calling, *not_called, &log);
         }
     };
-    relay(door, dialect, &station, &assignment, tls, &log)
+    relay(door, dialect, &station, (&assignment, listed), tls, &log)
 }
 
 /// Whom the station wants, and how it asked.
@@ -116,12 +118,17 @@ fn asked(door: &mut Door, station: &Station) -> Result<(Option<Target>, Dialect)
     }
 }
 
+/// The partner stands.
+struct Joined {
+    assignment: Assignment,
+    /// The data connection.
+    link: OwnedFd,
+    /// The codes of others, where the partner has none of its own.
+    listed: Option<Arc<Listed>>,
+}
+
 /// Waits until the partner stands, and the data connection is handed over.
-fn called(
-    door: &mut Door,
-    asks: FromSession,
-    calling: &mut Option<Calling>,
-) -> Result<(Assignment, OwnedFd), Box<NotCalled>> {
+fn called(door: &mut Door, asks: FromSession, calling: &mut Option<Calling>) -> Result<Joined, Box<NotCalled>> {
     let refuse = |situation, text: &str| not_called(Refused { situation, text: text.to_owned() });
     let gone = || refuse(Situation::RoleDied, "the agent is gone, and with it the call");
     door.tell_agent(&asks).map_err(|_| gone())?;
@@ -133,8 +140,10 @@ fn called(
                 *calling = Some(*begun);
             }
             Ok((ToSession::Join(assignment), descriptors)) if calling.is_some() => {
-                let link = descriptors.into_iter().next();
-                return link.map(|link| (*assignment, link)).ok_or_else(gone);
+                let mut descriptors = descriptors.into_iter();
+                let link = descriptors.next();
+                let listed = listed(descriptors);
+                return link.map(|link| Joined { assignment: *assignment, link, listed }).ok_or_else(gone);
             }
             Ok((ToSession::Refused(not_called), _)) => return Err(not_called),
             Ok(_) => return Err(refuse(Situation::InternalFault, "the agent spoke out of turn")),
@@ -208,13 +217,13 @@ fn relay(
     door: Door,
     dialect: Dialect,
     station: &Station,
-    assignment: &Assignment,
+    (assignment, listed): (&Assignment, Option<Arc<Listed>>),
     link: Tls,
     log: &ChildLog,
 ) -> ExitCode {
     let Door { socket, agent, mut orders } = door;
     drop(agent);
-    let Some(monitor) = monitor(assignment) else {
+    let Some(monitor) = monitor(assignment, listed.clone()) else {
         log::error!("an identification code of the partner cannot be read; the session is not served");
         return ExitCode::Internal;
     };
@@ -235,5 +244,5 @@ fn relay(
     let answer = Answer { granted: dialect.granted(), refused: &refused };
     let mut files = account::Files::of(oftp2_codec::monitor::Peer::Responder);
     let outcome = relay::run_answering(session, answer, orders.as_mut(), &mut files);
-    Account::new(assignment).of_station(station.address).ended(&outcome, files, log)
+    Account::new(assignment, listed).of_station(station.address).ended(&outcome, files, log)
 }

@@ -12,7 +12,7 @@ use super::{FilterError, LOG_TO_COME, PID_TO_COME, install, places_for};
 ///
 /// | Calls | For |
 /// | --- | --- |
-/// | poll, read, write, recv, send and their kind; close, fcntl on flags, ioctl FIONBIO, getsockopt, TCP_NODELAY | the descriptors it has |
+/// | poll, read, pread, write, recv, send and their kind; close, fcntl on flags, ioctl FIONBIO, getsockopt, TCP_NODELAY | the descriptors it has |
 /// | shutdown | those of them that are not the log |
 /// | mmap and mprotect without PROT_EXEC, anonymous; munmap, mremap, madvise, brk | memory |
 /// | timer_create, timer_settime, timer_delete | the end of a log level that was lent |
@@ -80,6 +80,7 @@ const ALWAYS: &[i64] = &[
     libc::SYS_ppoll,
     libc::SYS_read,
     libc::SYS_readv,
+    libc::SYS_pread64,
     libc::SYS_write,
     libc::SYS_writev,
     libc::SYS_recvfrom,

@@ -424,6 +424,9 @@ impl Gate {
         if self.expired {
             return;
         }
+        if snapshot.listen.is_empty() {
+            return self.open_no_partner_port(is_new);
+        }
         let before = self.partner_port.addresses();
         for failed in self.partner_port.listen(&snapshot.listen) {
             let text = format!("address={}: {}; it is tried again", failed.address, failed.error);
@@ -444,6 +447,17 @@ impl Gate {
         }
         if is_new || addresses != before {
             self.tell_switchboard(&ToSwitchboard::Listening(addresses), None);
+        }
+    }
+
+    /// Partners are called, and call nobody: the configuration names no address to listen on.
+    fn open_no_partner_port(&mut self, is_new: bool) {
+        let why = "the configuration names no address to listen on";
+        let was_open = !self.partner_port.addresses().is_empty();
+        self.close_partner_port(why);
+        if is_new && !was_open {
+            self.tell_switchboard(&ToSwitchboard::Listening(Vec::new()), None);
+            let _ = notify::status(&format!("linked; no partner port is open: {why}"));
         }
     }
 

@@ -149,8 +149,8 @@ impl Ready {
     /// A sentence with the place that is wrong.
     pub fn compile(mut self) -> Result<Compiled, String> {
         let now = UnixTime::since_unix_epoch(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default());
-        if self.snapshot.listen.is_empty() || self.snapshot.identity.0.is_empty() {
-            return Err("it names no address to listen on, or no identity".to_owned());
+        if self.snapshot.identity.0.is_empty() {
+            return Err("it names no identity".to_owned());
         }
         if self.snapshot.listen.len() > MOST_LISTENED {
             let named = self.snapshot.listen.len();
@@ -285,9 +285,14 @@ pub mod tests {
             let text = ready.compile().unwrap_err();
             assert!(text.contains("the most"), "{text}");
         }
+        let mut nobody = snapshot(6, Vec::new());
+        nobody.identity.0.clear();
+        let Ok(Progress::Complete(ready)) = send_snapshot(&mut Snapshots::default(), &nobody) else { panic!() };
+        assert!(ready.compile().is_err());
+        // Who only calls listens nowhere.
         let mut nowhere = snapshot(6, Vec::new());
         nowhere.listen.clear();
         let Ok(Progress::Complete(ready)) = send_snapshot(&mut Snapshots::default(), &nowhere) else { panic!() };
-        assert!(ready.compile().is_err());
+        assert!(ready.compile().is_ok());
     }
 }

@@ -172,3 +172,20 @@ fn a_partners_own_outgoing_ip_that_the_host_does_not_have_fails_that_partner_alo
     assert!(chain.server().status().is_none());
     Ok(())
 }
+
+#[test]
+fn partners_are_called_where_no_address_to_listen_on_is_configured() -> Result<(), Trouble> {
+    let chain = Plan::new().outgoing()?.poll_every(1).start()?;
+    let mut config = chain.config.clone();
+    config["listen"]["addresses"] = json!([]);
+    chain.scripted_backend().set_config(config);
+    let line = chain.server_says("partner-port-closed")?;
+    assert!(line.contains("names no address to listen on"), "{line}");
+    let partner = chain.partner_listens(0)?;
+    let report = chain.call(file("CALLED"))?;
+    arrived(&chain, 0, "CALLED", &report, &partner);
+    assert_eq!(count(&chain, "snapshot-refused"), 0);
+    let mark = chain.server().mark();
+    chain.scripted_backend().set_config(chain.config.clone());
+    chain.wait_until_open(mark)
+}

@@ -86,6 +86,9 @@ async fn configuration(
         Ok(in_force) => {
             let (partners, number) = (config.partners.len(), config.version);
             findings.ok("configuration", format_args!("version {number}, {partners} partner(s)"));
+            if let Some(text) = &in_force.not_in_force {
+                findings.warn("configuration", text, "remove them, or see whether they are missed");
+            }
             expiries(findings, &in_force);
             crl_state(findings, &config, &in_force);
             Some(in_force)

@@ -54,7 +54,6 @@ impl ProxyConfig {
         let mut found = Vec::new();
         let mut refuse = |place: &str, reason| found.push(Refusal { place: place.to_owned(), reason });
         let not_served = [
-            ("tunnels", !self.tunnels.is_empty()),
             ("receive_daemon.proxy_protocol", self.receive_daemon.proxy_protocol),
             ("listen.proxy_protocol_from", !self.listen.proxy_protocol_from.is_empty()),
         ];
@@ -80,6 +79,19 @@ impl ProxyConfig {
         }
         found.extend(self.own_ports());
         found
+    }
+
+    /// What it asks for that is not in force, in a sentence, while all the rest is: `tunnels` are in force only where both
+    /// daemons are told so, and these have no such option.
+    pub fn not_in_force(&self) -> Option<String> {
+        const MOST: usize = 5;
+        let names: Vec<_> = self.tunnels.iter().take(MOST).map(|tunnel| format!("{:?}", tunnel.name)).collect();
+        let more = match self.tunnels.len().saturating_sub(MOST) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        let names = names.join(", ");
+        (!names.is_empty()).then(|| format!("tunnels {names}{more} are not in force, as this version serves none"))
     }
 
     /// Each port of a partner's own leads to one partner that can be called.
@@ -115,6 +127,10 @@ mod tests {
 
     /// What is refused of a configuration with these members.
     fn refused(members: Value) -> Vec<String> {
+        configured(members).refusals().iter().map(ToString::to_string).collect()
+    }
+
+    fn configured(members: Value) -> ProxyConfig {
         let mut config = json!({
             "version": 1,
             "proxy_id": "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015adpx",
@@ -124,8 +140,7 @@ mod tests {
         });
         let members = members.as_object().unwrap().clone();
         config.as_object_mut().unwrap().extend(members);
-        let config = ProxyConfig::from_json(config.to_string().as_bytes()).unwrap();
-        config.refusals().iter().map(ToString::to_string).collect()
+        ProxyConfig::from_json(config.to_string().as_bytes()).unwrap()
     }
 
     fn partner(name: &str, port: u16, enabled: bool) -> Value {
@@ -151,17 +166,30 @@ mod tests {
     }
 
     #[test]
+    fn tunnels_are_not_in_force_and_all_the_rest_is() {
+        let tunnel = |name: String| {
+            json!({
+                "name": name, "direction": "incoming", "listen": "127.0.0.1:1", "connect": "localhost:2",
+                "allow_from": ["127.0.0.1"]
+            })
+        };
+        let with = |count: usize| {
+            configured(json!({ "tunnels": (1..=count).map(|number| tunnel(format!("t{number}"))).collect::<Vec<_>>() }))
+        };
+        assert_eq!(with(0).not_in_force(), None);
+        assert!(with(1).refusals().is_empty());
+        let told = |listed: &str| Some(format!("tunnels {listed} are not in force, as this version serves none"));
+        assert_eq!(with(1).not_in_force(), told("\"t1\""));
+        assert_eq!(with(7).not_in_force(), told("\"t1\", \"t2\", \"t3\", \"t4\", \"t5\" and 2 more"));
+    }
+
+    #[test]
     fn what_is_not_built_is_refused_by_name() {
-        let tunnel = json!({
-            "name": "t", "direction": "incoming", "listen": "127.0.0.1:1", "connect": "localhost:2",
-            "allow_from": ["127.0.0.1"]
-        });
         let all = json!({
-            "tunnels": [tunnel],
             "receive_daemon": { "host": "localhost", "proxy_protocol": true },
             "listen": { "tls_port": 6619, "proxy_protocol_from": ["127.0.0.1"] },
         });
-        let expected = ["tunnels", "receive_daemon.proxy_protocol", "listen.proxy_protocol_from"];
+        let expected = ["receive_daemon.proxy_protocol", "listen.proxy_protocol_from"];
         assert_eq!(refused(all), expected.map(|place| format!("{place} is not served by this version")));
     }
 

@@ -215,16 +215,22 @@ fn unknown_members_are_ignored() -> Result<(), Trouble> {
 }
 
 #[test]
-fn what_is_not_built_yet_is_refused_by_name() -> Result<(), Trouble> {
+fn tunnels_are_not_in_force_and_told_and_all_the_rest_is() -> Result<(), Trouble> {
     let tunnel = json!({
         "name": "ssh", "direction": "incoming", "listen": "127.0.0.1:1", "connect": "localhost:22",
         "allow_from": ["127.0.0.1"],
     });
-    let cases = [
-        ("/tunnels", json!([tunnel])),
-        ("/receive_daemon/proxy_protocol", json!(true)),
-        ("/listen/proxy_protocol_from", json!(["127.0.0.1"])),
-    ];
+    let chain = Plan::new().configure(move |config| config["tunnels"] = json!([tunnel])).start()?;
+    assert!(sent(&chain.send(vec![file("A")])));
+    let said = chain.client_says("configuration-taken")?;
+    assert!(said.contains("tunnels \"ssh\" are not in force"), "{said}");
+    Ok(())
+}
+
+#[test]
+fn what_is_not_built_yet_is_refused_by_name() -> Result<(), Trouble> {
+    let cases =
+        [("/receive_daemon/proxy_protocol", json!(true)), ("/listen/proxy_protocol_from", json!(["127.0.0.1"]))];
     for (place, value) in cases {
         let member = place.rsplit('/').next().unwrap();
         let edit = move |config: &mut Value| {

@@ -87,6 +87,8 @@ pub struct InForce {
     pub clients: Vec<seonapi_client::Client>,
     /// The partners that can be called.
     pub callables: Callables,
+    /// What of the configuration is not in force, in a sentence.
+    pub not_in_force: Option<String>,
     /// CRLs that are not used, and why.
     pub left_out: Vec<LeftOutCrl>,
     /// When own certificate, anchors, pins and CRLs end.
@@ -159,6 +161,7 @@ impl InForce {
             clients: config.clients.clone(),
             callables: callables(config)?,
             known_crl_urls: config.trust.known_crl_urls.clone(),
+            not_in_force: config.not_in_force(),
             left_out: compiled.left_out,
             expiries,
         })

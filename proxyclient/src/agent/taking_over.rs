@@ -25,10 +25,11 @@ impl Agent {
 
     pub(super) fn take_over(&mut self, config: Arc<InForce>, etag: Option<String>) {
         let text = format!(
-            "{} partners, receive daemon {}:{}",
+            "{} partners, receive daemon {}:{}{}",
             config.snapshot.policy.partners.len(),
             config.receive_daemon.0,
-            config.receive_daemon.1
+            config.receive_daemon.1,
+            config.not_in_force.as_ref().map(|text| format!("; {text}")).unwrap_or_default()
         );
         self.report(Situation::ConfigurationTaken, &text, None, None, None);
         let limits = &config.snapshot.limits;

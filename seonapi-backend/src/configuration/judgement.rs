@@ -34,6 +34,7 @@ pub fn check(
     for Refusal { place, reason } in proxy.refusals() {
         mistakes.push(document.mistake(&place, reason));
     }
+    warnings.extend(proxy.not_in_force());
     ports(document, proxy, mistakes);
     let now = UnixTime::now();
     let crls: Vec<&[u8]> = material.crls.iter().map(|(_, _, der)| der.as_slice()).collect();

@@ -285,7 +285,7 @@ mod tests {
 
     const EXAMPLE: &str = include_str!("../../../etc/seon_backend.toml");
 
-    /// What the proxyclient refuses by name, and nobody is told to set.
+    /// What the proxyclient does not serve, and nobody is told to set.
     const NOT_IN_USE: [&str; 3] = ["tunnels", "proxy_protocol", "proxy_protocol_from"];
 
     /// Reads nothing, but keeps which members a structure asks for.

@@ -20,6 +20,10 @@ impl Monitor {
     pub(super) fn ssid(&mut self, from: Peer, ssid: Ssid, seen: &mut Deviations) -> Result<Notice, Violation> {
         *self.levels.of_mut(from) = Some(ssid.level);
         self.require_permitted_code(from, &ssid)?;
+        if matches!(&self.settings.permitted_codes, Some((peer, _)) if *peer == from) {
+            // Asked once. It may hold the codes of all partners.
+            self.settings.foreign_codes = None;
+        }
         let Some(offer) = self.offer.take() else {
             let notice = Notice::SessionOffered { by: from, code: ssid.code, level: ssid.level };
             // Nobody between the stations needs the password.

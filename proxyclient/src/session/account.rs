@@ -82,7 +82,7 @@ impl<'a> Account<'a> {
             Some(code) => {
                 relay::named::refused(&code, files.partner);
                 let holder = self.holder_of(outcome, &code);
-                files.code = Some(code);
+                files.start.code = Some(code);
                 text + &holder
             }
             None => text,

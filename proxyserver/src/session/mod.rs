@@ -156,6 +156,8 @@ fn monitor(
         Direction::Incoming => Peer::Initiator,
         Direction::Outgoing => Peer::Responder,
     };
+    // Asked of whoever has no codes of its own.
+    let foreign_codes = || Arc::new(Listed(Arc::clone(snapshot))) as Arc<dyn ForeignCodes>;
     Some(Monitor::new(Settings {
         conformance: match partner.conformance() {
             verification::Conformance::Standard => Conformance::Standard,
@@ -163,7 +165,7 @@ fn monitor(
         },
         largest_exchange_buffer: limits.max_exchange_buffer,
         permitted_codes: Some((role, codes.ok()?)),
-        foreign_codes: Some(Arc::new(Listed(Arc::clone(snapshot)))),
+        foreign_codes: partner.ssid_codes().is_empty().then(foreign_codes),
     }))
 }
 

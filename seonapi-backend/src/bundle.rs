@@ -8,6 +8,7 @@
 mod export;
 mod import;
 mod settle;
+mod targets;
 
 use std::fs::File;
 use std::io::Read;

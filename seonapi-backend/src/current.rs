@@ -18,22 +18,32 @@ pub struct Current {
     path: PathBuf,
     in_force: RwLock<Arc<Configuration>>,
     seen: Mutex<Inputs>,
+    /// Why an import is not finished, as it was told last.
+    unfinished: Mutex<Option<String>>,
     ignored: Ignored,
 }
 
 impl Current {
     /// Reads the configuration for the first time; fails with everything that is wrong with it.
     pub fn load(path: &Path) -> Result<Self, Vec<Mistake>> {
-        let settled = settled(path).map_err(|Failure { lines, .. }| {
-            let whole = |reason| Mistake { file: path.to_owned(), line: 1, field: String::new(), reason };
-            lines.into_iter().map(whole).collect::<Vec<_>>()
-        })?;
+        let whole = |reason| Mistake { file: path.to_owned(), line: 1, field: String::new(), reason };
+        let settled =
+            settled(path).map_err(|Failure { lines, .. }| lines.into_iter().map(whole).collect::<Vec<_>>())?;
         let inputs = Inputs::read(path, Reader::Service);
+        // Where what is there is good, the first look tells this, in the log that is then open.
+        let unfinished = settled.unfinished().map(|reason| whole(reason.to_owned()));
         drop(settled);
-        let configuration = Configuration::make(&inputs)?;
+        let configuration = Configuration::make(&inputs)
+            .map_err(|mistakes| unfinished.into_iter().chain(mistakes).collect::<Vec<_>>())?;
         configuration.all_warnings().for_each(|warning| say(Level::Warn, warning));
         let in_force = RwLock::new(Arc::new(configuration));
-        Ok(Self { path: path.to_owned(), in_force, seen: Mutex::new(inputs), ignored: Ignored::default() })
+        Ok(Self {
+            path: path.to_owned(),
+            in_force,
+            seen: Mutex::new(inputs),
+            unfinished: Mutex::default(),
+            ignored: Ignored::default(),
+        })
     }
 
     /// The configuration in force.
@@ -55,9 +65,12 @@ impl Current {
     /// are told once.
     pub fn refresh(&self) -> Arc<Configuration> {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        // Half of an import is no configuration.
+        // Half of an import that is under way is no configuration.
         let inputs = match settled(&self.path) {
-            Ok(_settled) => Inputs::read(&self.path, Reader::Service),
+            Ok(settled) => {
+                self.tell_unfinished(settled.unfinished());
+                Inputs::read(&self.path, Reader::Service)
+            }
             Err(Failure { lines, .. }) => {
                 lines
                     .iter()
@@ -77,6 +90,19 @@ impl Current {
         }
         *seen = inputs;
         self.get()
+    }
+
+    /// Tells once that an import cannot be finished, again where the reason is another one, and once that it is.
+    fn tell_unfinished(&self, reason: Option<&str>) {
+        let mut told = self.unfinished.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.as_deref() == reason {
+            return;
+        }
+        match reason {
+            Some(reason) => say(Level::Error, format_args!("{reason}; until then the files that are there count")),
+            None => say(Level::Info, "no import is left to be finished"),
+        }
+        *told = reason.map(str::to_owned);
     }
 
     fn replace(&self, configuration: Configuration) {

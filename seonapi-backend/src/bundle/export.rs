@@ -19,7 +19,10 @@ const ELSEWHERE: &str = "elsewhere";
 
 /// Writes the bundle; a configuration with mistakes is none to take along.
 pub fn export(config: &Path, out: &Path, with_private_keys: bool) -> Result<(), Failure> {
-    let _nothing_changes = settled(config)?;
+    let nothing_changes = settled(config)?;
+    if let Some(reason) = nothing_changes.unfinished() {
+        return Err(reason.into());
+    }
     let inputs = Inputs::read(config, Reader::Command);
     let configuration = Configuration::make(&inputs).map_err(Failure::mistakes)?;
     let document = inputs.document().map_err(|mistake| Failure::mistakes(vec![mistake]))?;

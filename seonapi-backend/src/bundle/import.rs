@@ -7,8 +7,10 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use chrono::Utc;
+use command_line::exit::ExitCode;
 
-use super::settle::{List, alone, commit};
+use super::settle::{IntoDatabase, List, alone, begin, finish};
+use super::targets::cannot_be_replaced;
 use super::{Bundle, Octets, Packed, read};
 use crate::Failure;
 use crate::configuration::{Configuration, CrlFile, Inputs, Named, Reader, What, is_inner, named};
@@ -59,46 +61,73 @@ impl Import<'_> {
         let checked = self.lay_out(&laid_out).and_then(|named| self.check(&laid_out, named));
         remove_all(&laid_out)?;
         let checked = checked?;
+        self.check_targets(&checked)?;
         let proxy = &checked.configuration.proxy;
         let what = format!("{} partner(s), {} file(s)", proxy.partners.len(), self.bundle.files.len());
         let database = self.folder.join(&checked.configuration.database);
-        let new_database = !database.exists();
-        let done = if dry_run {
-            let looked = if new_database { Ok(()) } else { self.store(&database).map(drop) };
-            looked.map(|()| format!("{} is good: {what}; nothing was changed\n", self.origin))
-        } else {
-            self.take_over(&checked, &database).map(|(tokens, backup)| {
-                let kept =
-                    backup.map(|backup| format!("; what was there is in {}", backup.display())).unwrap_or_default();
-                format!("{} is in force: {what}, {tokens} new token(s){kept}\n", self.config.display())
-            })
-        };
-        let said = done.inspect_err(|_| {
-            if new_database {
-                // Made on the way, and empty.
-                let _ = fs::remove_file(&database);
+        let said = if dry_run {
+            if database.exists() {
+                self.store(&database)?;
             }
-        })?;
+            format!("{} is good: {what}; nothing was changed\n", self.origin)
+        } else {
+            let (tokens, backup) = self.take_over(&checked, &database)?;
+            let kept = backup.map(|backup| format!("; what was there is in {}", backup.display())).unwrap_or_default();
+            format!("{} is in force: {what}, {tokens} new token(s){kept}\n", self.config.display())
+        };
         checked.configuration.all_warnings().for_each(|warning| eprintln!("seon_backend: warning: {warning}"));
         print(&said)
     }
 
     /// Gives the number of new tokens and the folder with what was there.
     fn take_over(&self, checked: &Checked, database: &Path) -> Result<(usize, Option<PathBuf>), Failure> {
-        let store = self.store(database)?;
-        let carried = &self.bundle.database;
+        let new_database = !database.exists();
+        let begun = self.store(database).and_then(|store| Ok((store, self.begin(checked)?)));
+        let (store, backup) = begun.inspect_err(|_| {
+            if new_database {
+                // Made on the way, and empty.
+                let _ = fs::remove_file(database);
+            }
+        })?;
+        // From here on it is finished by whoever comes next, and nothing is taken back.
+        let tokens = finish(self.folder).map_err(|reason| {
+            let kept = backup.iter().map(|backup| format!("what was there is in {}", backup.display()));
+            Failure { lines: [reason].into_iter().chain(kept).collect(), code: ExitCode::Failure }
+        })?;
+        if let Err(error) = store.take(&[], &[], &checked.crls) {
+            eprintln!("seon_backend: warning: downloaded CRLs are left out, and are fetched again: {error}");
+        }
+        Ok((tokens, backup))
+    }
+
+    /// Prepares everything and writes the list; gives the folder with what was there. What fails leaves all as it was.
+    fn begin(&self, checked: &Checked) -> Result<Option<PathBuf>, Failure> {
         let backup = self.back_up(&checked.surplus)?;
-        let prepared = self.write_drafts(&checked.named).and_then(|list| {
-            let tokens = store.take(&carried.tokens, &carried.crl_urls, &checked.crls)?;
-            Ok((List { removals: checked.surplus.clone(), ..list }, tokens))
+        let begun = self.write_drafts(&checked.named).and_then(|renames| {
+            let database = IntoDatabase {
+                path: checked.configuration.database.clone(),
+                tokens: self.bundle.database.tokens.clone(),
+                crl_urls: self.bundle.database.crl_urls.clone(),
+            };
+            begin(self.folder, &List { renames, removals: checked.surplus.clone(), database: Some(database) })
         });
-        let (list, tokens) = prepared.inspect_err(|_| {
-            // Nothing has changed yet; what was prepared goes.
+        begun.inspect_err(|_| {
             self.remove_drafts();
             let _ = backup.as_ref().map(fs::remove_dir_all);
         })?;
-        commit(self.folder, &list)?;
-        Ok((tokens, backup))
+        Ok(backup)
+    }
+
+    /// Whether every file can take its place: what fails later would leave half of an import.
+    fn check_targets(&self, checked: &Checked) -> Result<(), Failure> {
+        let files = self.bundle.files.iter().map(|file| PathBuf::from(&file.path));
+        let targets = files.chain([PathBuf::from(self.config_name())]).chain(checked.surplus.iter().cloned());
+        let lines = targets.filter_map(|path| {
+            let path = self.folder.join(path);
+            cannot_be_replaced(&path).map(|reason| format!("{} {reason}; nothing was changed", path.display()))
+        });
+        let lines: Vec<String> = lines.collect();
+        if lines.is_empty() { Ok(()) } else { Err(Failure { lines, code: ExitCode::Failure }) }
     }
 
     /// Writes all files of the bundle into a folder of its own, and beside them those that it leaves to this host.
@@ -265,9 +294,9 @@ impl Import<'_> {
         Ok(Some(backup))
     }
 
-    /// Writes every file beside the one that it replaces, the configuration file last.
-    fn write_drafts(&self, named: &[Named]) -> Result<List, Failure> {
-        let mut list = List::default();
+    /// Writes every file beside the one that it replaces, the configuration file last; gives what takes whose name.
+    fn write_drafts(&self, named: &[Named]) -> Result<Vec<(PathBuf, PathBuf)>, Failure> {
+        let mut renames = Vec::new();
         for one in named.iter().filter(|one| one.what == What::Crls && one.is_inner()) {
             make_private(&self.folder.join(&one.path))?;
         }
@@ -281,9 +310,9 @@ impl Import<'_> {
                 .and_then(|()| lay(&self.folder.join(&draft), octets, mode))
                 .and_then(|()| sync_folder(&whole));
             written.map_err(|error| at(&whole, &error))?;
-            list.renames.push((draft, path));
+            renames.push((draft, path));
         }
-        Ok(list)
+        Ok(renames)
     }
 
     fn remove_drafts(&self) {

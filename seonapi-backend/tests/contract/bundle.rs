@@ -345,3 +345,97 @@ async fn a_backend_finishes_the_import_that_was_cut_off() {
     assert_eq!((config.listen.tls_port, config.trust.crls.len()), (6620, 0));
     assert!(!folder.path(".seon_backend-import.json").exists() && !folder.path(".toml.import").exists());
 }
+
+#[tokio::test]
+async fn a_backend_goes_on_with_what_is_there_where_an_import_cannot_be_finished() {
+    let (folder, token) = full();
+    let imported = "1111111111111111111111111111111111111111111111111111111111111111";
+    let tokens = json!([{"name": "imported", "sha256": imported, "created": "2026-03-01T00:00:00Z", "enabled": true}]);
+    let list = json!({
+        "renames": [[".on_event.sh.import", "on_event.sh"], [".toml.import", "seon_backend.toml"]],
+        "removals": [],
+        "database": {"path": "seon_backend.sqlite", "tokens": tokens, "crl_urls": []},
+    });
+    fs::write(folder.path(".toml.import"), folder.config().replace("6619", "6620")).unwrap();
+    fs::rename(folder.path("on_event.sh"), folder.path(".on_event.sh.import")).unwrap();
+    folder.change_config("event_script = \"on_event.sh\"\n", "");
+    fs::create_dir(folder.path("on_event.sh")).unwrap();
+    fs::write(folder.path(".seon_backend-import.json"), list.to_string()).unwrap();
+
+    // Where what is there is not good, both are told.
+    folder.change_config("tls_port = 6619", "tls_port = 0");
+    let output = folder.run(&["serve", "--config", "b/seon_backend.toml", "--listen", "127.0.0.1:0"]);
+    let said = text(&output.stderr);
+    assert!(said.contains("b/on_event.sh: ") && said.contains("listen.tls_port: 0 is no port"), "{said}");
+    assert_eq!(output.status.code(), Some(3));
+    folder.change_config("tls_port = 0", "tls_port = 6619");
+
+    let serving = folder.serve();
+    let said = serving.wait_for("an import into b is checked and begun, and cannot be finished");
+    for part in ["b/on_event.sh: ", "remove b/.seon_backend-import.json", "the files that are there count"] {
+        assert!(said.contains(part), "{said}");
+    }
+    // What is there is looked at as ever.
+    assert_eq!(served(&folder, &serving, &token).await.listen.tls_port, 6619);
+    folder.change_config("6619", "7000");
+    assert_eq!(served(&folder, &serving, &token).await.listen.tls_port, 7000);
+    let known = || text(&folder.run(&["token", "list", "--config", "b/seon_backend.toml"]).stdout);
+    assert!(!known().contains("imported"), "{}", known());
+    // Nobody takes half of an import along.
+    let output = folder.run(&["config", "export", "--out", "bundle.json", "--config", "b/seon_backend.toml"]);
+    assert!(output.status.code() == Some(1) && text(&output.stderr).contains("b/on_event.sh: "), "{output:?}");
+
+    fs::remove_dir(folder.path("on_event.sh")).unwrap();
+    assert_eq!(served(&folder, &serving, &token).await.listen.tls_port, 6620);
+    assert!(known().contains("imported"), "{}", known());
+    assert!(!folder.path(".seon_backend-import.json").exists());
+    assert_eq!(serving.count("cannot be finished", "no import is left to be finished"), 1);
+}
+
+#[test]
+fn a_file_that_cannot_be_replaced_is_told_before_anything_changes() {
+    let (folder, _) = full();
+    let bundle = export(&folder, &["--with-private-keys"]);
+    // One without a database, and one where others are known.
+    let (new, other) = (empty(), Folder::new());
+    other.token("another");
+    for host in [&new, &other] {
+        let _ = fs::remove_file(host.path("identity/chain.pem"));
+        fs::create_dir_all(host.path("identity/chain.pem")).unwrap();
+        let before = files(host);
+        for options in [&[][..], &["--dry-run"]] {
+            let (code, said) = import(host, &bundle, options);
+            let told = "b/identity/chain.pem is a directory, and a file is to take its place";
+            assert!(code == Some(1) && said.contains(told) && said.contains("nothing was changed"), "{said}");
+            assert!(files(host) == before, "something has changed");
+        }
+    }
+    let output = other.run(&["token", "list", "--config", "b/seon_backend.toml"]);
+    assert!(!text(&output.stdout).contains("inside1"), "{output:?}");
+    fs::remove_dir(new.path("identity/chain.pem")).unwrap();
+    let (code, said) = import(&new, &bundle, &[]);
+    assert!(code == Some(0) && said.contains("1 new token(s)"), "{said}");
+}
+
+#[test]
+fn a_configuration_file_that_is_mounted_by_itself_is_told_before_anything_changes() {
+    let (folder, _) = full();
+    let bundle = export(&folder, &[]);
+    fs::write(folder.beside("bundle.json"), bundle.to_string()).unwrap();
+    fs::copy(folder.path("seon_backend.toml"), folder.beside("mounted.toml")).unwrap();
+    let before = files(&folder);
+    let script = format!(
+        "mount --bind mounted.toml b/seon_backend.toml && exec {} config import bundle.json --config b/seon_backend.toml",
+        env!("CARGO_BIN_EXE_seon_backend")
+    );
+    let mut unshare = std::process::Command::new("unshare");
+    let output = unshare.args(["-rm", "sh", "-c", &script]).current_dir(folder.beside("")).output().unwrap();
+    let said = text(&output.stderr);
+    if said.starts_with("unshare: ") || said.starts_with("mount: ") {
+        eprintln!("not tested: this host lets nobody mount: {said}");
+        return;
+    }
+    assert!(said.contains("b/seon_backend.toml is a mount point") && said.contains("nothing was changed"), "{said}");
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(files(&folder) == before, "something has changed");
+}

@@ -1,12 +1,13 @@
 //! The command line.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use command_line::exit;
 use command_line::{BUILT, Demands};
 use license::ProxyId;
+use rustls_pki_types::DnsName;
 
 use crate::events::Events;
 
@@ -30,7 +31,7 @@ pub enum Task {
         /// The folder; it must not exist, or be empty.
         folder: PathBuf,
         /// Name or address by which proxyclients reach the backend, beside this very host. May be repeated.
-        #[arg(long, value_name = "NAME")]
+        #[arg(long, value_name = "NAME", value_parser = host)]
         host: Vec<String>,
         /// Address and port to serve on.
         #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8443")]
@@ -224,4 +225,19 @@ impl Form {
     pub fn is_json(&self) -> bool {
         self.json || self.format == Format::Json
     }
+}
+
+/// A name that a certificate can have and callers can ask for, perhaps with `*` as its first label; or an address.
+fn host(text: &str) -> Result<String, String> {
+    let name = text.strip_prefix("*.").unwrap_or(text);
+    // In certificates no dot ends a name (RFC 5280, 4.2.1.6).
+    if text.parse::<IpAddr>().is_ok() || (DnsName::try_from(name).is_ok() && !name.ends_with('.')) {
+        return Ok(text.to_owned());
+    }
+    Err(if text.is_ascii() {
+        "it is neither a DNS name nor an IP address: give the name or the address alone, without scheme, port or brackets"
+    } else {
+        "certificates have DNS names in ASCII only: give the punycode form, which begins with xn-- where it differs"
+    }
+    .to_owned())
 }

@@ -37,6 +37,27 @@ fn a_backend_is_trusted_under_each_name_that_init_was_given() {
 }
 
 #[test]
+fn a_host_that_no_certificate_can_name_is_told_before_anything_is_made() {
+    let folder = Folder::new();
+    for (host, advice) in [
+        ("bücher.example", "xn--"),
+        ("backend.example:8443", "without"),
+        ("https://backend.example", "without"),
+        ("a b", "without"),
+        ("*.*.example", "without"),
+        ("", "without"),
+    ] {
+        let output = folder.run(&["init", "c", "--host", host]);
+        let said = text(&output.stderr);
+        assert!(!output.status.success() && said.contains("--host") && said.contains(advice), "{host}: {said}");
+        assert!(!folder.beside("c").exists(), "{host}");
+    }
+    let hosts = ["--host", "xn--bcher-kva.example", "--host", "*.example", "--host", "2001:db8::1"];
+    let output = folder.run(&[&["init", "c"], &hosts[..]].concat());
+    assert!(output.status.success(), "{output:?}");
+}
+
+#[test]
 fn init_writes_the_address_to_serve_on_and_leaves_the_proxy_id_to_be_filled_in() {
     let folder = Folder::new();
     let output = folder.run(&["init", "c", "--listen", "0.0.0.0:443"]);

@@ -87,13 +87,13 @@ fn part(of: Whole, total: u32, offset: u32, octets: &[u8]) -> Vec<u8> {
     framed(&FromClient::Part(Part { of, total, offset, octets: octets.to_vec() }))
 }
 
-/// One that can be read, and stands nowhere: it names no address.
+/// One that can be read, and stands nowhere: it names no identity.
 fn snapshot_that_cannot_stand() -> Snapshot {
     let seconds = Duration::from_secs(10);
     Snapshot {
         number: 1,
         listen: Vec::new(),
-        identity: Shown(vec![ByteBuf::from(vec![0x30, 0])]),
+        identity: Shown(Vec::new()),
         signature_schemes: vec![0x0403],
         minimum_tls: MinimumTls::Tls12,
         outgoing_ip: None,
@@ -270,10 +270,10 @@ fn a_snapshot_that_cannot_stand_and_answers_for_nobody_change_nothing() -> Resul
             }
         });
         let (number, text) = refused.await.expect("an answer comes");
-        assert!(number == 1 && text.contains("no address"), "{number}: {text}");
+        assert!(number == 1 && text.contains("no identity"), "{number}: {text}");
         Ok(())
     })?;
-    told(&chain, "snapshot-refused", 1, "a snapshot without addresses");
+    told(&chain, "snapshot-refused", 1, "a snapshot without identity");
     assert_eq!(count(chain.server(), "link-message-invalid"), 0);
     chain.server_says("link-down")?;
     assert_eq!(count(chain.server(), "partner-port-open"), 0);

@@ -66,13 +66,14 @@ fn one_file_arrives_byte_for_byte_and_is_recorded() -> Result<(), Trouble> {
 #[test]
 fn every_tls_version_and_kind_of_partner_key_carries_a_file() -> Result<(), Trouble> {
     let chain = Plan::new().configure(|config| config["unknown_partners"] = json!("accept")).start()?;
+    let settings = Settings { code: "O0013000000SOMEBODY".into(), ..chain.settings() };
     for key in [KeyKind::P256, KeyKind::P384, KeyKind::Ed25519, KeyKind::Rsa2048] {
         let identity = chain.authority.issue(&Wanted { name: "Somebody", key, ..Wanted::default() })?;
         for versions in [TlsVersions::Tls12, TlsVersions::Tls13] {
             let security = chain.security_with(Some(identity.clone()), versions);
             let name = format!("{key:?}-{versions:?}").to_uppercase();
             let file = OutgoingFile::from_octets(&name, made_octets(100_000));
-            let report = station::send(&chain.partner_address(), &security, &chain.settings(), vec![file]);
+            let report = station::send(&chain.partner_address(), &security, &settings, vec![file]);
             arrived(&chain, &report, &name, &made_octets(100_000));
         }
     }

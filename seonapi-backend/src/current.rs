@@ -65,10 +65,13 @@ impl Current {
     /// are told once.
     pub fn refresh(&self) -> Arc<Configuration> {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        // Half of an import that is under way is no configuration.
+        // Half of an import is no configuration where there is a whole one.
         let inputs = match settled(&self.path) {
             Ok(settled) => {
                 self.tell_unfinished(settled.unfinished());
+                if settled.unfinished().is_some() {
+                    return self.get();
+                }
                 Inputs::read(&self.path, Reader::Service)
             }
             Err(Failure { lines, .. }) => {
@@ -99,7 +102,12 @@ impl Current {
             return;
         }
         match reason {
-            Some(reason) => say(Level::Error, format_args!("{reason}; until then the files that are there count")),
+            Some(reason) => say(
+                Level::Error,
+                format_args!(
+                    "{reason}; until then what is in force stays, and at a start the files that are there count"
+                ),
+            ),
             None => say(Level::Info, "no import is left to be finished"),
         }
         *told = reason.map(str::to_owned);

@@ -318,15 +318,18 @@ impl Delivery {
                 return Attempt::Settled;
             }
             let answer = match self.api.add_crl_urls(&batch).await {
-                Ok(_) => Ok(()),
+                Ok(_) => Ok(true),
                 Err(error) if for_ever(&error) => self.crl_urls_singly(&batch).await,
                 Err(error) => Err(error),
             };
-            if let Err(error) = answer {
-                self.urls.is_not_taken(self.round, error.to_string());
-                return failure("CRL URLs", &error, is_well_since(self.taken, &self.urls, self.round));
+            match answer {
+                Ok(true) => self.taken = Some(Instant::now()),
+                Ok(false) => {}
+                Err(error) => {
+                    self.urls.is_not_taken(self.round, error.to_string());
+                    return failure("CRL URLs", &error, is_well_since(self.taken, &self.urls, self.round));
+                }
             }
-            self.taken = Some(Instant::now());
             // Those that were refused would be refused again; with another configuration they may come again.
             let mut desk = self.shared.desk();
             desk.crl_urls.drain(..batch.len());
@@ -339,17 +342,19 @@ impl Delivery {
         }
     }
 
-    async fn crl_urls_singly(&self, batch: &[CrlUrl]) -> Result<(), ApiError> {
+    /// Whether one was taken.
+    async fn crl_urls_singly(&self, batch: &[CrlUrl]) -> Result<bool, ApiError> {
+        let mut taken = false;
         for url in batch {
             match self.api.add_crl_urls(std::slice::from_ref(url)).await {
-                Ok(_) => {}
+                Ok(_) => taken = true,
                 Err(error) if for_ever(&error) => {
                     log::error!(code = Situation::ReportRefused.code(); "a CRL URL: {error}");
                 }
                 Err(error) => return Err(error),
             }
         }
-        Ok(())
+        Ok(taken)
     }
 
     /// Sends a batch of a lane. One in which the backend refuses something for ever, or stumbles over something, is cut in halves
@@ -405,18 +410,21 @@ impl Delivery {
     fn stands_alone(&mut self, lane: Lane, line: &Line, error: &ApiError) {
         let (round, give_up) = (self.round, self.patience.give_up);
         let progress = self.progress(lane);
-        let drop_it = match line.put_behind() {
-            _ if for_ever(error) => progress.may_drop(),
-            Some(PutBehind { since, .. }) => since.elapsed() >= give_up && progress.has_taken_since(since),
-            None => false,
-        };
+        // While nothing is taken, it may be the backend's fault and not that of the report.
+        let others_taken = line.put_behind().is_some_and(|before| progress.has_taken_since(before.last));
+        let drop_it = progress.may_drop()
+            && match line.put_behind() {
+                _ if for_ever(error) => true,
+                Some(PutBehind { since, .. }) => others_taken && since.elapsed() >= give_up,
+                None => false,
+            };
         if progress.is_refused(drop_it || line.put_behind().is_none()) {
             log::error!(code = Situation::ReportRefused.code();
                 "{MOST_REFUSED} {} in a row are not taken; none is dropped before the backend takes one", lane.what());
         }
         if !drop_it {
             log::debug!("{} {}: {error}; it waits behind the others", lane.what(), name(line).unwrap_or_default());
-            return self.shared.spool.put_behind(lane, round);
+            return self.shared.spool.put_behind(lane, round, others_taken);
         }
         self.shared.spool.delivered(lane, 1);
         let text = format!("{} {}: {error}", lane.what(), name(line).unwrap_or_default());

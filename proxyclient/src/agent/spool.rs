@@ -79,8 +79,10 @@ pub struct Line {
 /// A report that was put behind all others of its lane, as the backend did not take it and was well otherwise.
 #[derive(Debug, Clone, Copy)]
 pub struct PutBehind {
-    /// When that was done for the first time.
+    /// Since when it is so while the backend takes others of its lane.
     pub since: Instant,
+    /// When that was done last.
+    pub last: Instant,
     /// The round of delivery in which it was done last.
     pub round: u64,
 }
@@ -231,13 +233,15 @@ impl Spool {
         self.shared.change(state);
     }
 
-    /// The oldest of a lane goes behind all others of it, in this round of delivery.
-    pub fn put_behind(&self, lane: Lane, round: u64) {
+    /// The oldest of a lane goes behind all others of it, in this round of delivery; once more, if others were taken since it
+    /// did last, or as if for the first time.
+    pub fn put_behind(&self, lane: Lane, round: u64, once_more: bool) {
         let mut state = self.shared.lock();
         let waiting = state.of(lane);
         let Some(mut line) = waiting.lines.pop_front() else { return };
-        let since = line.put_behind.map_or_else(Instant::now, |before| before.since);
-        line.put_behind = Some(PutBehind { since, round });
+        let last = Instant::now();
+        let since = line.put_behind.filter(|_| once_more).map_or(last, |before| before.since);
+        line.put_behind = Some(PutBehind { since, last, round });
         if waiting.lines.is_empty() {
             return waiting.lines.push_front(line);
         }
@@ -617,17 +621,33 @@ mod tests {
             assert!(spool.add(Events, &report));
         }
         assert!(spool.keep(SOON));
-        spool.put_behind(Events, 1);
+        spool.put_behind(Events, 1, false);
         assert_eq!(waiting(&spool, Events), [2, 3, 4, 1]);
         spool.delivered(Events, 2);
         assert!(spool.keep(SOON));
         assert!(waiting(&open(&scratch), Events).ends_with(&[4, 1]));
         spool.delivered(Events, 1);
-        spool.put_behind(Events, 2);
+        spool.put_behind(Events, 2, true);
         let put_behind = spool.oldest(Events, 1)[0].put_behind().unwrap();
         assert_eq!((put_behind.round, spool.count(Events)), (2, 1));
         assert!(spool.keep(SOON));
         assert_eq!(waiting(&open(&scratch), Events), [1]);
+    }
+
+    #[test]
+    fn the_patience_with_what_is_put_behind_begins_anew_while_nothing_else_is_taken() {
+        let scratch = tempfile::tempdir().unwrap();
+        let spool = open(&scratch);
+        assert!(spool.add(Events, &1_u32));
+        let put_behind = |round, once_more| {
+            spool.put_behind(Events, round, once_more);
+            spool.oldest(Events, 1)[0].put_behind().unwrap()
+        };
+        let first = put_behind(1, false);
+        let others_taken = put_behind(2, true);
+        assert!(others_taken.since == first.since && others_taken.last > first.last);
+        let nothing_taken = put_behind(3, false);
+        assert!(nothing_taken.since > others_taken.last);
     }
 
     #[test]

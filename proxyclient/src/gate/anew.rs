@@ -48,6 +48,8 @@ struct State {
     sessions: Vec<(i32, SessionId)>,
     /// Of those, the ones that the gate has killed.
     killed: Vec<i32>,
+    /// And the ones whose record has come.
+    recorded: Vec<i32>,
     kept: Vec<(SessionId, ByteBuf)>,
     /// In what time those that were told to end have to be over.
     withdrawn: Vec<(SessionId, Duration)>,
@@ -92,6 +94,7 @@ fn take_over(heritage: Heritage) -> std::io::Result<Gate> {
         drain,
         sessions,
         killed,
+        recorded,
         kept,
         withdrawn,
         crashes,
@@ -130,6 +133,7 @@ fn take_over(heritage: Heritage) -> std::io::Result<Gate> {
         gate.sessions.take_over(Pid::from_raw(pid), session);
     }
     killed.into_iter().for_each(|pid| gate.sessions.was_killed(Pid::from_raw(pid)));
+    recorded.into_iter().for_each(|pid| gate.sessions.is_recorded(Pid::from_raw(pid)));
     for (session, kept) in kept {
         gate.sessions.keep(session, kept);
     }
@@ -184,6 +188,7 @@ impl Gate {
             drain: self.drain,
             sessions: self.sessions.all().map(|(pid, session)| (pid.as_raw(), session)).collect(),
             killed: self.sessions.killed().map(Pid::as_raw).collect(),
+            recorded: self.sessions.recorded().map(Pid::as_raw).collect(),
             kept: self.sessions.kept().collect(),
             withdrawn: self.withdrawn.remaining(now),
             crashes: if why == Renewal::AfterCrashes { Vec::new() } else { self.crashes.ages(now) },

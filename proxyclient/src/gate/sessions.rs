@@ -91,6 +91,16 @@ impl Sessions {
         self.killed.iter().copied()
     }
 
+    /// The record of one has come.
+    pub(super) fn is_recorded(&mut self, pid: Pid) {
+        self.recorded.insert(pid);
+    }
+
+    /// Those of which that is so.
+    pub(super) fn recorded(&self) -> impl Iterator<Item = Pid> {
+        self.recorded.iter().copied()
+    }
+
     /// Gives back the room of those that have gone.
     fn shrink(&mut self) {
         self.sessions.shrink_to_fit();
@@ -230,7 +240,7 @@ impl Gate {
         match proxylink::frame::decode::<SessionReport>(payload) {
             Ok(record) if record.id == session => {
                 if self.deliver(&ToAgent::Record(Box::new(record))) {
-                    self.sessions.recorded.insert(pid);
+                    self.sessions.is_recorded(pid);
                 }
             }
             _ => self.end_liar(pid, SENT_WRONG),

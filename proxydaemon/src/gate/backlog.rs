@@ -161,10 +161,11 @@ impl Backlog {
         self.stuck_since.is_some()
     }
 
-    /// When a role that takes nothing will have had `patience`.
+    /// When a role that takes nothing will have had `patience`; before it reads ten times that, as it may have much to read
+    /// from a slow disk first.
     pub fn stuck_until(&self, patience: Duration) -> Option<Instant> {
         let held = self.held_since.filter(|_| !self.entries.is_empty());
-        self.stuck_since.or(held).map(|since| since + patience)
+        self.stuck_since.map(|since| since + patience).or(held.map(|since| since + 10 * patience))
     }
 
     /// How many were dropped, once there is room again; then counts anew.
@@ -250,7 +251,7 @@ mod tests {
             backlog.hold(now);
             backlog.flush(&ours, now).unwrap();
             assert!(come(&theirs).is_empty() && !backlog.waits_for_room());
-            assert_eq!(backlog.stuck_until(SOON), Some(now + SOON), "it does not wait for ever");
+            assert_eq!(backlog.stuck_until(SOON), Some(now + 10 * SOON), "it does not wait for ever");
             backlog.forget_present();
             assert_eq!((backlog.lasting(), backlog.stuck_until(SOON)), (1000, None));
         }

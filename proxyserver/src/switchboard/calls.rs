@@ -252,9 +252,10 @@ impl Switchboard {
         let all: Vec<_> = waiting.chain(self.sessions.outgoing_of(link)).collect();
         for session in all {
             if self.sessions.may_be_linked(session) {
-                // Then it needs nobody; otherwise it ends with its channel.
-                self.sessions.forget(session);
-            } else if self.give_up(session) {
+                // It hears of it with all others, and may still say that it is linked.
+                continue;
+            }
+            if self.give_up(session) {
                 Situation::LinkDown.tell_of(session, "it was being set up for an inside station and is ended");
             }
         }

@@ -5,6 +5,7 @@ use std::fmt;
 use oftp2_codec::Deviation;
 use oftp2_codec::deviation::Handling;
 use oftp2_codec::monitor::Place;
+use proxylink::situation::Situation;
 
 use crate::Which;
 
@@ -20,8 +21,16 @@ pub struct Tolerated {
 }
 
 impl Tolerated {
-    /// Whether an administrator should be warned of it.
-    pub fn is_warning(&self) -> bool {
+    /// Writes its line, as a warning where it is one.
+    pub fn tell(&self) {
+        if self.is_warning() {
+            Situation::DeviationTolerated.warn(self);
+        } else {
+            Situation::DeviationTolerated.tell(self);
+        }
+    }
+
+    fn is_warning(&self) -> bool {
         self.deviation.handling() == Handling::Warn
     }
 }

@@ -129,18 +129,7 @@ impl Violation {
     pub(super) fn of_decoding(offender: Peer, error: DecodeError) -> Self {
         let DecodeError { command, field, position, expected, seen, reason } = error;
         let section = command.map_or("5.3.11", CommandName::section);
-        Self {
-            offender,
-            section,
-            command,
-            place: Some(Place { field, position }),
-            expected,
-            configured: None,
-            seen,
-            reason,
-            session_end: None,
-            of_own_limit: false,
-        }
+        Self::of_rule(offender, section, command, Some(Place { field, position }), expected, seen, reason)
     }
 
     /// A command that may not come now, or not from this side.
@@ -151,18 +140,8 @@ impl Violation {
         expected: Cow<'static, str>,
         phase: Phase,
     ) -> Self {
-        Self {
-            offender,
-            section: row,
-            command: Some(name),
-            place: None,
-            expected,
-            configured: None,
-            seen: format!("{name} in {phase}"),
-            reason: SessionEndReason::ProtocolViolation,
-            session_end: None,
-            of_own_limit: false,
-        }
+        let seen = format!("{name} in {phase}");
+        Self::of_rule(offender, row, Some(name), None, expected, seen, SessionEndReason::ProtocolViolation)
     }
 
     /// A deviation that only [`Conformance::Strict`](crate::Conformance::Strict) forbids.
@@ -183,18 +162,9 @@ impl Violation {
             }
             _ => name.section(),
         };
-        Self {
-            offender,
-            section,
-            command: Some(name),
-            place: None,
-            expected: Cow::Borrowed("the RFC's word expected, as conformance is strict"),
-            configured: None,
-            seen: format!("{} ({} in {phase})", deviation.sentence(), deviation.number()),
-            reason,
-            session_end: None,
-            of_own_limit: false,
-        }
+        let expected = Cow::Borrowed("the RFC's word expected, as conformance is strict");
+        let seen = format!("{} ({} in {phase})", deviation.sentence(), deviation.number());
+        Self::of_rule(offender, section, Some(name), None, expected, seen, reason)
     }
 }
 

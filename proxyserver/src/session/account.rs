@@ -184,12 +184,7 @@ impl relay::Observer for Told {
 
     fn deviation(&mut self, from: Peer, deviation: Deviation, place: Option<Place>) {
         let by = if from == self.partner { Which::Partner } else { Which::Inside };
-        let tolerated = Tolerated { by, deviation, place };
-        if tolerated.is_warning() {
-            Situation::DeviationTolerated.warn(tolerated);
-        } else {
-            Situation::DeviationTolerated.tell(tolerated);
-        }
+        Tolerated { by, deviation, place }.tell();
     }
 
     fn data(&mut self, _from: Peer, _octets: u64) {}
